@@ -1,0 +1,1 @@
+"""Run Python work on your own machines, and trust it."""

@@ -1,0 +1,1 @@
+"""The client without its machine: events in, effects out."""

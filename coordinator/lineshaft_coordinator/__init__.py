@@ -1,0 +1,1 @@
+"""The coordinator daemon: accepts, places and keeps work."""

@@ -1,0 +1,1 @@
+"""The coordinator without its machine: events in, effects out."""

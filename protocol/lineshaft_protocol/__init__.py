@@ -1,0 +1,1 @@
+"""What crosses a process boundary: messages, values, plans, frames, versions. Pure."""

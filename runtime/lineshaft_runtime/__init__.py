@@ -1,0 +1,1 @@
+"""What every Lineshaft process shares: the pump, sockets, settings, logs."""

@@ -1,0 +1,1 @@
+"""The worker daemon: offers a machine and guards its devices."""

@@ -1,0 +1,1 @@
+"""The worker without its machine: events in, effects out."""
