@@ -1,0 +1,189 @@
+"""Control messages between a client and the coordinator."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from lineshaft_protocol.blob_messages import (
+    BlobAck,
+    BlobMissing,
+    BlobOffer,
+    BlobRefused,
+    BlobStatus,
+    FetchBlob,
+)
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import Name
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.wire import Wire
+
+# --- client to coordinator ---
+
+
+class ClientHello(Wire):
+    """The first message of a client's session."""
+
+    type: Literal["ClientHello"] = "ClientHello"
+    client_id: Name
+    versions: Versions
+
+
+class Submit(Wire):
+    """Keep this job and run it; harmless to repeat."""
+
+    type: Literal["Submit"] = "Submit"
+    job: JobSpec
+
+
+class Cancel(Wire):
+    """End this job, whatever it is doing."""
+
+    type: Literal["Cancel"] = "Cancel"
+    job_id: Name
+    reason: str = "cancelled by its user"
+
+
+class Watch(Wire):
+    """Tell me how this job ends and, if asked, what it says meanwhile."""
+
+    type: Literal["Watch"] = "Watch"
+    job_id: Name
+    events: bool = False
+    after_attempt: int = Field(default=0, ge=0)
+    after_seq: int = Field(default=0, ge=0)
+    """Events up to and including (after_attempt, after_seq) have arrived already."""
+
+
+class Unwatch(Wire):
+    """Nobody here waits for this job any more."""
+
+    type: Literal["Unwatch"] = "Unwatch"
+    job_id: Name
+
+
+class Query(Wire):
+    """A question that changes nothing."""
+
+    type: Literal["Query"] = "Query"
+    request_id: int
+    what: Literal["jobs", "job", "why", "story", "workers", "events", "info"]
+    job_id: Name | None = None
+    status: str | None = None
+    limit: int = Field(default=100, ge=1, le=1000)
+    after_attempt: int = Field(default=0, ge=0)
+    after_seq: int = Field(default=0, ge=0)
+
+
+class Drain(Wire):
+    """Give this worker nothing more; it stops, or is idle, once what it runs has ended."""
+
+    type: Literal["Drain"] = "Drain"
+    request_id: int
+    worker_id: Name
+    stop: bool = False
+    """Whether the worker daemon should leave once it is idle."""
+
+
+class Ping(Wire):
+    """Sent when nothing else was, so that both ends notice a dead connection."""
+
+    type: Literal["Ping"] = "Ping"
+
+
+# --- coordinator to client ---
+
+
+class Welcome(Wire):
+    """The answer to a ClientHello."""
+
+    type: Literal["Welcome"] = "Welcome"
+    protocol: int
+    epoch: int
+    """Rises with every start of the coordinator."""
+    features: tuple[str, ...] = ()
+    silence_s: float
+    """Quiet from the client after which the coordinator drops the session, in seconds."""
+    lineshaft: str = ""
+
+
+class Accepted(Wire):
+    """The job is on disk; it will have exactly one outcome."""
+
+    type: Literal["Accepted"] = "Accepted"
+    job_id: Name
+
+
+RefusalCode = Literal[
+    "duplicate_id", "too_many_jobs", "invalid", "draining", "unknown_job", "blob_missing", "python"
+]
+
+
+class Refused(Wire):
+    """The job was not kept."""
+
+    type: Literal["Refused"] = "Refused"
+    job_id: Name
+    code: RefusalCode
+    message: str
+
+
+class Finished(Wire):
+    """How a watched job ended."""
+
+    type: Literal["Finished"] = "Finished"
+    outcome: Outcome
+
+
+class Events(Wire):
+    """What a watched job said."""
+
+    type: Literal["Events"] = "Events"
+    events: tuple[JobEvent, ...]
+
+
+class Answer(Wire):
+    """The answer to a Query or Drain."""
+
+    type: Literal["Answer"] = "Answer"
+    request_id: int
+    data: JsonValue = None
+    error: str | None = None
+
+
+class Pong(Wire):
+    """The answer to a Ping."""
+
+    type: Literal["Pong"] = "Pong"
+
+
+FromClient = Annotated[
+    ClientHello
+    | Submit
+    | Cancel
+    | Watch
+    | Unwatch
+    | Query
+    | Drain
+    | Ping
+    | BlobOffer
+    | FetchBlob
+    | BlobAck,
+    Field(discriminator="type"),
+]
+
+ToClient = Annotated[
+    Welcome
+    | Accepted
+    | Refused
+    | Finished
+    | Events
+    | Answer
+    | Pong
+    | BlobStatus
+    | BlobRefused
+    | BlobMissing
+    | BlobAck,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,82 @@
+"""Control messages as text frames: one message, or a batch as a JSON array of messages."""
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from lineshaft_protocol import client_messages, worker_messages
+from lineshaft_protocol.errors import ProtocolError
+from lineshaft_protocol.wire import Wire
+
+CONTROL_BYTES_MAX = 1024 * 1024
+"""Longest control frame, in bytes."""
+
+BATCH_BYTES = 256 * 1024
+"""A batch is sent once it is this long, in bytes."""
+
+MessageT = TypeVar("MessageT")
+
+
+class Codec(Generic[MessageT]):
+    """Reads and writes the messages of one direction."""
+
+    def __init__(self, adapter: TypeAdapter[MessageT], many: TypeAdapter[list[MessageT]]) -> None:
+        self._one, self._many = adapter, many
+
+    def decode(self, text: bytes | str) -> list[MessageT]:
+        """Read one frame.
+
+        Raises:
+            ProtocolError: It is not JSON, not a known message, or has a wrong field.
+        """
+        is_batch = text[:1] in (b"[", "[")
+        try:
+            return self._many.validate_json(text) if is_batch else [self._one.validate_json(text)]
+        except ValidationError as error:
+            raise ProtocolError(_first_fault(error)) from error
+
+    @staticmethod
+    def encode(message: Wire) -> bytes:
+        """Write one message."""
+        return message.__pydantic_serializer__.to_json(message, exclude_none=True)
+
+    @classmethod
+    def encode_batches(cls, messages: Iterable[bytes]) -> list[bytes]:
+        """Join encoded messages into as few frames as their size allows."""
+        frames: list[bytes] = []
+        batch: list[bytes] = []
+        size = 0
+        for message in messages:
+            if batch and size + len(message) > BATCH_BYTES:
+                frames.append(_joined(batch))
+                batch, size = [], 0
+            batch.append(message)
+            size += len(message) + 1
+        if batch:
+            frames.append(_joined(batch))
+        return frames
+
+
+def _joined(batch: list[bytes]) -> bytes:
+    return batch[0] if len(batch) == 1 else b"[" + b",".join(batch) + b"]"
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"invalid message: {fault['msg']}" + (f" at {place}" if place else "")
+
+
+FROM_CLIENT: Codec[client_messages.FromClient] = Codec(
+    TypeAdapter(client_messages.FromClient), TypeAdapter(list[client_messages.FromClient])
+)
+TO_CLIENT: Codec[client_messages.ToClient] = Codec(
+    TypeAdapter(client_messages.ToClient), TypeAdapter(list[client_messages.ToClient])
+)
+FROM_WORKER: Codec[worker_messages.FromWorker] = Codec(
+    TypeAdapter(worker_messages.FromWorker), TypeAdapter(list[worker_messages.FromWorker])
+)
+TO_WORKER: Codec[worker_messages.ToWorker] = Codec(
+    TypeAdapter(worker_messages.ToWorker), TypeAdapter(list[worker_messages.ToWorker])
+)

@@ -1,0 +1,75 @@
+"""A job as its client describes it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lineshaft_protocol.ids import Digest, Name
+from lineshaft_protocol.resources import Resources
+from lineshaft_protocol.wire import Wire
+
+INLINE_BYTES_MAX = 32 * 1024
+"""A payload or result longer than this travels as a blob."""
+
+JobKind = Literal["function", "plan", "pipeline"]
+
+
+class Payload(Wire):
+    """Bytes that a control message carries itself, or the blob that holds them.
+
+    Exactly one of ``inline`` and ``blob`` is set. The coordinator never looks inside.
+    """
+
+    inline: str | None = Field(default=None, max_length=INLINE_BYTES_MAX * 4 // 3 + 4)
+    """Base64 of at most ``INLINE_BYTES_MAX`` bytes."""
+    blob: Digest | None = None
+    size_bytes: int | None = Field(default=None, ge=0)
+    """Length of the blob's content."""
+
+
+class Timeouts(Wire):
+    """Longest times in each state, in seconds; ``None`` leaves it to the coordinator's settings."""
+
+    queue_s: float | None = Field(default=None, gt=0)
+    run_s: float | None = Field(default=None, gt=0)
+    lost_after_s: float | None = Field(default=None, ge=0)
+    """How long a job waits for a worker that went silent before it starts elsewhere."""
+
+
+class Parent(Wire):
+    """The attempt that asked for this job while it ran: a Remote node of its plan."""
+
+    job_id: Name
+    attempt: int = Field(ge=1)
+
+
+class JobSpec(Wire):
+    """Everything the coordinator needs to know about a job to keep, place and run it."""
+
+    job_id: Name
+    kind: JobKind
+    payload: Payload
+    name: str | None = Field(default=None, max_length=200)
+    """What people call it; not unique."""
+    code: Digest | None = None
+    """Blob of the cloudpickled function; sent to a worker once, not per job."""
+    resources: Resources | None = None
+    tags: tuple[str, ...] | None = None
+    """Tags the worker must all have."""
+    worker_id: Name | None = None
+    """The only worker it may run on."""
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    """Higher goes first."""
+    retries: int = Field(default=0, ge=0, le=1000)
+    """How often it may run again after its own code failed."""
+    after: tuple[Name, ...] | None = None
+    """Jobs that must have succeeded before it may start."""
+    timeouts: Timeouts | None = None
+    python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
+    """Python minor version that can read the payload, as ``3.11``."""
+    parent: Parent | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it in a sentence."""
+        return self.name or self.job_id

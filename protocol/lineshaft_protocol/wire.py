@@ -1,0 +1,17 @@
+"""How Lineshaft's own models behave on the wire."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Wire(BaseModel):
+    """Immutable, named fields; a field that a newer peer added is ignored.
+
+    ``None`` fields are left out when written, so an optional field costs nothing to a peer that
+    does not use it.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="constants"
+    )

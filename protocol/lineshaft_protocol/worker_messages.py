@@ -1,0 +1,230 @@
+"""Control messages between a worker and the coordinator.
+
+``Register``, ``Registered`` and ``Heartbeat`` are the seed protocol's, with fields added.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from lineshaft_protocol.blob_messages import (
+    BlobAck,
+    BlobMissing,
+    BlobOffer,
+    BlobRefused,
+    BlobStatus,
+    FetchBlob,
+)
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import Name
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import AttemptResult, Outcome
+from lineshaft_protocol.resources import Capacity
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.wire import Wire
+
+# --- worker to coordinator ---
+
+
+class Held(Wire):
+    """An attempt that a worker has: waiting, running or ended but not settled."""
+
+    job_id: Name
+    attempt: int = Field(ge=1)
+    is_running: bool = False
+    devices: tuple[str, ...] | None = None
+
+
+class Register(Wire):
+    """The first message of a worker's session: who it is, what it offers, what it holds."""
+
+    type: Literal["Register"] = "Register"
+    worker_id: Name
+    capabilities: dict[str, JsonValue]
+    """As the seed protocol has it; for people and for peers of that protocol."""
+    versions: Versions
+    capacity: Capacity
+    tags: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+    """Python minors it can run payloads with, as ``3.11``."""
+    incarnation: Name
+    """New with every start of the daemon."""
+    held: tuple[Held, ...] = ()
+    is_draining: bool = False
+
+
+class Heartbeat(Wire):
+    """The worker is there, and how busy its machine is."""
+
+    type: Literal["Heartbeat"] = "Heartbeat"
+    worker_id: Name
+    load: dict[str, JsonValue]
+    sent_at: float
+    """The worker's own monotonic clock, in seconds; comes back in the HeartbeatAck."""
+    capacity: Capacity | None = None
+    """What it offers now, when that changed: a device failed or came back."""
+
+
+class Began(Wire):
+    """An attempt has been running for long enough to be worth saying."""
+
+    type: Literal["Began"] = "Began"
+    job_id: Name
+    attempt: int = Field(ge=1)
+
+
+class Ended(Wire):
+    """An attempt is over: no process of it exists and its devices are free."""
+
+    type: Literal["Ended"] = "Ended"
+    result: AttemptResult
+
+
+class Returned(Wire):
+    """An attempt that never started is handed back."""
+
+    type: Literal["Returned"] = "Returned"
+    job_id: Name
+    attempt: int = Field(ge=1)
+    reason: str = ""
+
+
+class JobEvents(Wire):
+    """What attempts said, in order; repeated until acknowledged."""
+
+    type: Literal["JobEvents"] = "JobEvents"
+    events: tuple[JobEvent, ...]
+
+
+class SpawnChild(Wire):
+    """A running plan wants this job done elsewhere; harmless to repeat."""
+
+    type: Literal["SpawnChild"] = "SpawnChild"
+    job: JobSpec
+
+
+class Leaving(Wire):
+    """The worker takes nothing more (drain), and ends once it is idle."""
+
+    type: Literal["Leaving"] = "Leaving"
+    reason: str = ""
+
+
+# --- coordinator to worker ---
+
+
+class Registered(Wire):
+    """The answer to a Register."""
+
+    type: Literal["Registered"] = "Registered"
+    worker_id: Name
+    protocol: int
+    epoch: int
+    features: tuple[str, ...] = ()
+    heartbeat_s: float = Field(gt=0)
+    silence_s: float = Field(gt=0)
+    """Quiet after which either end counts the connection as dead, in seconds."""
+    lease_s: float = Field(gt=0)
+    """How long after its last acknowledged heartbeat was sent the worker may go on alone with
+    what waits for it, in seconds; then it must end those attempts itself."""
+
+
+class HeartbeatAck(Wire):
+    """The heartbeat sent at ``sent_at`` arrived."""
+
+    type: Literal["HeartbeatAck"] = "HeartbeatAck"
+    sent_at: float
+
+
+class Assign(Wire):
+    """Run this attempt."""
+
+    type: Literal["Assign"] = "Assign"
+    job: JobSpec
+    attempt: int = Field(ge=1)
+    epoch: int
+    devices: tuple[str, ...] | None = None
+    """UUIDs of the GPUs it may see."""
+    expected_s: float | None = Field(default=None, ge=0)
+    """How long such jobs took lately; ``None`` when none has ended yet."""
+
+
+class Stop(Wire):
+    """End this attempt, whatever it is doing, and say ``Ended`` when it is really over."""
+
+    type: Literal["Stop"] = "Stop"
+    job_id: Name
+    attempt: int = Field(ge=1)
+    reason: str = ""
+
+
+class Recall(Wire):
+    """Hand this attempt back if it has not started; another worker is idle."""
+
+    type: Literal["Recall"] = "Recall"
+    job_id: Name
+    attempt: int = Field(ge=1)
+
+
+class Settled(Wire):
+    """The coordinator needs nothing more of this attempt: forget it, and end it if it runs."""
+
+    type: Literal["Settled"] = "Settled"
+    job_id: Name
+    attempt: int = Field(ge=1)
+
+
+class EventsAck(Wire):
+    """Events of this attempt up to ``seq`` are on disk."""
+
+    type: Literal["EventsAck"] = "EventsAck"
+    job_id: Name
+    attempt: int = Field(ge=0)
+    seq: int = Field(ge=0)
+
+
+class ChildFinished(Wire):
+    """How a child job ended."""
+
+    type: Literal["ChildFinished"] = "ChildFinished"
+    outcome: Outcome
+
+
+class LeaveNow(Wire):
+    """The operator asks this worker to drain, and to stop its daemon when idle."""
+
+    type: Literal["LeaveNow"] = "LeaveNow"
+    stop: bool = False
+
+
+FromWorker = Annotated[
+    Register
+    | Heartbeat
+    | Began
+    | Ended
+    | Returned
+    | JobEvents
+    | SpawnChild
+    | Leaving
+    | BlobOffer
+    | FetchBlob
+    | BlobAck,
+    Field(discriminator="type"),
+]
+
+ToWorker = Annotated[
+    Registered
+    | HeartbeatAck
+    | Assign
+    | Stop
+    | Recall
+    | Settled
+    | EventsAck
+    | ChildFinished
+    | LeaveNow
+    | BlobStatus
+    | BlobRefused
+    | BlobMissing
+    | BlobAck,
+    Field(discriminator="type"),
+]
