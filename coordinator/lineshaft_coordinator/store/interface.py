@@ -1,0 +1,167 @@
+"""What the coordinator asks of its durable store, whatever engine is behind it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """What a batch says about the row that queries see of one job.
+
+    `finished_at`, `worker_id` and `error` may be `None`: the stored value stays. An empty string
+    clears `worker_id` or `error`; it is read back as `None`. Going back to live (`is_live` after
+    an end) clears `finished_at`.
+    """
+
+    job_id: str
+    is_live: bool
+    """Whether a restart must replay the job's records."""
+    status: str
+    name: str
+    kind: str
+    client_id: str
+    submitted_at: float
+    """Wall time in seconds; fixed by the first row of the job."""
+    finished_at: float | None
+    """Wall time in seconds."""
+    worker_id: str | None
+    attempt: int
+    tags: str
+    """Labels, joined by commas."""
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event of one attempt, as the worker numbered it."""
+
+    job_id: str
+    attempt: int
+    seq: int
+    at: float
+    """Wall time in seconds."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One transaction: all of it is kept, or nothing."""
+
+    records: Sequence[tuple[str, float, bytes]] = ()
+    """Job id, wall time in seconds, encoded record. The job has a row, here or from before."""
+    rows: Sequence[JobRow] = ()
+    """Inserted or updated; of several for one job the last wins."""
+    events: Sequence[EventRow] = ()
+    """An event that is there already (same job, attempt and seq) is left as it is."""
+
+
+class Store(Protocol):
+    """Keeps the coordinator's durable state; exactly one coordinator has it open.
+
+    Whatever is damaged is refused with `StoreDamagedError`, by every method that reads it.
+    """
+
+    async def open(self) -> int:
+        """Take the store, bring its schema up to date and begin a new epoch.
+
+        Returns:
+            The epoch: higher than every one returned before, on disk already.
+
+        Raises:
+            StoreError: See `store.errors`; nothing stays locked.
+        """
+        ...
+
+    def live_records(self) -> Iterator[bytes]:
+        """Read the records of all live jobs in the order they were appended; blocks on the disk."""
+        ...
+
+    async def append(self, batch: Batch) -> None:
+        """Write one batch; returns when it is committed and synced.
+
+        Concurrent appends share a commit and keep their order; when that commit fails, none of
+        them is kept and each of them raises.
+
+        Raises:
+            StoreFullError: The disk is full; appends work again once there is room.
+            StoreFailedError: The disk failed, the outcome is unknown; start again and replay.
+        """
+        ...
+
+    async def records_of(self, job_id: str) -> list[tuple[int, float, bytes]]:
+        """Read one job's story: position in the journal, wall time in seconds, encoded record."""
+        ...
+
+    async def row_of(self, job_id: str) -> JobRow | None:
+        """Read one job's row; `None` if no such job was ever kept, or it was pruned."""
+        ...
+
+    async def rows(  # noqa: PLR0913 - one keyword for each filter
+        self,
+        *,
+        limit: int,
+        status: str | None = None,
+        client_id: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        worker_id: str | None = None,
+        is_live: bool | None = None,
+        before: tuple[float, str] | None = None,
+    ) -> list[JobRow]:
+        """List jobs, the last submitted first.
+
+        Args:
+            limit: How many at most, at least 1.
+            status: Only jobs with this status; the other filters work alike.
+            client_id: Who submitted it.
+            name: The whole name.
+            kind: The kind of job.
+            worker_id: Where it runs or ran last.
+            is_live: Whether it has not ended.
+            before: `(submitted_at, job_id)` of the last row of the page before.
+        """
+        ...
+
+    async def counts(self) -> Mapping[str, int]:
+        """Count the jobs by status."""
+        ...
+
+    async def events_of(
+        self, job_id: str, *, attempt: int | None = None, after_seq: int = -1, limit: int = 1000
+    ) -> list[EventRow]:
+        """Read events of a job in order of attempt and seq.
+
+        Args:
+            job_id: The job.
+            attempt: Only this attempt; `None` for all of them.
+            after_seq: Only events with a greater seq, in each attempt.
+            limit: How many at most, at least 1.
+        """
+        ...
+
+    async def prune(self, *, finished_before: float, limit: int) -> int:
+        """Forget finished jobs with their records and events, the longest finished first.
+
+        Args:
+            finished_before: Wall time in seconds; what finished then or later stays.
+            limit: How many jobs at most.
+
+        Returns:
+            How many jobs were forgotten.
+        """
+        ...
+
+    async def backup(self, target: Path) -> None:
+        """Write a verified copy to a new file while appends go on.
+
+        Raises:
+            BackupExistsError: There is a file at `target` already.
+            StoreFullError: No room for the copy; nothing is left of it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was asked before, then give the store free; safe to call twice."""
+        ...

@@ -1,0 +1,128 @@
+"""Reads the tables; every value that is handed out has been held against its checksum."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Final, cast
+
+from lineshaft_coordinator.store.interface import EventRow, JobRow
+from lineshaft_coordinator.store.rows import (
+    EVENT_COLUMNS,
+    RECORD_COLUMNS,
+    ROW_COLUMNS,
+    EventCells,
+    RecordCells,
+    RowCells,
+    read_event,
+    read_record,
+    read_row,
+)
+
+_CHUNK: Final = 256
+
+
+def live_records(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Read the records of live jobs in order of seq.
+
+    The numbers first, then the records by number: sorting whole records would spill to disk.
+    """
+    seqs = [
+        cast("int", seq)
+        for (seq,) in connection.execute(
+            "SELECT journal.seq FROM jobs CROSS JOIN journal ON journal.job_id = jobs.job_id"
+            " WHERE jobs.is_live = 1"
+        )
+    ]
+    seqs.sort()
+    for start in range(0, len(seqs), _CHUNK):
+        chunk = seqs[start : start + _CHUNK]
+        marks = ", ".join("?" * len(chunk))
+        found = connection.execute(
+            f"SELECT {RECORD_COLUMNS} FROM journal WHERE seq IN ({marks}) ORDER BY seq",  # noqa: S608 - constants
+            chunk,
+        )
+        for cells in found.fetchall():
+            yield read_record(cast("RecordCells", cells))[2]
+
+
+def records_of(connection: sqlite3.Connection, job_id: str) -> list[tuple[int, float, bytes]]:
+    """Read one job's records in order."""
+    found = connection.execute(
+        f"SELECT {RECORD_COLUMNS} FROM journal WHERE job_id = ? ORDER BY seq",  # noqa: S608 - constants
+        (job_id,),
+    )
+    return [read_record(cast("RecordCells", cells)) for cells in found.fetchall()]
+
+
+def row_of(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
+    """Read one job's row."""
+    cells = connection.execute(
+        f"SELECT {ROW_COLUMNS} FROM jobs WHERE job_id = ?",  # noqa: S608 - constants
+        (job_id,),
+    ).fetchone()
+    return None if cells is None else read_row(cast("RowCells", cells))
+
+
+def rows(
+    connection: sqlite3.Connection,
+    wanted: Mapping[str, str | None],
+    *,
+    is_live: bool | None,
+    before: tuple[float, str] | None,
+    limit: int,
+) -> list[JobRow]:
+    """List jobs whose columns hold what is wanted, the last submitted first."""
+    if is_live is not None or wanted["status"] is None:
+        return _rows(connection, wanted, is_live, before, limit)
+    # Live jobs are few, and ended ones are indexed by status; asked together, a status that few
+    # jobs have would be looked for in the whole history.
+    halves = (_rows(connection, wanted, half, before, limit) for half in (True, False))
+    both = [row for half in halves for row in half]
+    both.sort(key=lambda row: (row.submitted_at, row.job_id), reverse=True)
+    return both[:limit]
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    wanted: Mapping[str, str | None],
+    is_live: bool | None,
+    before: tuple[float, str] | None,
+    limit: int,
+) -> list[JobRow]:
+    clauses = [f"{column} = ?" for column, value in wanted.items() if value is not None]
+    values: list[object] = [value for value in wanted.values() if value is not None]
+    if is_live is not None:
+        clauses.append(f"is_live = {int(is_live)}")  # spelled out, or a partial index is not seen
+    if before is not None:
+        clauses.append("(submitted_at, job_id) < (?, ?)")
+        values.extend(before)
+    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    found = connection.execute(
+        f"SELECT {ROW_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC, job_id DESC LIMIT ?",  # noqa: S608 - our own column names
+        (*values, limit),
+    )
+    return [read_row(cast("RowCells", cells)) for cells in found.fetchall()]
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count jobs by status: live ones one by one, ended ones in their index."""
+    totals: dict[str, int] = {}
+    for is_live in (1, 0):
+        found = connection.execute(
+            f"SELECT status, count(*) FROM jobs WHERE is_live = {is_live} GROUP BY status"  # noqa: S608 - a number
+        )
+        for status, count in found.fetchall():
+            totals[status] = totals.get(status, 0) + count
+    return totals
+
+
+def events_of(
+    connection: sqlite3.Connection, job_id: str, attempt: int | None, after_seq: int, limit: int
+) -> list[EventRow]:
+    """Read events of one job in order of attempt and seq."""
+    only = "" if attempt is None else "AND attempt = ?"
+    found = connection.execute(
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? {only} AND seq > ?"  # noqa: S608 - constants
+        " ORDER BY attempt, seq LIMIT ?",
+        (job_id, *(() if attempt is None else (attempt,)), after_seq, limit),
+    )
+    return [read_event(cast("EventCells", cells)) for cells in found.fetchall()]

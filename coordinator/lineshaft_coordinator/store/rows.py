@@ -1,0 +1,146 @@
+"""How records, job rows and events lie in the tables, each with a checksum of its own.
+
+SQLite has none: after a flipped bit in a value the database is as well-formed as before.
+"""
+
+import struct
+from typing import Final
+from zlib import crc32
+
+from lineshaft_coordinator.store.faults import DamageError
+from lineshaft_coordinator.store.interface import EventRow, JobRow
+
+RECORD_COLUMNS: Final = "seq, job_id, at, record, crc"
+EVENT_COLUMNS: Final = "job_id, attempt, seq, at, body, crc"
+ROW_COLUMNS: Final = (
+    "job_id, is_live, status, name, kind, client_id, submitted_at,"
+    " finished_at, worker_id, attempt, tags, error, crc"
+)
+
+RecordCells = tuple[int, str, float, bytes, int]
+EventCells = tuple[str, int, int, float, bytes, int]
+RowCells = tuple[
+    str, int, str, str, str, str, float, float | None, str | None, int, str, str | None, int
+]
+
+_RECORD_NUMBERS: Final = struct.Struct("<qd")
+_EVENT_NUMBERS: Final = struct.Struct("<qqd")
+# What a cell of a wrong type raises: a damaged database may hold a text where a number was.
+_MISFITS: Final = (TypeError, ValueError, AttributeError, struct.error)
+
+
+def cells_of_record(seq: int, job_id: str, at: float, record: bytes) -> RecordCells:
+    """Lay out one journal record."""
+    return seq, job_id, at, record, _record_crc(seq, job_id, at, record)
+
+
+def cells_of_event(event: EventRow) -> EventCells:
+    """Lay out one event."""
+    return event.job_id, event.attempt, event.seq, event.at, event.body, _event_crc(event)
+
+
+def cells_of_row(row: JobRow) -> RowCells:
+    """Lay out one job row."""
+    return (
+        row.job_id,
+        int(row.is_live),
+        row.status,
+        row.name,
+        row.kind,
+        row.client_id,
+        row.submitted_at,
+        row.finished_at,
+        row.worker_id,
+        row.attempt,
+        row.tags,
+        row.error,
+        _row_crc(row),
+    )
+
+
+def read_record(cells: RecordCells) -> tuple[int, float, bytes]:
+    """Read seq, wall time in seconds and record back.
+
+    Raises:
+        DamageError: They are not what was written.
+    """
+    seq, job_id, at, record, crc = cells
+    try:
+        is_whole = _record_crc(seq, job_id, at, record) == crc
+    except _MISFITS:
+        is_whole = False
+    if not is_whole:
+        raise DamageError(f"record {seq} of the journal does not match its checksum")
+    return seq, at, record
+
+
+def read_event(cells: EventCells) -> EventRow:
+    """Read an event back.
+
+    Raises:
+        DamageError: It is not what was written.
+    """
+    event = EventRow(*cells[:-1])
+    try:
+        is_whole = _event_crc(event) == cells[-1]
+    except _MISFITS:
+        is_whole = False
+    if not is_whole:
+        raise DamageError(
+            f"event {event.seq} of attempt {event.attempt} of job {event.job_id}"
+            " does not match its checksum"
+        )
+    return event
+
+
+def read_row(cells: RowCells) -> JobRow:
+    """Read a job row back.
+
+    Raises:
+        DamageError: It is not what was written.
+    """
+    job_id, is_live, status, name, kind, client_id, submitted_at, *_ = cells
+    _, finished_at, worker_id, attempt, tags, error, crc = cells[6:]
+    row = JobRow(
+        job_id=job_id,
+        is_live=is_live == 1,
+        status=status,
+        name=name,
+        kind=kind,
+        client_id=client_id,
+        submitted_at=submitted_at,
+        finished_at=finished_at,
+        worker_id=worker_id or None,
+        attempt=attempt,
+        tags=tags,
+        error=error or None,
+    )
+    try:
+        is_whole = _row_crc(row) == crc
+    except _MISFITS:
+        is_whole = False
+    if not is_whole:
+        raise DamageError(f"the row of job {job_id} does not match its checksum")
+    return row
+
+
+def setting_crc(key: str, value: int) -> int:
+    """Compute the checksum of a setting."""
+    return crc32(f"{key}={value}".encode())
+
+
+def _record_crc(seq: int, job_id: str, at: float, record: bytes) -> int:
+    return crc32(record, crc32(_RECORD_NUMBERS.pack(seq, at) + job_id.encode()))
+
+
+def _event_crc(event: EventRow) -> int:
+    numbers = _EVENT_NUMBERS.pack(event.attempt, event.seq, event.at)
+    return crc32(event.body, crc32(numbers + event.job_id.encode()))
+
+
+def _row_crc(row: JobRow) -> int:
+    # Without what an update may leave as it was (see JobRow): the writer does not know it.
+    return crc32(
+        f"{row.job_id}\0{row.is_live}\0{row.status}\0{row.name}\0{row.kind}\0{row.client_id}"
+        f"\0{row.attempt}\0{row.tags}".encode()
+    )
