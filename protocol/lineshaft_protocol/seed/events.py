@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
 from pydantic import JsonValue, PlainValidator
 from typing_extensions import override
 
-from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.seed.capabilities import Timestamp
 from lineshaft_protocol.seed.wire import (
     U64,
@@ -21,6 +20,7 @@ from lineshaft_protocol.seed.wire import (
     Items,
     SeedModel,
     by_name,
+    is_object,
     read_tagged,
 )
 
@@ -265,15 +265,12 @@ def read_event(data: object) -> Event:
     Raises:
         ProtocolError: It is none.
     """
-    match data:
-        case OpaqueEvent():
-            return data
-        case {"event_type": name, **fields} if name in _OPAQUE_NAMES:
-            return OpaqueEvent.from_wire({"event_type": name, "fields": fields})
-        case [name, *_] if name in _OPAQUE_NAMES:
-            raise ProtocolError(f"the fields of `{name}` have no known order")
-        case _:
-            return read_tagged(data, tag="event_type", variants=_EVENTS)
+    if isinstance(data, OpaqueEvent):
+        return data
+    if is_object(data) and data.get("event_type") in _OPAQUE_NAMES:
+        fields = {name: value for name, value in data.items() if name != "event_type"}
+        return OpaqueEvent.from_wire({"event_type": data["event_type"], "fields": fields})
+    return read_tagged(data, tag="event_type", variants=_EVENTS)
 
 
 Event: TypeAlias = Annotated[

@@ -28,6 +28,7 @@ from lineshaft_protocol.seed.wire import (
     by_name,
     decode_json,
     encode_json,
+    is_object,
     read_tagged,
 )
 
@@ -257,13 +258,7 @@ def decode_from_worker(text: str | bytes) -> FromWorker:
         data = decode_json(text)
     except ProtocolError:
         return _unescaped_error(text)
-    match data:
-        case {"status": "cancel_not_implemented"}:
-            return CancelNotImplemented()
-        case {"error": str() as message} if "type" not in data:
-            return Error(message=message)
-        case _:
-            return read_tagged(data, tag="type", variants=_FROM_WORKER)
+    return _read_reply(data)
 
 
 def encode(message: FromWorker | ToWorker, *, dialect: Dialect = "A") -> str:
@@ -333,3 +328,12 @@ def _unescaped_error(text: str | bytes) -> Error:
     if not (message.startswith(start) and message.endswith(end)):
         decode_json(text)
     return Error(message=message.removeprefix(start).removesuffix(end))
+
+
+def _read_reply(data: object) -> FromWorker:
+    if is_object(data) and "type" not in data:
+        if data.get("status") == "cancel_not_implemented":
+            return CancelNotImplemented()
+        if "error" in data:
+            return Error.from_wire({"message": data["error"]})
+    return read_tagged(data, tag="type", variants=_FROM_WORKER)

@@ -8,9 +8,10 @@ its items, an item takes at least a byte, and all that is owed must fit into wha
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.seed.wire import NESTING_MAX, UnencodableError, unique_keys
@@ -34,7 +35,7 @@ def decode_msgpack(data: bytes, *, bytes_max: int = FRAME_BYTES_MAX) -> object:
         raise ProtocolError(f"a frame of {len(data)} bytes; at most {bytes_max} are read")
     _measure(data)
     try:
-        return msgpack.unpackb(data, object_pairs_hook=_object)
+        return _unpackb(data, object_pairs_hook=_object)
     except (ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"invalid msgpack: {error}") from None
 
@@ -45,13 +46,11 @@ def encode_msgpack(document: object) -> bytes:
     Raises:
         UnencodableError: It holds a lone surrogate or no msgpack type.
     """
+    # An integer that no 64 bits hold becomes a float, as it does in upstream's JSON.
     try:
-        # An integer that no 64 bits hold becomes a float, as it does in upstream's JSON.
-        packed = msgpack.packb(document, default=_wide_integer)
+        return _packb(document, default=_wide_integer)
     except (TypeError, ValueError, OverflowError) as error:
         raise UnencodableError(str(error)) from None
-    assert packed is not None, "packb returns the bytes if no packer was given a stream"
-    return packed
 
 
 def _object(pairs: list[tuple[object, object]]) -> dict[str, object]:
@@ -66,6 +65,10 @@ def _wide_integer(value: object) -> float:
         return float(value)
     raise TypeError(f"{type(value).__name__} has no msgpack form")
 
+
+# The casts stand in for msgpack's missing stubs.
+_unpackb = cast("Callable[..., object]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
+_packb = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
 
 _SKIP: Final = re.compile(
     rb"(?P<float>(?:\xcb.{8})++)|(?P<small>[\x00-\x7f\xe0-\xff\xc0\xc2\xc3]++)"
@@ -126,8 +129,8 @@ def _step(data: bytes, at: int) -> tuple[int, int, int]:
     if 0x90 <= head <= 0x9F:
         return at + 1, 1, head & 0x0F
     for heads, per_item in ((_TEXT_HEADS, 0), (_LIST_HEADS, 1), (_MAP_HEADS, 2)):
-        if width := heads.get(head):
-            length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
-            end = at + 1 + width
+        if size_bytes := heads.get(head):
+            length = int.from_bytes(data[at + 1 : at + 1 + size_bytes], "big")
+            end = at + 1 + size_bytes
             return (end, 1, length * per_item) if per_item else (end + length, 1, 0)
     raise ProtocolError(f"unexpected msgpack marker {head:#04x}")

@@ -24,6 +24,7 @@ from lineshaft_protocol.seed.wire import (
     Pair,
     SeedModel,
     by_name,
+    is_object,
     kind_of,
     read_tagged,
     variant_named,
@@ -37,7 +38,7 @@ class External(SeedModel):
 
     @override
     def to_wire(self, dialect: Dialect = "A") -> object:
-        content = super().to_wire(dialect)
+        content = self.fields_to_wire(dialect)
         return {self.variant_name(): content} if content else self.variant_name()
 
 
@@ -46,9 +47,7 @@ class Unwrapped(External):
 
     @override
     def to_wire(self, dialect: Dialect = "A") -> object:
-        content = SeedModel.to_wire(self, dialect)
-        assert isinstance(content, dict), "a struct is written as an object"
-        (only,) = content.values()
+        (only,) = self.fields_to_wire(dialect).values()
         return {self.variant_name(): only}
 
 
@@ -58,18 +57,16 @@ def read_external(data: object, variants: Mapping[str, type[Variant]]) -> Varian
     Raises:
         ProtocolError: Not one name with its content, an unknown name, or wrong content.
     """
-    match data:
-        case str():
-            variant, content = variant_named(data, variants), None
-        case dict() if len(data) == 1:
-            ((name, content),) = data.items()
-            variant = variant_named(name, variants)
-        case dict():
-            raise ProtocolError(f"invalid value: map with {len(data)} keys, expected a single key")
-        case _:
-            raise ProtocolError(
-                f"invalid type: {kind_of(data)}, expected a variant and its content"
-            )
+    content: object = None
+    if isinstance(data, str):
+        variant = variant_named(data, variants)
+    elif is_object(data) and len(data) == 1:
+        ((name, content),) = data.items()
+        variant = variant_named(name, variants)
+    elif is_object(data):
+        raise ProtocolError(f"invalid value: map with {len(data)} keys, expected a single key")
+    else:
+        raise ProtocolError(f"invalid type: {kind_of(data)}, expected a variant and its content")
     if not variant.model_fields:
         if content is not None:
             raise ProtocolError(f"invalid type: {kind_of(content)}, expected unit")
@@ -258,6 +255,7 @@ _PLANS: Final[Mapping[str, type[ExecutionPlan]]] = by_name(
 def subplans(plan: ExecutionPlan) -> Iterator[ExecutionPlan]:
     """Yield the plan and every plan inside it, outermost first, in written order."""
     yield plan
+    inner: tuple[ExecutionPlan, ...] = ()
     match plan:
         case Sequence() | Parallel():
             inner = plan.plans
@@ -270,7 +268,7 @@ def subplans(plan: ExecutionPlan) -> Iterator[ExecutionPlan]:
         case Step():
             inner = tuple(handoff for _, handoff in plan.handoffs)
         case Execute() | Cached() | Composite() | Stream() | EmptyPlan():
-            inner = ()
+            pass
     for each in inner:
         yield from subplans(each)
 
@@ -326,9 +324,8 @@ class SerializedFilter(SeedModel):
     config_hash: CacheKey | None = None
 
     @override
-    def to_wire(self, dialect: Dialect = "A") -> object:
-        fields = super().to_wire(dialect)
-        assert isinstance(fields, dict), "a struct is written as an object"
+    def fields_to_wire(self, dialect: Dialect) -> dict[str, object]:
+        fields = super().fields_to_wire(dialect)
         fields["pickled_filter"] = to_base64(self.pickled_filter)
         return fields
 
@@ -358,9 +355,8 @@ class SerializedPlan(SeedModel):
         return tuple(name for name in names if name not in cls.since)
 
     @override
-    def to_wire(self, dialect: Dialect = "A") -> object:
-        fields = super().to_wire(dialect)
-        assert isinstance(fields, dict), "a struct is written as an object"
+    def fields_to_wire(self, dialect: Dialect) -> dict[str, object]:
+        fields = super().fields_to_wire(dialect)
         if fields.get("protocol_version") == 0:
             fields["protocol_version"] = 1
         return fields

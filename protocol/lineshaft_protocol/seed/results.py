@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, TypeAlias
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 from typing_extensions import override
 
 from lineshaft_protocol.seed.plans import (
@@ -15,7 +15,12 @@ from lineshaft_protocol.seed.plans import (
     Stream,
     subplans,
 )
-from lineshaft_protocol.seed.references import DELIVERIES, InlineOutput, OutputDelivery
+from lineshaft_protocol.seed.references import (
+    DELIVERIES,
+    InlineOutput,
+    OutputDelivery,
+    ReferenceOutput,
+)
 from lineshaft_protocol.seed.values import Value, read_value
 from lineshaft_protocol.seed.wire import (
     U64,
@@ -23,6 +28,8 @@ from lineshaft_protocol.seed.wire import (
     SeedModel,
     UnencodableError,
     by_name,
+    is_list,
+    is_object,
     read_tagged,
 )
 
@@ -33,13 +40,14 @@ def read_output(data: object) -> OutputDelivery:
     Raises:
         ProtocolError: It is neither.
     """
-    match data:
-        case InlineOutput() | {"delivery": _} | ["Inline" | "Reference", *_]:
-            return read_tagged(data, tag="delivery", variants=DELIVERIES)
-        case SeedModel() if type(data) in DELIVERIES.values():
-            return read_tagged(data, tag="delivery", variants=DELIVERIES)
-        case _:
-            return InlineOutput(value=read_value(data))
+    is_delivery = (
+        isinstance(data, InlineOutput | ReferenceOutput)
+        or (is_object(data) and "delivery" in data)
+        or (is_list(data) and data[:1] in (["Inline"], ["Reference"]))
+    )
+    if is_delivery:
+        return read_tagged(data, tag="delivery", variants=DELIVERIES)
+    return InlineOutput(value=read_value(data))
 
 
 def two_in_one_output(value: Value) -> dict[str, object]:
@@ -48,7 +56,7 @@ def two_in_one_output(value: Value) -> dict[str, object]:
     It holds the value twice, so for a big value of a peer whose dialect is known, use that form.
     """
     bare = value.to_wire()
-    assert isinstance(bare, dict), "a value is written as an object"
+    assert is_object(bare), "a value is written as an object"
     return {"delivery": "Inline", "value": bare, **bare}
 
 
@@ -58,13 +66,12 @@ class Success(SeedModel):
     tag: ClassVar[str | None] = "status"
     output: Annotated[OutputDelivery, PlainValidator(read_output)]
     duration_ms: U64
-    states: dict[str, Value] = {}
+    states: dict[str, Value] = Field(default_factory=dict)
     """The new state of each node that was trained."""
 
     @override
-    def to_wire(self, dialect: Dialect = "A") -> object:
-        fields = super().to_wire(dialect)
-        assert isinstance(fields, dict), "a struct is written as an object"
+    def fields_to_wire(self, dialect: Dialect) -> dict[str, object]:
+        fields = super().fields_to_wire(dialect)
         match self.output, dialect:
             case InlineOutput(value=value), "A":
                 fields["output"] = value.to_wire(dialect)

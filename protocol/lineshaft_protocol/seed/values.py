@@ -22,6 +22,8 @@ from lineshaft_protocol.seed.wire import (
     Octets,
     SeedModel,
     by_name,
+    is_list,
+    is_object,
     kind_of,
     variant_named,
 )
@@ -48,11 +50,7 @@ class _Content(SeedModel):
 
     @override
     def to_wire(self, dialect: Dialect = "A") -> object:
-        data: object = getattr(self, "data")  # noqa: B009 -- each variant has its own type of it.
-        return {
-            "type": self.variant_name(),
-            "data": list(data) if isinstance(data, bytes) else data,
-        }
+        return {"type": self.variant_name(), **self.fields_to_wire(dialect)}
 
 
 class Json(_Content):
@@ -117,25 +115,19 @@ def read_value(data: object) -> Value:
     Raises:
         ProtocolError: It is no value.
     """
-    match data:
-        case Tensor() | Json() | Bytes() | Empty() | Object() | Text() | Packed():
-            return data
-        case {"type": name, **rest}:
-            return _read_content(name, rest.get("data", _ABSENT), named=True)
-        case dict():
+    if isinstance(data, Tensor | Json | Bytes | Empty | Object | Text | Packed):
+        return data
+    if is_object(data):
+        if "type" not in data:
             raise ProtocolError("missing field `type`")
-        case [name]:
-            return _read_content(name, _ABSENT, named=False)
-        case [name, content]:
-            return _read_content(name, content, named=False)
-        case list():
+        return _read_content(data["type"], data.get("data", _ABSENT), named=True)
+    if is_list(data):
+        if len(data) not in (1, 2):
             raise ProtocolError(
                 f"invalid length {len(data)}, expected adjacently tagged enum Value"
             )
-        case _:
-            raise ProtocolError(
-                f"invalid type: {kind_of(data)}, expected adjacently tagged enum Value"
-            )
+        return _read_content(data[0], data[1] if len(data) == 2 else _ABSENT, named=False)
+    raise ProtocolError(f"invalid type: {kind_of(data)}, expected adjacently tagged enum Value")
 
 
 def _read_content(name: object, content: object, *, named: bool) -> Value:
@@ -150,7 +142,7 @@ def _read_content(name: object, content: object, *, named: bool) -> Value:
         return variant.from_wire({"data": content})
     # Upstream refuses a positional tensor everywhere, though its own streams send them. We read
     # them where they come from: inside a positional value.
-    if not isinstance(content, dict) and named:
+    if named and not is_object(content):
         raise ProtocolError(
             f"invalid type: {kind_of(content)}, expected struct variant Value::Tensor"
         )

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticSerializationError, to_json
+from typing_extensions import TypeIs
 
 from lineshaft_protocol.errors import LineshaftError, ProtocolError
 
@@ -85,7 +86,7 @@ class SeedModel(BaseModel):
         Raises:
             ProtocolError: A field is missing or has a wrong type or value.
         """
-        if not isinstance(data, dict | list | cls):
+        if not (is_object(data) or is_list(data) or isinstance(data, cls)):
             raise ProtocolError(f"invalid type: {kind_of(data)}, expected struct {cls.__name__}")
         try:
             return cls.model_validate(data)
@@ -94,6 +95,10 @@ class SeedModel(BaseModel):
 
     def to_wire(self, dialect: Dialect = "A") -> object:
         """Return what a JSON or msgpack encoder writes for this struct."""
+        return self.fields_to_wire(dialect)
+
+    def fields_to_wire(self, dialect: Dialect) -> dict[str, object]:
+        """Return the fields that the dialect knows, and later ones that say something."""
         fields: dict[str, object] = {} if self.tag is None else {self.tag: self.variant_name()}
         for name, field in type(self).model_fields.items():
             value: object = getattr(self, name)
@@ -105,7 +110,7 @@ class SeedModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, data: object) -> object:
-        if not isinstance(data, list):
+        if not is_list(data):
             return data
         names = cls.wire_order(data)
         if len(data) > len(names):
@@ -125,17 +130,26 @@ _ORDER: Final[tuple[Dialect, ...]] = ("A", "B", "C", "unknown")
 
 def plain(value: object, dialect: Dialect) -> object:
     """Return a field's value as documents hold it: no models, no tuples, no bytes."""
-    match value:
-        case SeedModel():
-            return value.to_wire(dialect)
-        case bytes():
-            return list(value)
-        case tuple():
-            return [plain(item, dialect) for item in value]
-        case dict():
-            return {key: plain(item, dialect) for key, item in value.items()}
-        case _:
-            return value
+    if isinstance(value, SeedModel):
+        return value.to_wire(dialect)
+    if isinstance(value, bytes):
+        return list(value)
+    if isinstance(value, tuple):
+        items = cast("tuple[object, ...]", value)  # A narrowed `object` says nothing of items.
+        return [plain(item, dialect) for item in items]
+    if is_object(value):
+        return {key: plain(item, dialect) for key, item in value.items()}
+    return value
+
+
+def is_object(data: object) -> TypeIs[dict[str, object]]:
+    """Whether a decoded document is an object; the decoders let no other keys through."""
+    return isinstance(data, dict)
+
+
+def is_list(data: object) -> TypeIs[list[object]]:
+    """Whether a decoded document is a list."""
+    return isinstance(data, list)
 
 
 def read_tagged(data: object, *, tag: str, variants: Mapping[str, type[Struct]]) -> Struct:
@@ -144,17 +158,16 @@ def read_tagged(data: object, *, tag: str, variants: Mapping[str, type[Struct]])
     Raises:
         ProtocolError: No tag, an unknown variant, or wrong fields.
     """
-    match data:
-        case SeedModel() if type(data) in variants.values():
-            return data  # type: ignore[return-value]  # it is one of the variants
-        case dict():
-            if tag not in data:
-                raise ProtocolError(f"missing field `{tag}`")
-            return variant_named(data[tag], variants).from_wire(data)
-        case [name, *fields]:
-            return variant_named(name, variants).from_wire(fields)
-        case _:
-            raise ProtocolError(f"invalid type: {kind_of(data)}, expected a tagged `{tag}` object")
+    for variant in variants.values():
+        if isinstance(data, variant):
+            return data
+    if is_object(data):
+        if tag not in data:
+            raise ProtocolError(f"missing field `{tag}`")
+        return variant_named(data[tag], variants).from_wire(data)
+    if is_list(data) and data:
+        return variant_named(data[0], variants).from_wire(data[1:])
+    raise ProtocolError(f"invalid type: {kind_of(data)}, expected an object tagged `{tag}`")
 
 
 def variant_named(name: object, variants: Mapping[str, T]) -> T:
@@ -261,12 +274,12 @@ def kind_of(value: object) -> str:
 
 def _octets(value: object) -> object:
     """Read a list of integers 0 to 255; anything else is left to pydantic to refuse."""
-    if not isinstance(value, list):
+    if not is_list(value):
         return value
     # One pass in C for each check: such lists have millions of items, and bool is an int.
     if not set(map(type, value)) <= {int}:
         raise ValueError("a byte must be an integer")
-    return bytes(value)
+    return bytes(cast("list[int]", value))  # It was just checked.
 
 
 Octets = Annotated[bytes, BeforeValidator(_octets)]
