@@ -92,7 +92,7 @@ def limited(wanted: float | None, available: float, *, kind: str, unit: str) -> 
     if wanted is None:
         return available
     if not 0 < wanted <= available:
-        raise UnavailableDeviceError(kind, f"{wanted:g} {unit}", f"{available:g} {unit}")
+        raise UnavailableDeviceError(kind, f"{wanted:.15g} {unit}", f"{available:.15g} {unit}")
     return wanted
 
 
