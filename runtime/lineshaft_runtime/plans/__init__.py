@@ -1,0 +1,1 @@
+"""Running a plan: which node gets which input, and how its filter is called."""
