@@ -1,0 +1,1 @@
+"""The data plane of the coordinator: blobs on disk, streams in flight."""

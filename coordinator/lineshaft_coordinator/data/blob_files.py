@@ -1,0 +1,90 @@
+"""How blobs lie in files."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+BLOB_ID: Final = re.compile(r"[0-9a-f]{64}")
+FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+_REHASH_BYTES: Final = 1 << 20
+
+
+def list_blobs(folder: Path) -> Iterator[tuple[str, int]]:
+    """List the names and sizes in bytes of all blobs that are complete."""
+    for shard in folder.iterdir():
+        if len(shard.name) == 2:
+            for path in shard.iterdir():
+                if BLOB_ID.fullmatch(blob_id := shard.name + path.name):
+                    yield blob_id, path.stat().st_size
+
+
+def blob_path(folder: Path, blob_id: str) -> Path:
+    """Say where a complete blob lies."""
+    return folder / blob_id[:2] / blob_id[2:]
+
+
+def take_up(path: Path, size_bytes: int, update: Callable[[bytes], None]) -> int:
+    """Make the file of an upload, or hash what an earlier process left of it.
+
+    Returns:
+        How many bytes of it are good to go on from.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    try:
+        if os.fstat(descriptor).st_size > size_bytes:
+            os.ftruncate(descriptor, 0)
+        received_bytes = 0
+        while data := os.pread(descriptor, _REHASH_BYTES, received_bytes):
+            update(data)
+            received_bytes += len(data)
+        return received_bytes
+    finally:
+        os.close(descriptor)
+
+
+def write_all(path: Path, offset: int, data: bytes | memoryview) -> None:
+    """Write all of the data at an offset of a file that is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+    finally:
+        os.close(descriptor)
+
+
+def read_exactly(descriptor: int, offset: int, length: int) -> bytes:
+    """Read so many bytes, less only where the file ends."""
+    parts: list[bytes] = []
+    while length > 0 and (part := os.pread(descriptor, length, offset)):
+        parts.append(part)
+        offset, length = offset + len(part), length - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_younger(path: Path, deadline: float) -> bool:
+    """Tell whether a file was touched at `deadline` (wall time in seconds) or later."""
+    try:
+        return path.stat().st_mtime >= deadline
+    except FileNotFoundError:
+        return False
+
+
+def unlink(path: Path) -> int:
+    """Remove a file; return how many bytes it had."""
+    size_bytes = path.stat().st_size
+    path.unlink()
+    return size_bytes

@@ -1,0 +1,380 @@
+"""Files named by the SHA-256 of their content: partial while they arrive, complete or not there."""
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Generator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lineshaft_coordinator.data.blob_errors import (
+    BlobDiskError,
+    BlobIdError,
+    BlobMismatchError,
+    BlobNotBegunError,
+    BlobNotFoundError,
+    BlobOffsetError,
+    BlobStoreFullError,
+    BlobTooLargeError,
+)
+from lineshaft_coordinator.data.blob_files import (
+    BLOB_ID,
+    FOLDER_MODE,
+    blob_path,
+    is_younger,
+    list_blobs,
+    read_exactly,
+    sync,
+    take_up,
+    unlink,
+    write_all,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFile:
+    """Where a complete blob lies."""
+
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed, uploads that were given up included."""
+
+    count: int
+    size_bytes: int
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(slots=True)
+class _Upload:
+    """An upload under way. Its lock is held while its file is touched."""
+
+    path: Path
+    size_bytes: int
+    received_bytes: int | None = None
+    """`None` until somebody has looked at what an earlier process left."""
+    digest: _Digest = field(default_factory=hashlib.sha256)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_over: bool = False
+
+
+class BlobStore:
+    """Blobs in `<folder>/ab/cdef…`, uploads under way in `<folder>/partial/`.
+
+    All methods block on the disk and may be called from several threads at once. A blob is there
+    only after its hash was verified and its bytes and name were synced. Who needs which blob is
+    not known here: `collect` is told.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        blob_bytes_max: int,
+        total_bytes_max: int,
+        free_bytes_min: int = 256 << 20,
+        upload_count_max: int = 1024,
+    ) -> None:
+        """Make the folder if need be and list what it holds.
+
+        Args:
+            folder: Used by one store at a time.
+            blob_bytes_max: Size of one blob at most.
+            total_bytes_max: Size of all blobs at most; an upload counts whole from its begin.
+            free_bytes_min: Room that blobs leave on the disk, for the journal before all.
+            upload_count_max: Uploads under way at most.
+
+        Raises:
+            OSError: The folder cannot be made or read.
+        """
+        self._folder = folder
+        self._blob_bytes_max = blob_bytes_max
+        self._total_bytes_max = total_bytes_max
+        self._free_bytes_min = free_bytes_min
+        self._upload_count_max = upload_count_max
+        self._partial_folder = folder / "partial"
+        self._partial_folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        # Held for the tables and for names of files, never while bytes are written: what is
+        # asked on the event loop must not wait for somebody's gigabyte.
+        self._lock = threading.Lock()
+        self._uploads: dict[str, _Upload] = {}
+        self._sizes = dict(list_blobs(folder))
+        self._total_bytes = sum(self._sizes.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all blobs, with uploads under way counted whole."""
+        return self._total_bytes
+
+    def begin(self, blob_id: str, size_bytes: int) -> int:
+        """Begin an upload, or go on with one that was cut off, also by a restart.
+
+        Returns:
+            How many bytes are there already, which is the offset to go on from; `size_bytes` if
+            the blob is complete.
+
+        Raises:
+            BlobIdError: The name is not one.
+            BlobTooLargeError: It is larger than one blob may be.
+            BlobMismatchError: The same blob is there, or under way, with another size.
+            BlobStoreFullError: No room for it.
+            BlobDiskError: The disk failed.
+        """
+        with self._upload(blob_id, size_bytes) as upload:
+            return size_bytes if upload is None else upload.received_bytes or 0
+
+    def write(self, blob_id: str, offset: int, data: bytes | memoryview) -> int:
+        """Append bytes to an upload; the last ones complete the blob and sync it.
+
+        Returns:
+            How many bytes are there now.
+
+        Raises:
+            BlobNotBegunError: There is no such upload.
+            BlobOffsetError: `offset` is not where the upload stands; `expected` says where.
+            BlobMismatchError: More bytes than were said, or not those that hash to the name.
+            BlobStoreFullError: The disk is full; the upload was dropped.
+            BlobDiskError: The disk failed; the upload was dropped.
+        """
+        with self._lock:
+            upload = self._uploads.get(blob_id)
+            complete_bytes = self._sizes.get(blob_id)
+        if upload is None:
+            if complete_bytes is not None:
+                raise BlobOffsetError(blob_id, offset, complete_bytes)
+            raise BlobNotBegunError(blob_id)
+        with upload.lock:
+            if upload.is_over or upload.received_bytes is None:
+                raise BlobNotBegunError(blob_id)
+            if offset != upload.received_bytes:
+                raise BlobOffsetError(blob_id, offset, upload.received_bytes)
+            with self._dropped_on_error(blob_id, upload):
+                return self._append(blob_id, upload, data)
+
+    def put_bytes(self, data: bytes) -> str:
+        """Keep bytes as a blob and return its name; costs two syncs, or none if it is there.
+
+        Raises:
+            BlobError: As `begin` and `write`.
+        """
+        blob_id = hashlib.sha256(data).hexdigest()
+        with self._upload(blob_id, len(data)) as upload:
+            if upload is not None and not upload.is_over:
+                with self._dropped_on_error(blob_id, upload):
+                    self._append(blob_id, upload, memoryview(data)[upload.received_bytes or 0 :])
+        return blob_id
+
+    def is_complete(self, blob_id: str) -> bool:
+        """Tell whether the whole blob is here, verified and synced."""
+        return blob_id in self._sizes
+
+    def open(self, blob_id: str) -> BlobFile:
+        """Say where a complete blob lies, for reading.
+
+        Raises:
+            BlobNotFoundError: It is not here.
+        """
+        size_bytes = self._sizes.get(blob_id)
+        if size_bytes is None:
+            raise BlobNotFoundError(blob_id)
+        return BlobFile(blob_path(self._folder, blob_id), size_bytes)
+
+    def read(self, blob_id: str, offset: int, length: int) -> bytes:
+        """Read a part of a complete blob, less than `length` bytes only at its end.
+
+        Raises:
+            BlobNotFoundError: It is not here.
+            BlobOffsetError: The offset is negative or past the end.
+            BlobDiskError: The disk failed.
+        """
+        blob = self.open(blob_id)
+        if not 0 <= offset <= blob.size_bytes:
+            raise BlobOffsetError(blob_id, offset, blob.size_bytes)
+        wanted = max(0, min(length, blob.size_bytes - offset))
+        try:
+            with blob.path.open("rb", buffering=0) as file:
+                data = read_exactly(file.fileno(), offset, wanted)
+        except FileNotFoundError as error:  # collected since, or removed behind our back
+            raise BlobNotFoundError(blob_id) from error
+        except OSError as error:
+            raise BlobDiskError(blob_id, str(error)) from error
+        if len(data) < wanted:
+            raise BlobDiskError(blob_id, f"{blob.path} was cut off")
+        return data
+
+    def collect(
+        self, keep: Callable[[str], bool] | AbstractSet[str], *, older_than_s: float, now: float
+    ) -> Collected:
+        """Remove blobs that nobody needs and uploads that nobody went on with.
+
+        Args:
+            keep: The names, or tells of one name, that somebody needs.
+            older_than_s: What was put or begun, again or for the first time, since so many
+                seconds stays: whoever sent it may be about to refer to it.
+            now: Wall time in seconds.
+        """
+        is_kept = keep if callable(keep) else keep.__contains__
+        deadline = now - older_than_s
+        removed = [
+            size
+            for blob_id in tuple(self._sizes)
+            if not is_kept(blob_id) and (size := self._remove_blob(blob_id, deadline)) is not None
+        ]
+        removed.extend(
+            size
+            for path in tuple(self._partial_folder.iterdir())
+            if (size := self._remove_partial(path, deadline)) is not None
+        )
+        return Collected(len(removed), sum(removed))
+
+    @contextmanager
+    def _upload(self, blob_id: str, size_bytes: int) -> Generator[_Upload | None]:
+        """Hold the upload of a blob, new or gone on with; `None` if the blob is complete."""
+        if not BLOB_ID.fullmatch(blob_id):
+            raise BlobIdError(blob_id)
+        if not 0 <= size_bytes <= self._blob_bytes_max:
+            raise BlobTooLargeError(blob_id, size_bytes, self._blob_bytes_max)
+        upload = self._find_or_reserve(blob_id, size_bytes)
+        if upload is None:
+            yield None
+            return
+        with upload.lock:
+            if not upload.is_over:
+                with self._dropped_on_error(blob_id, upload):
+                    self._resume(blob_id, upload, size_bytes)
+            elif not self.is_complete(blob_id):
+                raise BlobNotBegunError(blob_id)  # given up while we waited for it
+            yield upload
+
+    def _find_or_reserve(self, blob_id: str, size_bytes: int) -> _Upload | None:
+        with self._lock:
+            complete_bytes = self._sizes.get(blob_id)
+            if complete_bytes is not None:
+                if complete_bytes != size_bytes:
+                    raise BlobMismatchError(
+                        blob_id, f"it has {complete_bytes} bytes, not {size_bytes}"
+                    )
+                # Young again, so that a collection leaves it until it is referred to.
+                with suppress(OSError):
+                    os.utime(blob_path(self._folder, blob_id))
+                return None
+            upload = self._uploads.get(blob_id)
+            if upload is None:
+                self._refuse_without_room(blob_id, size_bytes)
+                upload = _Upload(self._partial_folder / blob_id, size_bytes)
+                self._uploads[blob_id] = upload
+                self._total_bytes += size_bytes
+            return upload
+
+    def _refuse_without_room(self, blob_id: str, size_bytes: int) -> None:
+        if len(self._uploads) >= self._upload_count_max:
+            raise BlobStoreFullError(blob_id, f"{len(self._uploads)} uploads are under way")
+        if self._total_bytes + size_bytes > self._total_bytes_max:
+            raise BlobStoreFullError(
+                blob_id,
+                f"it has {size_bytes} bytes, and {self._total_bytes} of the"
+                f" {self._total_bytes_max} that blobs may have are taken",
+            )
+        disk = os.statvfs(self._partial_folder)
+        if disk.f_bavail * disk.f_frsize - size_bytes < self._free_bytes_min:
+            raise BlobStoreFullError(
+                blob_id,
+                f"it has {size_bytes} bytes, and {self._free_bytes_min} must stay free on the"
+                f" disk of {self._folder}",
+            )
+
+    def _resume(self, blob_id: str, upload: _Upload, size_bytes: int) -> None:
+        if size_bytes != upload.size_bytes:
+            raise BlobMismatchError(
+                blob_id, f"it was begun with {upload.size_bytes} bytes, now it has {size_bytes}"
+            )
+        if upload.received_bytes is None:
+            upload.received_bytes = take_up(upload.path, size_bytes, upload.digest.update)
+        os.utime(upload.path)
+        if upload.received_bytes == size_bytes:
+            self._complete(blob_id, upload)
+
+    def _append(self, blob_id: str, upload: _Upload, data: bytes | memoryview) -> int:
+        assert upload.received_bytes is not None, "an upload is resumed before it goes on"
+        if upload.received_bytes + len(data) > upload.size_bytes:
+            raise BlobMismatchError(blob_id, f"it has more than its {upload.size_bytes} bytes")
+        write_all(upload.path, upload.received_bytes, data)
+        upload.digest.update(data)
+        upload.received_bytes += len(data)
+        if upload.received_bytes == upload.size_bytes:
+            self._complete(blob_id, upload)
+        return upload.received_bytes
+
+    def _complete(self, blob_id: str, upload: _Upload) -> None:
+        if upload.digest.hexdigest() != blob_id:
+            raise BlobMismatchError(blob_id, f"its bytes hash to {upload.digest.hexdigest()}")
+        target = blob_path(self._folder, blob_id)
+        sync(upload.path)
+        if not target.parent.exists():
+            target.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync(self._folder)
+        upload.path.rename(target)
+        sync(target.parent)
+        with self._lock:
+            upload.is_over = True
+            self._sizes[blob_id] = upload.size_bytes
+            del self._uploads[blob_id]
+
+    @contextmanager
+    def _dropped_on_error(self, blob_id: str, upload: _Upload) -> Generator[None]:
+        """Forget an upload that fails; its room is free again."""
+        try:
+            yield
+        except BaseException as error:
+            self._drop(blob_id, upload)
+            if not isinstance(error, OSError):
+                raise
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise BlobStoreFullError(blob_id, f"the disk of {self._folder} is full") from error
+            raise BlobDiskError(blob_id, str(error)) from error
+
+    def _drop(self, blob_id: str, upload: _Upload) -> None:
+        with suppress(OSError):  # what cannot be removed now is removed by a collection
+            upload.path.unlink(missing_ok=True)
+        with self._lock:
+            upload.is_over = True
+            self._total_bytes -= upload.size_bytes
+            del self._uploads[blob_id]
+
+    def _remove_blob(self, blob_id: str, deadline: float) -> int | None:
+        path = blob_path(self._folder, blob_id)
+        with self._lock:
+            size_bytes = self._sizes.get(blob_id)
+            if size_bytes is None or is_younger(path, deadline):
+                return None
+            with suppress(FileNotFoundError):
+                path.unlink()
+            del self._sizes[blob_id]
+            self._total_bytes -= size_bytes
+        return size_bytes
+
+    def _remove_partial(self, path: Path, deadline: float) -> int | None:
+        with self._lock:
+            upload = self._uploads.get(path.name)
+            if upload is None:  # left by an earlier process
+                return None if is_younger(path, deadline) else unlink(path)
+        if not upload.lock.acquire(blocking=False):
+            return None
+        try:
+            if upload.is_over or is_younger(path, deadline):
+                return None
+            self._drop(path.name, upload)
+            return upload.received_bytes
+        finally:
+            upload.lock.release()
