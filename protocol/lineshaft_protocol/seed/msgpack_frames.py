@@ -53,11 +53,11 @@ def encode_msgpack(document: object) -> bytes:
         raise UnencodableError(str(error)) from None
 
 
-def _object(pairs: list[tuple[object, object]]) -> dict[str, object]:
-    for key, _ in pairs:
-        if not isinstance(key, str):
-            raise ProtocolError("an object's key must be a string")
-    return unique_keys([(str(key), value) for key, value in pairs])
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = unique_keys(pairs)
+    if not set(map(type, fields)) <= {str}:
+        raise ProtocolError("an object's key must be a string")
+    return fields
 
 
 def _wide_integer(value: object) -> float:
@@ -70,14 +70,20 @@ def _wide_integer(value: object) -> float:
 _unpackb = cast("Callable[..., object]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
 _packb = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
 
-_SKIP: Final = re.compile(
-    rb"(?P<float>(?:\xcb.{8})++)|(?P<small>[\x00-\x7f\xe0-\xff\xc0\xc2\xc3]++)"
-    rb"|(?P<byte>(?:\xcc.)++)"
-    rb"|(?P<one>\xca.{4}|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2].{4}|[\xcf\xd3].{8})",
+# Everything of a length that its first byte tells: numbers, nil, booleans, short strings, and
+# lists and maps of nothing.
+_SMALL: Final = (
+    rb"[\x00-\x7f\xe0-\xff\xc0\xc2\xc3\x80\x90]|[\xcc\xd0].|[\xcd\xd1]..|[\xca\xce\xd2].{4}"
+    rb"|[\xcb\xcf\xd3].{8}|"
+) + b"|".join(b"[\\x%02x].{%d}" % (0xA0 + length, length) for length in range(32))
+_ITEM: Final = re.compile(_SMALL, re.DOTALL)
+# Whole runs are one step in C: a tensor or a list of bytes has millions of items.
+_RUN: Final = re.compile(
+    rb"(?P<floats>(?:\xcb.{8})++)|(?P<octets>(?:[\x00-\x7f]|\xcc.)++)"
+    rb"|(?P<mixed>(?:" + _SMALL + rb")++)",
     re.DOTALL,
 )
-"""Runs of scalars of one kind, so that a tensor is one step and not a million."""
-_RUN_WIDTH: Final = {"float": 9, "small": 1, "byte": 2}
+_LARGE_OCTET: Final = re.compile(rb"\xcc.", re.DOTALL)
 _TEXT_HEADS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
 _LIST_HEADS: Final = {0xDC: 2, 0xDD: 4}
 _MAP_HEADS: Final = {0xDE: 2, 0xDF: 4}
@@ -118,12 +124,9 @@ def _measure(data: bytes) -> None:
 
 def _step(data: bytes, at: int) -> tuple[int, int, int]:
     """Return where the next item starts, how many items were passed, how many they claim."""
-    if run := _SKIP.match(data, at):
-        width = _RUN_WIDTH.get(run.lastgroup or "", run.end() - at)
-        return run.end(), (run.end() - at) // width, 0
+    if run := _RUN.match(data, at):
+        return run.end(), _count(run), 0
     head = data[at]
-    if 0xA0 <= head <= 0xBF:
-        return at + 1 + (head & 0x1F), 1, 0
     if 0x80 <= head <= 0x8F:
         return at + 1, 1, 2 * (head & 0x0F)
     if 0x90 <= head <= 0x9F:
@@ -134,3 +137,13 @@ def _step(data: bytes, at: int) -> tuple[int, int, int]:
             end = at + 1 + size_bytes
             return (end, 1, length * per_item) if per_item else (end + length, 1, 0)
     raise ProtocolError(f"unexpected msgpack marker {head:#04x}")
+
+
+def _count(run: re.Match[bytes]) -> int:
+    match run.lastgroup:
+        case "floats":
+            return len(run.group()) // 9
+        case "octets":  # A byte takes one byte below 128, and two from there on.
+            return len(run.group()) - _LARGE_OCTET.subn(b"", run.group())[1]
+        case _:
+            return len(_ITEM.sub(b"1", run.group()))
