@@ -34,7 +34,7 @@ enum {
     DRIVER_NOT_LOADED = 9, TIMEOUT = 10, LOST = 15, UNKNOWN = 999
 };
 
-typedef struct Handle { char uuid[96]; } Handle;
+typedef struct Handle { char uuid[96]; int epoch; struct Handle *next; } Handle;
 typedef struct {
     char uuid[96], parent[96], name[96], bus[32];
     u64 memory, reserved, used, ecc;
@@ -61,8 +61,8 @@ typedef struct {
     char bus_id[32];
 } PciInfo;
 
-static Handle handles[DEVICES_MAX];
-static int initialised, generation_at_init;
+static Handle *handles; /* Never freed: a caller's stale handle must stay recognisable. */
+static int initialised, generation_at_init, epoch;
 static EventSet sets[SETS_MAX];
 static __thread World world;
 
@@ -144,11 +144,13 @@ static int ready(void) {
 }
 
 static Handle *handle_of(const char *uuid) {
-    for (int i = 0; i < DEVICES_MAX; i++) {
-        if (!handles[i].uuid[0]) set_text(handles[i].uuid, sizeof handles[i].uuid, uuid);
-        if (!strcmp(handles[i].uuid, uuid)) return &handles[i];
-    }
-    return NULL;
+    Handle *handle = handles;
+    while (handle && (handle->epoch != epoch || strcmp(handle->uuid, uuid))) handle = handle->next;
+    if (handle || !(handle = calloc(1, sizeof *handle))) return handle;
+    set_text(handle->uuid, sizeof handle->uuid, uuid);
+    handle->epoch = epoch;
+    handle->next = handles;
+    return handles = handle;
 }
 
 static Device *named(const char *uuid) {
@@ -160,7 +162,7 @@ static Device *named(const char *uuid) {
 static int find(Handle *handle, Device **device) {
     int code = ready();
     if (code) return code;
-    if (!handle) return INVALID;
+    if (!handle || handle->epoch != epoch) return INVALID;
     *device = named(handle->uuid);
     if (!*device) return LOST;
     if ((*device)->is_mig) {
@@ -187,7 +189,10 @@ EXPORT int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     look();
     if (world.error) return world.error;
-    if (!initialised++) generation_at_init = world.generation;
+    if (!initialised++) {
+        generation_at_init = world.generation;
+        epoch++;
+    }
     return SUCCESS;
 }
 EXPORT int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }

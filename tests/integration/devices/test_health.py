@@ -113,6 +113,25 @@ def test_new_connections_come_further_apart_up_to_a_minute(
     assert kinds(probe, gpus) == [GpuReading]
 
 
+def test_a_driver_that_came_back_is_soon_found_again_the_next_time(
+    probe: Probe, state: StandinState
+) -> None:
+    state.add_gpu()
+    gpus = opened(probe)
+    state.unload_driver()
+    for _ in range(12):
+        probe.read(gpus)
+        probe.advance(60)
+    state.load_driver()
+    assert kinds(probe, gpus) == [GpuReading]
+
+    state.load_driver()
+    assert kinds(probe, gpus) == [GpuFault]
+
+    probe.advance(1)
+    assert kinds(probe, gpus) == [GpuReading]
+
+
 def test_one_lost_gpu_does_not_interrupt_the_others_while_we_try_again(
     probe: Probe, state: StandinState
 ) -> None:
@@ -216,6 +235,22 @@ def test_a_gpu_that_was_lost_and_is_back_was_reset_so_its_xid_is_forgotten(
     state.change("GPU-a", error=GPU_IS_LOST)
     faults(probe, gpus)
     state.change("GPU-a", error=0)
+    probe.advance(1)
+
+    assert faults(probe, gpus) == [None]
+
+
+def test_a_driver_that_was_away_has_reset_the_gpus_though_nobody_read_them_meanwhile(
+    probe: Probe, state: StandinState
+) -> None:
+    state.add_gpu("GPU-a")
+    gpus = opened(probe)
+    state.raise_xid("GPU-a", FELL_OFF_THE_BUS)
+    faults(probe, gpus)
+
+    state.unload_driver()
+    probe.survey()
+    state.load_driver()
     probe.advance(1)
 
     assert faults(probe, gpus) == [None]
