@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, cast
 
+from typing_extensions import override
+
 BARRIER = "barrier"
 """A filter whose `_stream_mode` says so sees the whole input, never a chunk."""
 
@@ -81,6 +83,11 @@ class NativeCalling:
 
     def __init__(self) -> None:
         self._takes: dict[tuple[object, str], _Second] = {}
+
+    @override
+    def __reduce__(self) -> tuple[type["NativeCalling"], tuple[()]]:
+        """Travel without what was looked up: those are the user's functions."""
+        return NativeCalling, ()
 
     def is_trainable(self, node_id: str, node_filter: object) -> bool:
         """Whether it has `fit` and does not call itself stateless."""

@@ -74,6 +74,7 @@ class RemoteCall:
     y: object
     mode: Mode
     edges: Edges | None
+    calling: Calling
 
 
 class RemoteCaller(Protocol):
@@ -291,6 +292,7 @@ class _Run:
             nodes.y,
             nodes.mode,
             inner_edges(plan.plan, self.edges) if self.edges else None,
+            nodes.calling,
         )
         outcome = self._call(plan.node_id, call)
         frame.states.update(outcome.states)
@@ -309,7 +311,7 @@ class _Run:
                 call.plan,
                 call.x,
                 filters=call.filters,
-                calling=self.nodes.calling,
+                calling=call.calling,
                 states=call.states,
                 y=call.y,
                 mode=call.mode,
