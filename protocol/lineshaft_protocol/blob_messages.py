@@ -17,7 +17,7 @@ class BlobOffer(Wire):
 
 
 class BlobStatus(Wire):
-    """How much of an offered blob is stored; all of it once ``is_complete``, verified and synced."""
+    """How much of an offered blob is stored: all of it, verified, once ``is_complete``."""
 
     type: Literal["BlobStatus"] = "BlobStatus"
     blob_id: Digest

@@ -35,6 +35,8 @@ class Submit(Wire):
 
     type: Literal["Submit"] = "Submit"
     job: JobSpec
+    is_repeat: bool = False
+    """Whether it may have been sent before, on a connection that broke."""
 
 
 class Cancel(Wire):
@@ -116,7 +118,13 @@ class Accepted(Wire):
 
 
 RefusalCode = Literal[
-    "duplicate_id", "too_many_jobs", "invalid", "draining", "unknown_job", "blob_missing", "python"
+    "duplicate_id",
+    "too_many_jobs",
+    "invalid",
+    "draining",
+    "unknown_job",
+    "blob_missing",
+    "unplaceable",
 ]
 
 
@@ -141,6 +149,20 @@ class Events(Wire):
 
     type: Literal["Events"] = "Events"
     events: tuple[JobEvent, ...]
+
+
+JobStateName = Literal["waiting", "queued", "assigned", "running", "cancelling"]
+
+
+class StateChanged(Wire):
+    """Where a watched job is now; not numbered and not kept, its outcome is what counts."""
+
+    type: Literal["StateChanged"] = "StateChanged"
+    job_id: Name
+    state: JobStateName
+    attempt: int = Field(default=0, ge=0)
+    worker_id: Name | None = None
+    reason: str | None = None
 
 
 class Answer(Wire):
@@ -179,6 +201,7 @@ ToClient = Annotated[
     | Refused
     | Finished
     | Events
+    | StateChanged
     | Answer
     | Pong
     | BlobStatus

@@ -101,6 +101,8 @@ class SpawnChild(Wire):
 
     type: Literal["SpawnChild"] = "SpawnChild"
     job: JobSpec
+    is_repeat: bool = False
+    """Whether it may have been sent before, on a connection that broke."""
 
 
 class Leaving(Wire):

@@ -1,0 +1,171 @@
+"""The whole vocabulary between the client's core and its shell."""
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from lineshaft_protocol.client_messages import FromClient, StateChanged, ToClient
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import JobId, Session
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection asked for is open."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The session is gone, or could not be opened (``session`` is then None)."""
+
+    session: Session | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The coordinator said something."""
+
+    session: Session
+    message: ToClient
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline the core asked for has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAsked:
+    """The user wants this job kept and run."""
+
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class WatchAsked:
+    """The user wants to know how a job ends and, with ``events``, what it says."""
+
+    job_id: JobId
+    events: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The user wants the job ended."""
+
+    job_id: JobId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAsked:
+    """The user asks something that may be asked again after a cut."""
+
+    request_id: int
+    message: FromClient
+
+
+Event = (
+    Connected
+    | Disconnected
+    | Received
+    | Tick
+    | SubmitAsked
+    | WatchAsked
+    | CancelAsked
+    | RequestAsked
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a connection, instead of any that is being opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the session."""
+
+    session: Session
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Give this to the coordinator, in order; dropped if the session is gone."""
+
+    session: Session
+    message: FromClient
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The coordinator is there and speaks our protocol."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobAccepted:
+    """The job is safe with the coordinator."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class JobRefused:
+    """The coordinator did not keep the job, or does not know it."""
+
+    job_id: JobId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """The job's one outcome; said once."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpoke:
+    """New events of a job, in order, each said once."""
+
+    job_id: JobId
+    events: tuple[JobEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved:
+    """Where a job is now."""
+
+    change: StateChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a RequestAsked."""
+
+    request_id: int
+    data: JsonValue
+    error: str | None
+
+
+Effect = (
+    Connect
+    | Close
+    | Send
+    | Welcomed
+    | JobAccepted
+    | JobRefused
+    | JobFinished
+    | JobSpoke
+    | JobMoved
+    | Answered
+)

@@ -1,0 +1,264 @@
+"""The client's core: each job is submitted until it is accepted, and ends here exactly once.
+
+On every connection it says again whatever may not have arrived: jobs that were not accepted are
+submitted again under the same id, the others are watched again from the last event that came.
+"""
+
+from dataclasses import dataclass
+
+from lineshaft.core.io import (
+    Answered,
+    CancelAsked,
+    Close,
+    Connect,
+    Connected,
+    Disconnected,
+    Effect,
+    Event,
+    JobAccepted,
+    JobFinished,
+    JobMoved,
+    JobRefused,
+    JobSpoke,
+    Received,
+    RequestAsked,
+    Send,
+    SubmitAsked,
+    Tick,
+    WatchAsked,
+    Welcomed,
+)
+from lineshaft_protocol.client_messages import (
+    Accepted,
+    Answer,
+    Cancel,
+    ClientHello,
+    Events,
+    Finished,
+    FromClient,
+    Ping,
+    Pong,
+    Refused,
+    StateChanged,
+    Submit,
+    ToClient,
+    Watch,
+    Welcome,
+)
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import ClientId, JobId, Session
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.wire import Wire
+
+
+class CoreSettings(Wire):
+    """Times in seconds."""
+
+    reconnect_first_s: float = 0.1
+    reconnect_max_s: float = 5.0
+    dial_s: float = 10.0
+    """How long opening a connection, or the answer to hello, may take."""
+    ping_s: float = 10.0
+    """How often we speak when there is nothing to say."""
+    silence_s: float = 30.0
+    """Quiet after which the connection counts as dead."""
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """A job whose outcome is awaited."""
+
+    spec: JobSpec | None
+    """None for a job that another client submitted."""
+    is_accepted: bool = False
+    was_sent: bool = False
+    cancel_reason: str | None = None
+    events: bool = False
+    last: tuple[int, int] = (0, 0)
+    """Attempt and number of the last event that arrived."""
+
+
+@dataclass(slots=True)
+class _Link:
+    session: Session | None = None
+    is_welcome: bool = False
+    heard_at: float = 0.0
+    retry_s: float = 0.0
+    wake_at: float = 0.0
+
+
+class ClientCore:
+    """Keeps what the user asked for until the coordinator has answered.
+
+    Args:
+        client_id: Name of this client in queues and records.
+        now: A clock that runs forward, in seconds; the same one for every call.
+    """
+
+    def __init__(
+        self, settings: CoreSettings, *, client_id: ClientId, versions: Versions, now: float
+    ) -> None:
+        self._settings, self._client_id, self._versions = settings, client_id, versions
+        self.jobs: dict[JobId, _Tracked] = {}
+        self.requests: dict[int, FromClient] = {}
+        self._now = now
+        self._link = _Link(retry_s=settings.reconnect_first_s, wake_at=now)
+        self._effects: list[Effect] = []
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event in, and say what must be done about it, in order."""
+        assert now >= self._now, "time runs forward"
+        self._now = now
+        match event:
+            case Received(session=session, message=message):
+                if session == self._link.session:
+                    self._link.heard_at = now
+                    self._on_message(message)
+            case SubmitAsked(spec=spec):
+                self._on_submit(spec)
+            case Tick():
+                self._on_tick()
+            case WatchAsked(job_id=job_id, events=events):
+                self._on_watch(job_id, events=events)
+            case CancelAsked(job_id=job_id, reason=reason):
+                self._on_cancel(job_id, reason)
+            case RequestAsked(request_id=request_id, message=message):
+                self.requests[request_id] = message
+                self._tell(message)
+            case Connected(session=session):
+                self._on_connected(session)
+            case Disconnected(session=session):
+                if session == self._link.session:
+                    self._on_disconnected()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When to send the next Tick, on the clock of ``now``."""
+        return self._link.wake_at
+
+    # --- the connection ---
+
+    def _on_tick(self) -> None:
+        link, settings = self._link, self._settings
+        if self._now < link.wake_at:
+            return
+        if link.session is None:
+            self._effects.append(Connect())
+            link.wake_at = self._now + settings.dial_s
+        elif not link.is_welcome:
+            self._hang_up("the coordinator did not answer")
+        elif self._now - link.heard_at >= settings.silence_s:
+            self._hang_up(f"the coordinator was silent for {settings.silence_s:g} s")
+        else:
+            link.wake_at = self._now + settings.ping_s
+            self._tell(Ping())
+
+    def _on_connected(self, session: Session) -> None:
+        link = self._link
+        link.session, link.is_welcome, link.heard_at = session, False, self._now
+        link.wake_at = self._now + self._settings.dial_s
+        hello = ClientHello(client_id=self._client_id, versions=self._versions)
+        self._effects.append(Send(session, hello))
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        link = self._link
+        link.is_welcome, link.retry_s = True, self._settings.reconnect_first_s
+        link.wake_at = self._now + self._settings.ping_s
+        self._effects.append(Welcomed(welcome.epoch))
+        for job_id, job in self.jobs.items():
+            self._say_again(job_id, job)
+        for message in self.requests.values():
+            self._tell(message)
+
+    def _say_again(self, job_id: JobId, job: _Tracked) -> None:
+        if job.spec is not None and not job.is_accepted:
+            self._tell(Submit(job=job.spec, is_repeat=job.was_sent))
+            job.was_sent = True
+        else:
+            self._watch(job_id, job)
+        if job.spec is not None and not job.is_accepted and job.events:
+            self._watch(job_id, job)
+        if job.cancel_reason is not None:
+            self._tell(Cancel(job_id=job_id, reason=job.cancel_reason))
+
+    def _watch(self, job_id: JobId, job: _Tracked) -> None:
+        attempt, seq = job.last
+        self._tell(Watch(job_id=job_id, events=job.events, after_attempt=attempt, after_seq=seq))
+
+    def _on_disconnected(self) -> None:
+        link, settings = self._link, self._settings
+        link.session, link.is_welcome = None, False
+        link.wake_at = self._now + link.retry_s
+        link.retry_s = min(settings.reconnect_max_s, link.retry_s * 2)
+
+    def _hang_up(self, reason: str) -> None:
+        assert self._link.session is not None, "only a session can be ended"
+        self._effects.append(Close(self._link.session, reason))
+        self._on_disconnected()
+
+    def _tell(self, message: FromClient) -> None:
+        """Say it if we can; what matters is said again on the next connection."""
+        if self._link.session is not None and self._link.is_welcome:
+            self._effects.append(Send(self._link.session, message))
+
+    # --- what the user asks ---
+
+    def _on_submit(self, spec: JobSpec) -> None:
+        job_id = JobId(spec.job_id)
+        assert job_id not in self.jobs, "the shell makes a new id for each job"
+        job = self.jobs[job_id] = _Tracked(spec)
+        if self._link.is_welcome:
+            job.was_sent = True
+            self._tell(Submit(job=spec))
+
+    def _on_watch(self, job_id: JobId, *, events: bool) -> None:
+        job = self.jobs.setdefault(job_id, _Tracked(None, is_accepted=True))
+        job.events = job.events or events
+        self._watch(job_id, job)
+
+    def _on_cancel(self, job_id: JobId, reason: str) -> None:
+        job = self.jobs.setdefault(job_id, _Tracked(None, is_accepted=True))
+        job.cancel_reason = reason
+        self._tell(Cancel(job_id=job_id, reason=reason))
+
+    # --- what the coordinator says ---
+
+    def _on_message(self, message: ToClient) -> None:
+        match message:
+            case Finished(outcome=outcome):
+                if self.jobs.pop(JobId(outcome.job_id), None) is not None:
+                    self._effects.append(JobFinished(outcome))
+            case Accepted(job_id=job_id):
+                job = self.jobs.get(JobId(job_id))
+                if job is not None and not job.is_accepted:
+                    job.is_accepted = True
+                    self._effects.append(JobAccepted(JobId(job_id)))
+            case Events(events=events):
+                self._on_events(events)
+            case StateChanged(job_id=job_id):
+                if JobId(job_id) in self.jobs:
+                    self._effects.append(JobMoved(message))
+            case Refused(job_id=job_id, code=code, message=text):
+                if self.jobs.pop(JobId(job_id), None) is not None:
+                    self._effects.append(JobRefused(JobId(job_id), code, text))
+            case Answer(request_id=request_id, data=data, error=error):
+                if self.requests.pop(request_id, None) is not None:
+                    self._effects.append(Answered(request_id, data, error))
+            case Welcome():
+                self._on_welcome(message)
+            case Pong():
+                pass
+            case _:
+                pass  # Blob messages are the shell's.
+
+    def _on_events(self, events: tuple[JobEvent, ...]) -> None:
+        new: dict[JobId, list[JobEvent]] = {}
+        for event in events:
+            job = self.jobs.get(JobId(event.job_id))
+            if job is not None and (event.attempt, event.seq) > job.last:
+                job.last = (event.attempt, event.seq)
+                new.setdefault(JobId(event.job_id), []).append(event)
+        for job_id, fresh in new.items():
+            self._effects.append(JobSpoke(job_id, tuple(fresh)))

@@ -1,0 +1,245 @@
+"""What clients ask, and what they are told.
+
+A client makes the job's id, so that it may send a Submit again when it does not know whether the
+first one arrived: the same job under the same id is accepted once and answered twice.
+"""
+
+from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
+from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import ClientSession, Shop
+from lineshaft_coordinator.core.workers import WorkerDesk
+from lineshaft_protocol.client_messages import (
+    Accepted,
+    Answer,
+    Cancel,
+    ClientHello,
+    Drain,
+    Finished,
+    FromClient,
+    Ping,
+    Pong,
+    RefusalCode,
+    Refused,
+    Submit,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
+
+
+class ClientDesk:
+    """Handles the messages and the silence of clients."""
+
+    def __init__(self, shop: Shop, flow: JobFlow, workers: WorkerDesk) -> None:
+        self._shop, self._flow, self._workers = shop, flow, workers
+
+    def on_connected(self, session: Session) -> None:
+        """A client opened a session."""
+        self._shop.clients[session] = ClientSession(session, self._shop.now)
+        self._watch_silence(session)
+
+    def on_message(self, session: Session, message: FromClient) -> None:
+        """Act on what a client said on its session."""
+        shop = self._shop
+        client = shop.clients.get(session)
+        if client is None:
+            return
+        client.heard_at = shop.now
+        if isinstance(message, ClientHello):
+            self._on_hello(client, message)
+            return
+        if client.client_id is None:
+            shop.close(session, PROTOCOL_FAULT, "the first message must be ClientHello")
+            return
+        match message:
+            case Submit():
+                self.on_submit(session, message)
+            case Cancel():
+                self.on_cancel(session, message)
+            case Watch():
+                self.on_watch(session, message)
+            case Unwatch(job_id=job_id):
+                self._unwatch(client, JobId(job_id))
+            case Drain():
+                self._on_drain(session, message)
+            case Ping():
+                shop.send(session, Pong())
+            case _:
+                shop.close(session, PROTOCOL_FAULT, f"unexpected {message.type}")
+
+    def _on_hello(self, client: ClientSession, hello: ClientHello) -> None:
+        shop = self._shop
+        protocol = settle(Versions(), hello.versions)
+        if protocol is None:
+            text = f"this coordinator speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+            shop.close(client.session, POLICY, f"{text}; upgrade the older side")
+            return
+        client.client_id = ClientId(hello.client_id)
+        shop.send(
+            client.session,
+            Welcome(
+                protocol=protocol,
+                epoch=shop.epoch,
+                features=tuple(f for f in FEATURES if f in hello.versions.features),
+                silence_s=shop.settings.client_silence_s,
+            ),
+        )
+
+    # --- jobs ---
+
+    def on_submit(self, session: Session, submit: Submit) -> None:
+        """Keep the job, or say why not."""
+        shop, spec = self._shop, submit.job
+        job_id = JobId(spec.job_id)
+        client = shop.clients.get(session)
+        if client is None or client.client_id is None:
+            return
+        if (live := shop.ledger.jobs.get(job_id)) is not None:
+            if live.spec != spec:
+                self._refuse(session, job_id, "duplicate_id", "another job has this id")
+                return
+            self._flow.watch(job_id, session, events=False)
+            shop.send(session, Accepted(job_id=job_id))
+        elif (done := shop.ledger.recent.get(job_id)) is not None:
+            if done.spec != spec:
+                self._refuse(session, job_id, "duplicate_id", "another job had this id")
+                return
+            shop.send(session, Accepted(job_id=job_id))
+            shop.send(session, Finished(outcome=done.outcome))
+        elif submit.is_repeat:
+            shop.look_up(job_id, session, submit)
+        elif (unknown := self._unknown_dependency(spec)) is not None:
+            shop.look_up(unknown, session, submit)
+        elif (refusal := self._refusal(spec)) is not None:
+            self._refuse(session, job_id, *refusal)
+        else:
+            self._keep(session, client.client_id, spec)
+
+    def _keep(self, session: Session, client_id: ClientId, spec: JobSpec) -> None:
+        job_id = JobId(spec.job_id)
+        # Watched before it is accepted: a job that comes after a failed one ends at once.
+        self._flow.watch(job_id, session, events=False)
+        self._shop.send(session, Accepted(job_id=job_id))
+        self._flow.accept(spec, client_id)
+
+    def _unknown_dependency(self, spec: JobSpec) -> JobId | None:
+        ledger = self._shop.ledger
+        for other in spec.after or ():
+            if other not in ledger.jobs and other not in ledger.recent:
+                return JobId(other)
+        return None
+
+    def _refusal(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
+        shop = self._shop
+        if shop.is_stopping:
+            return "draining", "the coordinator is about to stop; submit again in a moment"
+        if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
+            text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
+            return "too_many_jobs", f"{text}; submit again when some have ended"
+        if spec.parent is not None:
+            return "invalid", "only a running plan has children"
+        return self._unplaceable(spec)
+
+    def _unplaceable(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
+        """Refuse what no worker we have seen could ever run, unless its user wants to wait."""
+        shop = self._shop
+        waits = spec.timeouts is not None and spec.timeouts.queue_s is not None
+        is_recovering = shop.now < shop.started_at + shop.settings.recovery_s and shop.epoch > 1
+        if waits or is_recovering or not shop.fleet.known:
+            return None
+        shape = Shape.of(spec)
+        if any(may_ever(worker, shape) for worker in shop.fleet.known.values()):
+            return None
+        nearest = min(
+            shop.fleet.known.values(),
+            key=lambda worker: sum(lack.is_for_ever for lack in lacks(worker, shape)),
+        )
+        why = "; ".join(str(lack) for lack in lacks(nearest, shape) if lack.is_for_ever)
+        text = f"no worker could ever run {spec.label} ({shape.resources})"
+        text += f": the nearest is {nearest.worker_id}, but {why}"
+        return "unplaceable", f"{text}. Ask for less, or give queue_timeout to wait for one."
+
+    def _refuse(self, session: Session, job_id: JobId, code: RefusalCode, message: str) -> None:
+        self._shop.send(session, Refused(job_id=job_id, code=code, message=message))
+
+    def on_cancel(self, session: Session, cancel: Cancel) -> None:
+        """End a job, or tell how it ended before."""
+        shop, job_id = self._shop, JobId(cancel.job_id)
+        if job_id in shop.ledger.jobs:
+            self._flow.watch(job_id, session, events=False)
+            self._flow.cancel(job_id, cancel.reason)
+        elif (done := shop.ledger.recent.get(job_id)) is not None:
+            shop.send(session, Finished(outcome=done.outcome))
+        else:
+            shop.look_up(job_id, session, cancel)
+
+    def on_watch(self, session: Session, watch: Watch) -> None:
+        """Tell where the job is, and from now on what happens to it."""
+        shop, job_id = self._shop, JobId(watch.job_id)
+        done = shop.ledger.recent.get(job_id)
+        if watch.events and (done is not None or job_id in shop.ledger.jobs):
+            shop.effects.append(Replay(session, job_id, watch.after_attempt, watch.after_seq))
+        if job_id in shop.ledger.jobs:
+            self._flow.watch(job_id, session, events=watch.events)
+            if watch.events:
+                shop.send(session, self._flow.state_of(job_id))
+        elif done is not None:
+            shop.send(session, Finished(outcome=done.outcome))
+        else:
+            shop.look_up(job_id, session, watch)
+
+    def on_unknown(self, session: Session, job_id: JobId) -> None:
+        """Nobody knows the job that the client speaks of."""
+        text = "no such job; it may have been pruned with the history"
+        self._refuse(session, job_id, "unknown_job", text)
+
+    def _unwatch(self, client: ClientSession, job_id: JobId) -> None:
+        client.watched.pop(job_id, None)
+        sessions = self._shop.watchers.get(job_id)
+        if sessions is not None:
+            sessions.pop(client.session, None)
+            if not sessions:
+                del self._shop.watchers[job_id]
+
+    def _on_drain(self, session: Session, drain: Drain) -> None:
+        worker = self._shop.fleet.workers.get(WorkerId(drain.worker_id))
+        if worker is None or worker.session is None:
+            text = f"no worker {drain.worker_id} is connected"
+            self._shop.send(session, Answer(request_id=drain.request_id, error=text))
+            return
+        self._workers.drain(worker, stop=drain.stop)
+        self._shop.send(session, Answer(request_id=drain.request_id, data={"draining": True}))
+
+    # --- silence ---
+
+    def _watch_silence(self, session: Session) -> None:
+        at = self._shop.clients[session].heard_at + self._shop.settings.client_silence_s
+        self._shop.deadlines.set(("client", session), at)
+
+    def on_silence(self, session: Session) -> None:
+        """A client may have been silent for too long."""
+        shop = self._shop
+        client = shop.clients.get(session)
+        if client is None:
+            return
+        if shop.now - client.heard_at < shop.settings.client_silence_s:
+            self._watch_silence(session)
+            return
+        shop.close(session, POLICY, f"silent for {shop.settings.client_silence_s:g} s")
+        self.on_disconnected(session)
+
+    def on_disconnected(self, session: Session) -> None:
+        """Its jobs go on; nobody is told of them."""
+        client = self._shop.clients.pop(session, None)
+        if client is None:
+            return
+        self._shop.deadlines.clear(("client", session))
+        for job_id in tuple(client.watched):
+            self._unwatch(client, job_id)
+        if client.client_id is not None:
+            self._shop.queues.forget_client(client.client_id)

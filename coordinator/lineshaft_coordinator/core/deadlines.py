@@ -1,0 +1,49 @@
+"""When the core wants to be woken, and what for."""
+
+import heapq
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+class Deadlines(Generic[KeyT]):
+    """One moment for each key; setting a key again replaces its moment.
+
+    Replaced entries stay in the heap until they surface, so each change costs O(log n).
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, KeyT]] = []
+        self._at: dict[KeyT, float] = {}
+        self._count = 0
+
+    def set(self, key: KeyT, at: float) -> None:
+        """Wake at this moment for the key, and not at the one set before."""
+        self._at[key] = at
+        self._count += 1
+        heapq.heappush(self._heap, (at, self._count, key))
+
+    def clear(self, key: KeyT) -> None:
+        """Do not wake for the key."""
+        self._at.pop(key, None)
+
+    def __contains__(self, key: KeyT) -> bool:
+        return key in self._at
+
+    def next(self) -> float | None:
+        """The earliest moment set, or ``None``."""
+        while self._heap:
+            at, _, key = self._heap[0]
+            if self._at.get(key) == at:
+                return at
+            heapq.heappop(self._heap)
+        return None
+
+    def due(self, now: float) -> Iterator[KeyT]:
+        """Take out every key whose moment has come, earliest first."""
+        while (at := self.next()) is not None and at <= now:
+            key = heapq.heappop(self._heap)[2]
+            if self._at.get(key) == at:
+                del self._at[key]
+                yield key

@@ -1,0 +1,178 @@
+"""What we believe about the workers; all of it is gone, and rebuilt, when we restart.
+
+A worker is *here* while it has a session, and *away* while leases name it and it has none. Its
+leases are of two sorts: ``running`` ones occupy its resources, ``backlog`` ones wait at the
+worker for its next free slot and occupy nothing yet. ``suspended`` ones run a plan that waits
+for a child job: they keep memory and devices but give their slot away.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_protocol.ids import JobId, Session, WorkerId
+from lineshaft_protocol.resources import Capacity, Resources
+from lineshaft_protocol.worker_messages import Register
+
+
+@dataclass(slots=True)
+class Lease:
+    """One attempt that a worker has."""
+
+    attempt: int
+    shape: Shape
+    devices: tuple[str, ...] = ()
+    is_started: bool = False
+    """The worker said that it runs."""
+    is_recalled: bool = False
+    child_count: int = 0
+    event_seq: int = 0
+    """The last event of the attempt that we kept."""
+
+
+@dataclass(slots=True)
+class DeviceUse:
+    """What is promised of one GPU."""
+
+    job_count: int = 0
+    memory_bytes: int = 0
+    is_exclusive: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker, here or away."""
+
+    worker_id: WorkerId
+    session: Session | None = None
+    incarnation: str = ""
+    capacity: Capacity | None = None
+    tags: frozenset[str] = frozenset()
+    pythons: tuple[str, ...] = ()
+    heard_at: float = 0.0
+    gone_at: float | None = None
+    """When its connection ended; ``None`` while it is here."""
+    is_draining: bool = False
+    reserved_for: Shape | None = None
+    """The shape it is set aside for: others wait until that one fits."""
+    reserved_priority: int = 0
+    running: dict[JobId, Lease] = field(default_factory=dict)
+    backlog: OrderedDict[JobId, Lease] = field(default_factory=OrderedDict[JobId, Lease])
+    used_slots: int = 0
+    used_cpus: float = 0.0
+    used_memory_bytes: int = 0
+    devices: dict[str, DeviceUse] = field(default_factory=dict)
+    ended_at: float = 0.0
+    """When an attempt of it last ended."""
+    load: dict[str, object] = field(default_factory=dict)
+    register: Register | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be spoken to."""
+        return self.session is not None and self.capacity is not None
+
+    def lease_of(self, job_id: JobId) -> Lease | None:
+        """Its lease of this job."""
+        return self.running.get(job_id) or self.backlog.get(job_id)
+
+    def lease_ids(self) -> tuple[JobId, ...]:
+        """Every job it has."""
+        return (*self.running, *self.backlog)
+
+    def occupy(self, job_id: JobId, lease: Lease) -> None:
+        """Count a lease against the worker's resources."""
+        self.running[job_id] = lease
+        wanted = lease.shape.resources
+        self.used_slots += lease.child_count == 0
+        self.used_cpus += wanted.cpus
+        self.used_memory_bytes += wanted.memory_bytes
+        for uuid in lease.devices:
+            use = self.devices.setdefault(uuid, DeviceUse())
+            use.job_count += 1
+            use.memory_bytes += wanted.gpu_memory_bytes
+            use.is_exclusive = wanted.gpu_memory_bytes == 0
+
+    def vacate(self, job_id: JobId) -> Lease | None:
+        """Forget a lease and what it occupied."""
+        if (waiting := self.backlog.pop(job_id, None)) is not None:
+            return waiting
+        if (lease := self.running.pop(job_id, None)) is None:
+            return None
+        wanted = lease.shape.resources
+        self.used_slots -= lease.child_count == 0
+        self.used_cpus -= wanted.cpus
+        self.used_memory_bytes -= wanted.memory_bytes
+        for uuid in lease.devices:
+            self._vacate_device(uuid, wanted)
+        return lease
+
+    def _vacate_device(self, uuid: str, wanted: Resources) -> None:
+        use = self.devices[uuid]
+        use.job_count -= 1
+        use.memory_bytes -= wanted.gpu_memory_bytes
+        if use.job_count == 0:
+            del self.devices[uuid]
+
+    def suspend(self, job_id: JobId) -> None:
+        """Its plan waits for one more child: the slot is free meanwhile."""
+        lease = self.running.get(job_id)
+        if lease is not None:
+            self.used_slots -= lease.child_count == 0
+            lease.child_count += 1
+
+    def resume(self, job_id: JobId) -> None:
+        """One of the children it waited for has ended."""
+        lease = self.running.get(job_id)
+        if lease is not None and lease.child_count:
+            lease.child_count -= 1
+            self.used_slots += lease.child_count == 0
+
+    def promote(self, job_id: JobId) -> None:
+        """A backlog lease started."""
+        if (lease := self.backlog.pop(job_id, None)) is not None:
+            self.occupy(job_id, lease)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All workers that are here, or that a lease names."""
+
+    workers: dict[WorkerId, Worker] = field(default_factory=dict)
+    by_session: dict[Session, Worker] = field(default_factory=dict)
+    known: dict[WorkerId, Worker] = field(default_factory=dict)
+    """The same workers, and those that were here since we started: what may come back."""
+    open: dict[WorkerId, Worker] = field(default_factory=dict)
+    """Workers that may have room; one that turns out to have none is taken out until it changes."""
+
+    def worker(self, worker_id: WorkerId) -> Worker:
+        """The worker of this name, known from now on."""
+        if (known := self.workers.get(worker_id)) is None:
+            known = self.known.get(worker_id) or Worker(worker_id)
+            self.workers[worker_id] = self.known[worker_id] = known
+        return known
+
+    def attach(self, worker: Worker, session: Session, now: float) -> None:
+        """The worker speaks on this session from now on."""
+        worker.session, worker.heard_at, worker.gone_at = session, now, None
+        self.by_session[session] = worker
+        self.open[worker.worker_id] = worker
+
+    def detach(self, worker: Worker, now: float) -> None:
+        """The worker's session is gone; its leases stay."""
+        assert worker.session is not None, "a worker is detached once"
+        del self.by_session[worker.session]
+        worker.session, worker.gone_at, worker.reserved_for = None, now, None
+        self.open.pop(worker.worker_id, None)
+
+    def forget_if_idle(self, worker: Worker) -> None:
+        """Drop a worker that is away and has nothing of ours."""
+        if worker.session is None and not worker.running and not worker.backlog:
+            self.workers.pop(worker.worker_id, None)
+
+    def changed(self, worker: Worker) -> None:
+        """The worker may have room again."""
+        if worker.is_here and not worker.is_draining:
+            self.open[worker.worker_id] = worker
+        else:
+            self.open.pop(worker.worker_id, None)

@@ -1,0 +1,309 @@
+"""A job's way through the shop: every transition of every job is one of these methods."""
+
+from lineshaft_coordinator.core.fleet import Lease, Worker
+from lineshaft_coordinator.core.ledger import Leased, Queued
+from lineshaft_coordinator.core.records import (
+    AttemptLeft,
+    AttemptStarted,
+    CancelRequested,
+    JobFinished,
+    JobSubmitted,
+    ReturnCause,
+)
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.client_messages import Finished, JobStateName, StateChanged
+from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Failure, Outcome
+from lineshaft_protocol.worker_messages import Assign, ChildFinished, Stop
+
+
+class JobFlow:
+    """Moves jobs; keeps ledger, queues, fleet and those who wait in step."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self.arrived: list[Shape] = []
+        """Shapes that had nothing waiting and now have: the scheduler looks at them next."""
+        self.freed: dict[WorkerId, Worker] = {}
+        """Workers that may have room they had not before."""
+        self._ripples: list[Outcome] = []
+        self._is_rippling = False
+
+    # --- in ---
+
+    def accept(self, spec: JobSpec, client_id: ClientId) -> None:
+        """Keep a new job."""
+        job_id = JobId(spec.job_id)
+        self._shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec))
+        self.enter(job_id)
+
+    def enter(self, job_id: JobId) -> None:
+        """Let a queued job wait for what it comes after, or for a worker."""
+        shop, spec = self._shop, self._shop.job(job_id).spec
+        if spec.parent is not None:
+            shop.children.setdefault(JobId(spec.parent.job_id), {})[job_id] = None
+        pending = {JobId(other): None for other in spec.after or () if other in shop.ledger.jobs}
+        for other in spec.after or ():
+            done = shop.ledger.recent.get(JobId(other))
+            if done is not None and done.outcome.status != "succeeded":
+                self._finish_for_dependency(job_id, done.outcome)
+                return
+        if spec.timeouts is not None and spec.timeouts.queue_s is not None:
+            shop.deadlines.set(("queue", job_id), shop.now + spec.timeouts.queue_s)
+        if pending:
+            shop.blocked[job_id] = pending
+            for other in pending:
+                shop.dependents.setdefault(other, {})[job_id] = None
+        else:
+            self._enqueue(job_id)
+
+    def _enqueue(self, job_id: JobId, *, is_first: bool = False) -> None:
+        shop, job = self._shop, self._shop.job(job_id)
+        shape = Shape.of(job.spec)
+        if shop.queues.add(
+            job_id,
+            shape,
+            client_id=job.client_id,
+            priority=job.spec.priority,
+            now=shop.now,
+            is_first=is_first,
+        ):
+            self.arrived.append(shape)
+
+    # --- leases ---
+
+    def lease(
+        self, job_id: JobId, worker: Worker, *, devices: tuple[str, ...], is_backlog: bool
+    ) -> None:
+        """Promise the job to a worker that is here, and tell it."""
+        shop, job = self._shop, self._shop.job(job_id)
+        assert worker.session is not None, "work goes to workers that are here"
+        shape = shop.queues.shape_of(job_id)
+        attempt = job.attempt_count + 1
+        shop.queues.remove(job_id, now=shop.now, is_served=True)
+        shop.deadlines.clear(("queue", job_id))
+        shop.record(
+            AttemptStarted(
+                job_id=job_id,
+                attempt=attempt,
+                worker_id=worker.worker_id,
+                epoch=shop.epoch,
+                devices=devices or None,
+            )
+        )
+        self._book(job_id, worker, Lease(attempt, shape, devices), is_backlog=is_backlog)
+        shop.send(
+            worker.session,
+            Assign(
+                job=job.spec,
+                attempt=attempt,
+                epoch=shop.epoch,
+                devices=devices or None,
+                expected_s=shop.pace_of(job.spec),
+            ),
+        )
+        self.tell_state(job_id)
+
+    @staticmethod
+    def _book(job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool) -> None:
+        if is_backlog:
+            worker.backlog[job_id] = lease
+        else:
+            worker.occupy(job_id, lease)
+
+    def restore_lease(self, job_id: JobId) -> None:
+        """After our restart: count a lease from the ledger for the worker it names."""
+        shop, job = self._shop, self._shop.job(job_id)
+        assert isinstance(job.state, Leased), "only a leased job has a lease"
+        worker = shop.fleet.worker(job.state.worker_id)
+        worker.gone_at = shop.now
+        lease = Lease(job.state.attempt, Shape.of(job.spec), job.state.devices, is_started=True)
+        worker.occupy(job_id, lease)
+        if job.spec.parent is not None:
+            shop.children.setdefault(JobId(job.spec.parent.job_id), {})[job_id] = None
+
+    def leave(
+        self,
+        job_id: JobId,
+        cause: ReturnCause,
+        *,
+        reason: str = "",
+        failure: Failure | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
+        """End the attempt without an outcome; the job goes back to its line."""
+        shop, job = self._shop, self._shop.job(job_id)
+        state = job.state
+        assert isinstance(state, Leased), "only a leased job can leave its worker"
+        shop.record(
+            AttemptLeft(
+                job_id=job_id, attempt=state.attempt, cause=cause, reason=reason, failure=failure
+            )
+        )
+        self._vacate(job_id, state)
+        self._end_children(job_id, f"attempt {state.attempt} of {job_id} ended: {reason or cause}")
+        if delay_s > 0:
+            shop.delayed[job_id] = None
+            shop.deadlines.set(("retry", job_id), shop.now + delay_s)
+        else:
+            self._enqueue(job_id, is_first=True)
+        self.tell_state(job_id, reason=reason or cause)
+
+    def retry_now(self, job_id: JobId) -> None:
+        """Its delay is over."""
+        if job_id in self._shop.delayed:
+            del self._shop.delayed[job_id]
+            self._enqueue(job_id)
+
+    def _vacate(self, job_id: JobId, state: Leased) -> None:
+        shop = self._shop
+        shop.deadlines.clear(("lost", job_id))
+        worker = shop.fleet.workers[state.worker_id]
+        worker.vacate(job_id)
+        self.freed[worker.worker_id] = worker
+        shop.fleet.changed(worker)
+        shop.fleet.forget_if_idle(worker)
+
+    # --- out ---
+
+    def finish(self, job_id: JobId, outcome: Outcome) -> None:
+        """Record the one outcome, and tell everybody who waits for it."""
+        shop, job = self._shop, self._shop.job(job_id)
+        state, spec = job.state, job.spec
+        shop.record(JobFinished(job_id=job_id, outcome=outcome))
+        match state:
+            case Leased():
+                self._vacate(job_id, state)
+            case Queued():
+                self._leave_line(job_id)
+        for session in shop.watchers.pop(job_id, {}):
+            shop.clients[session].watched.pop(job_id, None)
+            shop.send(session, Finished(outcome=outcome))
+        self._end_children(job_id, f"its plan {job_id} ended")
+        if spec.parent is not None:
+            self._tell_parent(spec, outcome)
+        self._ripple(outcome)
+
+    def _ripple(self, outcome: Outcome) -> None:
+        # A list and not recursion: a chain of dependencies may be longer than the stack.
+        self._ripples.append(outcome)
+        if self._is_rippling:
+            return
+        self._is_rippling = True
+        while self._ripples:
+            self._free_dependents(self._ripples.pop())
+        self._is_rippling = False
+
+    def _leave_line(self, job_id: JobId) -> None:
+        shop = self._shop
+        shop.deadlines.clear(("queue", job_id))
+        if job_id in shop.queues:
+            shop.queues.remove(job_id, now=shop.now, is_served=False)
+        elif job_id in shop.delayed:
+            del shop.delayed[job_id]
+            shop.deadlines.clear(("retry", job_id))
+        for other in shop.blocked.pop(job_id, {}):
+            waiting = shop.dependents.get(other, {})
+            waiting.pop(job_id, None)
+            if not waiting:
+                shop.dependents.pop(other, None)
+
+    def _end_children(self, job_id: JobId, reason: str) -> None:
+        for child_id in tuple(self._shop.children.pop(job_id, {})):
+            if child_id in self._shop.ledger.jobs:
+                self.cancel(child_id, reason)
+
+    def _tell_parent(self, spec: JobSpec, outcome: Outcome) -> None:
+        shop = self._shop
+        assert spec.parent is not None, "only children have a parent to tell"
+        parent_id = JobId(spec.parent.job_id)
+        siblings = shop.children.get(parent_id)
+        if siblings is not None:
+            siblings.pop(JobId(spec.job_id), None)
+        parent = shop.ledger.jobs.get(parent_id)
+        if (
+            parent is None
+            or not isinstance(parent.state, Leased)
+            or parent.state.attempt != spec.parent.attempt
+        ):
+            return
+        worker = shop.fleet.workers[parent.state.worker_id]
+        worker.resume(parent_id)
+        if worker.session is not None:
+            shop.send(worker.session, ChildFinished(outcome=outcome))
+
+    def _free_dependents(self, outcome: Outcome) -> None:
+        shop, job_id = self._shop, JobId(outcome.job_id)
+        for waiting_id in tuple(shop.dependents.pop(job_id, {})):
+            pending = shop.blocked.get(waiting_id)
+            if pending is None:
+                continue
+            if outcome.status != "succeeded":
+                self._finish_for_dependency(waiting_id, outcome)
+                continue
+            pending.pop(job_id, None)
+            if not pending:
+                del shop.blocked[waiting_id]
+                self._enqueue(waiting_id)
+
+    def _finish_for_dependency(self, job_id: JobId, cause: Outcome) -> None:
+        text = f"job {cause.job_id}, which it comes after, ended as {cause.status}"
+        failure = Failure(cause="dependency", message=text)
+        self.finish(job_id, Outcome(job_id=job_id, status="failed", attempt=0, failure=failure))
+
+    def cancel(self, job_id: JobId, reason: str) -> None:
+        """End the job: at once if nobody runs it, else once its worker says it is over."""
+        shop, job = self._shop, self._shop.job(job_id)
+        match job.state:
+            case Queued():
+                self.finish(
+                    job_id,
+                    Outcome(
+                        job_id=job_id, status="cancelled", attempt=job.attempt_count, reason=reason
+                    ),
+                )
+            case Leased(attempt=attempt, worker_id=worker_id):
+                if job.cancel_reason is None:
+                    shop.record(CancelRequested(job_id=job_id, reason=reason))
+                worker = shop.fleet.workers[worker_id]
+                if worker.session is not None:
+                    shop.send(worker.session, Stop(job_id=job_id, attempt=attempt, reason=reason))
+                self.tell_state(job_id, reason=reason)
+
+    def tell_state(self, job_id: JobId, *, reason: str | None = None) -> None:
+        """Tell those who listen to the job's events where it is."""
+        for session in self._shop.watchers.get(job_id, ()):
+            if self._shop.clients[session].watched.get(job_id):
+                self._shop.send(session, self.state_of(job_id, reason=reason))
+
+    def state_of(self, job_id: JobId, *, reason: str | None = None) -> StateChanged:
+        """Where a live job is now."""
+        shop, job = self._shop, self._shop.job(job_id)
+        match job.state:
+            case Queued():
+                is_waiting = job_id in shop.blocked or job_id in shop.delayed
+                return StateChanged(
+                    job_id=job_id,
+                    state="waiting" if is_waiting else "queued",
+                    attempt=job.attempt_count,
+                    reason=reason,
+                )
+            case Leased(attempt=attempt, worker_id=worker_id):
+                lease = shop.fleet.workers[worker_id].lease_of(job_id)
+                is_started = lease is not None and lease.is_started
+                state: JobStateName = "running" if is_started else "assigned"
+                return StateChanged(
+                    job_id=job_id,
+                    state="cancelling" if job.cancel_reason is not None else state,
+                    attempt=attempt,
+                    worker_id=worker_id,
+                    reason=reason,
+                )
+
+    def watch(self, job_id: JobId, session: Session, *, events: bool) -> None:
+        """Tell this session how the job ends."""
+        client = self._shop.clients[session]
+        client.watched[job_id] = client.watched.get(job_id, False) or events
+        self._shop.watchers.setdefault(job_id, {})[session] = None

@@ -1,0 +1,113 @@
+"""The whole vocabulary between the coordinator's core and its shell."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lineshaft_coordinator.core.records import Record
+from lineshaft_protocol.client_messages import FromClient, ToClient
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import ClientId, JobId, Session
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.worker_messages import FromWorker, ToWorker
+
+PROTOCOL_FAULT = 1002
+POLICY = 1008
+GOING_AWAY = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A peer that may speak for this role opened a session."""
+
+    session: Session
+    role: Literal["client", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The session is gone."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message arrived, decoded by the role of its session."""
+
+    session: Session
+    message: FromClient | FromWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a Lookup; ``outcome`` is None for a job nobody knows."""
+
+    job_id: JobId
+    spec: JobSpec | None
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline the core asked for has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopPlacing:
+    """The daemon is about to stop: start nothing more."""
+
+
+Event = Connected | Disconnected | Received | Found | Tick | StopPlacing
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Must be durable before any Send of its batch leaves the process."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEvents:
+    """Likewise; an event that is there already is left alone."""
+
+    events: tuple[JobEvent, ...]
+    client_id: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Give this to the peer, in order; dropped if the session is gone."""
+
+    session: Session
+    message: ToClient | ToWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the session."""
+
+    session: Session
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Find a job that left memory; answered with Found."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Give the session the job's kept events after (attempt, seq), before any later Send."""
+
+    session: Session
+    job_id: JobId
+    after_attempt: int
+    after_seq: int
+
+
+Effect = Append | AppendEvents | Send | Close | Lookup | Replay

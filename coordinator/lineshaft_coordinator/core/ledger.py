@@ -1,0 +1,139 @@
+"""The durable truth about jobs: a fold over journal records, changed by ``apply`` alone.
+
+States of a live job, and who moves it:
+
+    Queued ── AttemptStarted ──► Leased ── AttemptLeft ──► Queued
+       │                            │
+       └────── JobFinished ─────────┴──► out of ``jobs``, into ``recent``
+
+A job that comes after others is Queued here too: what it waits for is read from its spec.
+``cancel_reason`` is set beside the state: a leased job that was cancelled stays leased until its
+worker says that the attempt is really over.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lineshaft_coordinator.core.records import (
+    AttemptLeft,
+    AttemptStarted,
+    CancelRequested,
+    JobFinished,
+    JobSubmitted,
+    Record,
+)
+from lineshaft_protocol.ids import ClientId, JobId, WorkerId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+
+RECENT_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """No worker has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """One worker has it, and no other may."""
+
+    attempt: int
+    worker_id: WorkerId
+    devices: tuple[str, ...]
+
+
+JobState = Queued | Leased
+
+
+@dataclass(slots=True)
+class Job:
+    """A live job."""
+
+    spec: JobSpec
+    client_id: ClientId
+    state: JobState = field(default_factory=Queued)
+    attempt_count: int = 0
+    failed_count: int = 0
+    lost_count: int = 0
+    cancel_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job that ended lately, kept to answer quickly."""
+
+    spec: JobSpec
+    outcome: Outcome
+
+
+class CorruptJournalError(Exception):
+    """A record contradicts the records before it."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All live jobs, and the last ones that ended."""
+
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    recent: OrderedDict[JobId, Done] = field(
+        default_factory=OrderedDict[JobId, Done], compare=False
+    )
+
+    @classmethod
+    def replay(cls, records: Iterable[Record]) -> "Ledger":
+        """Build the ledger from the journal's records.
+
+        Raises:
+            CorruptJournalError: They contradict each other.
+        """
+        ledger = cls()
+        for record in records:
+            ledger.apply(record)
+        return ledger
+
+    def apply(self, record: Record) -> None:
+        """Take one record in; the only way a job changes.
+
+        Raises:
+            CorruptJournalError: It does not follow from what is there.
+        """
+        job_id = JobId(record.job_id)
+        job = self.jobs.get(job_id)
+        if isinstance(record, JobSubmitted):
+            if job is not None:
+                raise CorruptJournalError(f"{job_id} was submitted twice")
+            self.jobs[job_id] = Job(record.job, ClientId(record.client_id))
+            return
+        if job is None:
+            raise CorruptJournalError(f"{record!r} is about no live job")
+        match record:
+            case AttemptStarted():
+                self._start(job, record)
+            case AttemptLeft():
+                self._leave(job, record)
+            case CancelRequested():
+                job.cancel_reason = record.reason
+            case JobFinished():
+                del self.jobs[job_id]
+                self.remember(job_id, Done(job.spec, record.outcome))
+
+    def _start(self, job: Job, record: AttemptStarted) -> None:
+        if not isinstance(job.state, Queued) or record.attempt != job.attempt_count + 1:
+            raise CorruptJournalError(f"{record!r} does not follow {job!r}")
+        job.attempt_count = record.attempt
+        job.state = Leased(record.attempt, WorkerId(record.worker_id), record.devices or ())
+
+    def _leave(self, job: Job, record: AttemptLeft) -> None:
+        if not isinstance(job.state, Leased) or job.state.attempt != record.attempt:
+            raise CorruptJournalError(f"{record!r} does not follow {job!r}")
+        job.state = Queued()
+        job.failed_count += record.cause == "failed"
+        job.lost_count += record.cause == "worker_lost"
+
+    def remember(self, job_id: JobId, done: Done) -> None:
+        """Keep an ended job at hand, in place of the one that ended longest ago."""
+        self.recent[job_id] = done
+        if len(self.recent) > RECENT_MAX:
+            self.recent.popitem(last=False)

@@ -1,0 +1,171 @@
+"""The coordinator's core: events in, effects out; no I/O, no clock, no dice, no log."""
+
+from typing import cast
+
+from lineshaft_coordinator.core.clients import ClientDesk
+from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.io import (
+    Connected,
+    Disconnected,
+    Effect,
+    Event,
+    Found,
+    Received,
+    StopPlacing,
+    Tick,
+)
+from lineshaft_coordinator.core.ledger import Done, Leased, Ledger
+from lineshaft_coordinator.core.scheduler import RECALL, RESERVE, Scheduler
+from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.core.shop import Alarm, Shop
+from lineshaft_coordinator.core.workers import WorkerDesk
+from lineshaft_protocol.client_messages import Cancel, FromClient, Submit, Watch
+from lineshaft_protocol.ids import JobId, Session, WorkerId
+from lineshaft_protocol.outcomes import Failure, Outcome
+from lineshaft_protocol.worker_messages import FromWorker, SpawnChild
+
+STALL_S = 5.0
+
+
+class CoordinatorCore:
+    """Accepts, places and ends jobs.
+
+    Args:
+        settings: The numbers that decide.
+        ledger: What the journal says; leases in it are waited for, not judged.
+        epoch: Number of this start, larger than any before.
+        now: Any clock that runs forward, in seconds; the same one for every call.
+    """
+
+    def __init__(self, settings: CoreSettings, *, ledger: Ledger, epoch: int, now: float) -> None:
+        self.shop = Shop(settings, ledger, epoch, started_at=now, now=now)
+        self._flow = JobFlow(self.shop)
+        self._scheduler = Scheduler(self.shop, self._flow)
+        self._workers = WorkerDesk(self.shop, self._flow)
+        self._clients = ClientDesk(self.shop, self._flow, self._workers)
+        self._recover()
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event in, and say what must be done about it, in order."""
+        shop = self.shop
+        assert now >= shop.now, "time runs forward"
+        shop.now = now
+        match event:
+            case Received(session=session, message=message):
+                # The shell decodes by the session's role, so the role tells the type.
+                if session in shop.clients:
+                    self._clients.on_message(session, cast("FromClient", message))
+                else:
+                    self._workers.on_message(session, cast("FromWorker", message))
+            case Tick():
+                self._on_tick(now)
+            case Connected(session=session, role=role):
+                if role == "client":
+                    self._clients.on_connected(session)
+            case Disconnected(session=session):
+                self._clients.on_disconnected(session)
+                self._workers.on_disconnected(session)
+            case Found():
+                self._on_found(event)
+            case StopPlacing():
+                shop.is_stopping = True
+        self._scheduler.settle()
+        effects, shop.effects = shop.effects, []
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When to send the next Tick, on the clock of ``now``."""
+        return self.shop.deadlines.next()
+
+    def _recover(self) -> None:
+        shop = self.shop
+        for job_id, job in shop.ledger.jobs.items():
+            if isinstance(job.state, Leased):
+                self._flow.restore_lease(job_id)
+                not_before = shop.started_at + shop.settings.recovery_s
+                self._workers.expect_return(job_id, not_before=not_before)
+        for job_id, job in tuple(shop.ledger.jobs.items()):
+            if not isinstance(job.state, Leased):
+                self._flow.enter(job_id)
+        self._scheduler.settle()
+        assert not shop.effects, "recovery decides nothing"
+
+    def _on_tick(self, now: float) -> None:
+        deadline = self.shop.deadlines.next()
+        if deadline is not None and now - deadline > STALL_S:
+            self._forgive_silence()
+        for alarm in self.shop.deadlines.due(now):
+            self._on_alarm(alarm)
+
+    def _forgive_silence(self) -> None:
+        """We were not running: nobody is judged by what we could not hear."""
+        shop = self.shop
+        for worker in shop.fleet.by_session.values():
+            worker.heard_at = shop.now
+        for client in shop.clients.values():
+            client.heard_at = shop.now
+        for worker in shop.fleet.workers.values():
+            if worker.session is None:
+                for job_id in worker.lease_ids():
+                    not_before = shop.now + shop.settings.recovery_s
+                    self._workers.expect_return(job_id, not_before=not_before)
+
+    def _on_alarm(self, alarm: Alarm) -> None:
+        kind, key = alarm
+        match kind:
+            case "silence":
+                self._workers.on_silence(WorkerId(str(key)))
+            case "lost":
+                self._workers.on_lost(JobId(str(key)))
+            case "retry":
+                self._flow.retry_now(JobId(str(key)))
+            case "queue":
+                self._on_queued_too_long(JobId(str(key)))
+            case "client":
+                self._clients.on_silence(Session(int(key)))
+            case _ if alarm == RESERVE:
+                self._scheduler.reserve()
+            case _ if alarm == RECALL:
+                self._scheduler.recall()
+            case _:
+                raise AssertionError(f"nobody set {alarm}")
+
+    def _on_queued_too_long(self, job_id: JobId) -> None:
+        job = self.shop.ledger.jobs.get(job_id)
+        if job is None or isinstance(job.state, Leased):
+            return
+        failure = Failure(cause="queue_timeout", message="no worker took it in the time it allows")
+        self._flow.finish(
+            job_id,
+            Outcome(job_id=job_id, status="failed", attempt=job.attempt_count, failure=failure),
+        )
+
+    def _on_found(self, found: Found) -> None:
+        shop = self.shop
+        if found.outcome is not None and found.spec is not None:
+            shop.ledger.remember(found.job_id, Done(found.spec, found.outcome))
+        for session, message in shop.pending.pop(found.job_id, ()):
+            match message:
+                case Submit():
+                    self._resubmit(session, message, found)
+                case SpawnChild():
+                    self._workers.on_spawn(session, message.model_copy(update={"is_repeat": False}))
+                case Cancel() | Watch() if session not in shop.clients:
+                    pass
+                case Cancel() if found.outcome is not None:
+                    self._clients.on_cancel(session, message)
+                case Watch() if found.outcome is not None:
+                    self._clients.on_watch(session, message)
+                case Cancel() | Watch():
+                    self._clients.on_unknown(session, found.job_id)
+
+    def _resubmit(self, session: Session, submit: Submit, found: Found) -> None:
+        if session not in self.shop.clients:
+            return
+        is_itself = submit.job.job_id == found.job_id
+        if not is_itself and found.outcome is None and found.job_id not in self.shop.ledger.jobs:
+            # A dependency that nobody knows.
+            self._clients.on_unknown(session, JobId(submit.job.job_id))
+            return
+        is_repeat = submit.is_repeat and not is_itself
+        self._clients.on_submit(session, submit.model_copy(update={"is_repeat": is_repeat}))

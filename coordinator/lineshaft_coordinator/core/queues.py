@@ -1,0 +1,136 @@
+"""Jobs that wait for a worker, grouped by shape, fair between clients.
+
+Within a shape a higher priority goes first, then the client that was served least, then the
+older job. Serving a client moves its ``pass`` on by one; a client that was idle starts at the
+pass served last, so that idling saves up nothing (stride scheduling).
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_protocol.ids import ClientId, JobId
+
+Rank = tuple[int, float, int]
+"""Smaller goes first: negated priority, pass of the client, age."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """The jobs of one client, one priority and one shape, oldest first."""
+
+    jobs: OrderedDict[JobId, int] = field(default_factory=OrderedDict[JobId, int])
+
+
+@dataclass(slots=True)
+class ShapeQueue:
+    """All waiting jobs of one shape."""
+
+    shape: Shape
+    lines: dict[int, dict[ClientId, _Line]] = field(default_factory=dict)
+    """By priority, then by client; neither is ever empty."""
+    since: float = 0.0
+    """When its head last changed."""
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Place:
+    shape: Shape
+    priority: int
+    client_id: ClientId
+
+
+class Queues:
+    """Every waiting job, in exactly one line."""
+
+    def __init__(self) -> None:
+        self.by_shape: dict[Shape, ShapeQueue] = {}
+        self._places: dict[JobId, _Place] = {}
+        self._passes: dict[ClientId, float] = {}
+        self._served = 0.0
+        self._ages = 0
+        self._fronts = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, job_id: JobId) -> bool:
+        return job_id in self._places
+
+    def add(
+        self,
+        job_id: JobId,
+        shape: Shape,
+        *,
+        client_id: ClientId,
+        priority: int,
+        now: float,
+        is_first: bool = False,
+    ) -> bool:
+        """Put a job in its line, at the end or, ``is_first``, in front.
+
+        Returns:
+            Whether the shape had nothing waiting before.
+        """
+        assert job_id not in self._places, "a job waits once"
+        if (queue := self.by_shape.get(shape)) is None:
+            queue = self.by_shape[shape] = ShapeQueue(shape, since=now)
+        line = queue.lines.setdefault(priority, {}).setdefault(client_id, _Line())
+        if is_first:
+            self._fronts -= 1
+            line.jobs[job_id] = self._fronts
+            line.jobs.move_to_end(job_id, last=False)
+        else:
+            self._ages += 1
+            line.jobs[job_id] = self._ages
+        queue.size += 1
+        self._places[job_id] = _Place(shape, priority, client_id)
+        return queue.size == 1
+
+    def head(self, queue: ShapeQueue) -> tuple[Rank, JobId]:
+        """The job of this shape that goes first."""
+        priority = max(queue.lines)
+        best: tuple[Rank, JobId] | None = None
+        for client_id, line in queue.lines[priority].items():
+            job_id, age = next(iter(line.jobs.items()))
+            rank = (-priority, max(self._passes.get(client_id, 0.0), self._served), age)
+            if best is None or rank < best[0]:
+                best = (rank, job_id)
+        assert best is not None, "an empty line is removed"
+        return best
+
+    def remove(self, job_id: JobId, *, now: float, is_served: bool) -> None:
+        """Take a job out; ``is_served`` counts it against its client's share."""
+        place = self._places.pop(job_id)
+        queue = self.by_shape[place.shape]
+        clients = queue.lines[place.priority]
+        line = clients[place.client_id]
+        del line.jobs[job_id]
+        queue.size -= 1
+        queue.since = now
+        if is_served:
+            share = max(self._passes.get(place.client_id, 0.0), self._served)
+            self._served = share
+            self._passes[place.client_id] = share + 1.0
+        if not line.jobs:
+            del clients[place.client_id]
+            if not clients:
+                del queue.lines[place.priority]
+                if not queue.lines:
+                    del self.by_shape[place.shape]
+
+    def forget_client(self, client_id: ClientId) -> None:
+        """The client is gone and nothing of it waits: its share starts anew."""
+        if self._passes.get(client_id, 0.0) <= self._served:
+            self._passes.pop(client_id, None)
+
+    def in_order(self) -> list[ShapeQueue]:
+        """All shapes with waiting jobs, the one whose head goes first in front."""
+        if len(self.by_shape) < 2:
+            return list(self.by_shape.values())
+        return sorted(self.by_shape.values(), key=self.head)
+
+    def shape_of(self, job_id: JobId) -> Shape:
+        """What the waiting job asks for."""
+        return self._places[job_id].shape

@@ -1,0 +1,220 @@
+"""Who runs what, when: every decision to give work away or to call it back.
+
+The rule that makes a decision cheap: *no shape waits while a worker in ``fleet.open`` could take
+its head*. So only two things can need a decision: a shape that had nothing waiting, and a worker
+that changed. The first asks the open workers, the second asks the shapes; jobs are never scanned.
+
+A worker gets brief jobs ahead of time (its backlog), as many as it should finish within
+``horizon_s`` judging by how long such code took; a worker that is idle gets from another's
+backlog what has waited there too long.
+"""
+
+from lineshaft_coordinator.core.fleet import Lease, Worker
+from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.placement import has_room, may_ever, pick_devices, suits
+from lineshaft_coordinator.core.queues import ShapeQueue
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.worker_messages import Recall
+
+SHORTEST_S = 2e-5
+LOOKS_MAX = 32
+"""How many workers with room are compared before the least busy of them is taken."""
+
+RESERVE = ("reserve", "")
+RECALL = ("recall", "")
+
+
+class Scheduler:
+    """Gives waiting jobs to workers."""
+
+    def __init__(self, shop: Shop, flow: JobFlow) -> None:
+        self._shop, self._flow = shop, flow
+
+    def settle(self) -> None:
+        """Bring the rule above back after an event."""
+        flow = self._flow
+        if self._shop.is_stopping:
+            flow.arrived.clear()
+            flow.freed.clear()
+            return
+        while flow.arrived or flow.freed:
+            while flow.freed:
+                _, worker = flow.freed.popitem()
+                self._fill(worker)
+            while flow.arrived:
+                if (queue := self._shop.queues.by_shape.get(flow.arrived.pop())) is not None:
+                    self._spread(queue)
+
+    # --- a shape looks for workers ---
+
+    def _spread(self, queue: ShapeQueue) -> None:
+        shop = self._shop
+        while queue.size:
+            rank, job_id = shop.queues.head(queue)
+            worker = self._best_worker(queue, job_id, priority=-rank[0])
+            if worker is None:
+                if RESERVE not in shop.deadlines:
+                    shop.deadlines.set(RESERVE, shop.now + shop.settings.reserve_after_s)
+                return
+            self._give(job_id, worker, queue.shape)
+
+    def _best_worker(self, queue: ShapeQueue, job_id: JobId, *, priority: int) -> Worker | None:
+        best: Worker | None = None
+        best_load = 2.0
+        ahead: Worker | None = None
+        looks = 0
+        for worker in tuple(self._shop.fleet.open.values()):
+            if not self._admits(worker, queue.shape, priority):
+                continue
+            if has_room(worker, queue.shape):
+                assert worker.capacity is not None, "an open worker is here"
+                load = worker.used_slots / worker.capacity.slots
+                if load < best_load:
+                    best, best_load = worker, load
+                looks += 1
+                if load == 0.0 or looks >= LOOKS_MAX:
+                    break
+            elif (
+                best is None
+                and (ahead is None or len(worker.backlog) < len(ahead.backlog))
+                and self._may_queue(worker, queue.shape, job_id)
+            ):
+                ahead = worker
+        return best or ahead
+
+    # --- a worker looks for shapes ---
+
+    def _fill(self, worker: Worker) -> None:
+        self._promote_backlog(worker)
+        while worker.worker_id in self._shop.fleet.open:
+            if not any(self._try(worker, queue) for queue in self._shop.queues.in_order()):
+                break
+
+    def _promote_backlog(self, worker: Worker) -> None:
+        # What the worker has waiting takes its free slot before anything new: it decides that
+        # itself, and our count follows.
+        while worker.backlog and worker.capacity is not None:
+            job_id, lease = next(iter(worker.backlog.items()))
+            if not has_room(worker, lease.shape):
+                return
+            worker.promote(job_id)
+
+    def _try(self, worker: Worker, queue: ShapeQueue) -> bool:
+        rank, job_id = self._shop.queues.head(queue)
+        if not self._admits(worker, queue.shape, -rank[0]):
+            return False
+        if not has_room(worker, queue.shape) and not self._may_queue(worker, queue.shape, job_id):
+            return False
+        self._give(job_id, worker, queue.shape)
+        return True
+
+    def _admits(self, worker: Worker, shape: Shape, priority: int) -> bool:
+        if not worker.is_here or worker.is_draining or not suits(worker, shape):
+            return False
+        if self._shop.now - worker.heard_at > self._shop.settings.suspect_s:
+            return False
+        return (
+            worker.reserved_for is None
+            or worker.reserved_for == shape
+            or priority > worker.reserved_priority
+        )
+
+    def _may_queue(self, worker: Worker, shape: Shape, job_id: JobId) -> bool:
+        """Whether the worker should have this job waiting for its next free slot."""
+        spec = self._shop.job(job_id).spec
+        pace = self._shop.pace_of(spec)
+        if pace is None or shape.resources.gpus or not may_ever(worker, shape):
+            return False
+        assert worker.capacity is not None, "an open worker is here"
+        settings = self._shop.settings
+        depth = min(settings.backlog_max, int(settings.horizon_s / max(pace, SHORTEST_S)))
+        return len(worker.backlog) < depth * worker.capacity.slots
+
+    def _give(self, job_id: JobId, worker: Worker, shape: Shape) -> None:
+        shop = self._shop
+        if has_room(worker, shape):
+            devices: tuple[str, ...] = ()
+            if shape.resources.gpus:
+                picked = pick_devices(worker, shape.resources)
+                assert picked is not None, "has_room found devices"
+                devices = picked
+            self._flow.lease(job_id, worker, devices=devices, is_backlog=False)
+        else:
+            self._flow.lease(job_id, worker, devices=(), is_backlog=True)
+            if RECALL not in shop.deadlines:
+                shop.deadlines.set(RECALL, shop.now + shop.settings.recall_after_s)
+        if worker.reserved_for == shape:
+            worker.reserved_for = None
+            self._flow.freed[worker.worker_id] = worker
+
+    # --- deadlines ---
+
+    def reserve(self) -> None:
+        """Set a worker aside for each shape that has waited too long for room."""
+        shop = self._shop
+        waiting = [
+            q for q in shop.queues.in_order() if q.shape.resources.cpus or _is_large(q.shape)
+        ]
+        shapes = {queue.shape for queue in waiting}
+        for worker in shop.fleet.workers.values():
+            if worker.reserved_for is not None and worker.reserved_for not in shapes:
+                worker.reserved_for = None
+                self._flow.freed[worker.worker_id] = worker
+        for queue in waiting:
+            if shop.now - queue.since >= shop.settings.reserve_after_s:
+                self._set_aside(queue)
+        if len(shop.queues):
+            shop.deadlines.set(RESERVE, shop.now + shop.settings.reserve_after_s)
+
+    def _set_aside(self, queue: ShapeQueue) -> None:
+        candidates: list[Worker] = []
+        for worker in self._shop.fleet.workers.values():
+            if worker.reserved_for == queue.shape:
+                return
+            if (
+                worker.is_here
+                and worker.reserved_for is None
+                and not worker.is_draining
+                and may_ever(worker, queue.shape)
+            ):
+                candidates.append(worker)
+        if candidates:
+            chosen = min(candidates, key=lambda worker: len(worker.running))
+            chosen.reserved_for = queue.shape
+            chosen.reserved_priority = -self._shop.queues.head(queue)[0][0]
+
+    def recall(self) -> None:
+        """Offer what waits too long behind a busy slot to workers that are idle."""
+        shop = self._shop
+        holders = [worker for worker in shop.fleet.workers.values() if worker.backlog]
+        if not holders:
+            return
+        shop.deadlines.set(RECALL, shop.now + shop.settings.recall_after_s)
+        idle = [worker for worker in shop.fleet.open.values() if _free_slots(worker) > 0]
+        if not idle:
+            return
+        for holder in holders:
+            if holder.session is None or shop.now - holder.ended_at < shop.settings.recall_after_s:
+                continue
+            wanted = sum(_free_slots(worker) for worker in idle if worker is not holder)
+            for job_id, lease in tuple(reversed(holder.backlog.items()))[:wanted]:
+                if lease.is_recalled or not self._fits_one_of(idle, lease):
+                    continue
+                lease.is_recalled = True
+                shop.send(holder.session, Recall(job_id=job_id, attempt=lease.attempt))
+
+    def _fits_one_of(self, workers: list[Worker], lease: Lease) -> bool:
+        return any(
+            self._admits(worker, lease.shape, 1001) and has_room(worker, lease.shape)
+            for worker in workers
+        )
+
+
+def _free_slots(worker: Worker) -> int:
+    return worker.capacity.slots - worker.used_slots if worker.capacity is not None else 0
+
+
+def _is_large(shape: Shape) -> bool:
+    return bool(shape.resources.memory_bytes or shape.resources.gpus)

@@ -1,0 +1,51 @@
+"""The numbers that decide, in one place."""
+
+from lineshaft_protocol.jobs import JobKind, JobSpec
+from lineshaft_protocol.wire import Wire
+
+
+class CoreSettings(Wire):
+    """Times in seconds."""
+
+    heartbeat_s: float = 5.0
+    """How often a worker speaks when it has nothing else to say."""
+    suspect_s: float = 15.0
+    """Silence after which a worker gets no new work."""
+    silence_s: float = 20.0
+    """Silence after which a connection counts as dead."""
+    lost_after_s: float = 600.0
+    """How long a pipeline job waits for its vanished worker before it starts elsewhere."""
+    lost_after_brief_s: float = 0.5
+    """The same for functions and plans, which are cheaper to repeat than to wait for."""
+    lease_s: float = 450.0
+    """How long a worker on its own goes on with what waits for it; well below lost_after_s, so
+    that 10 % of clock drift and the ending of processes fit in between."""
+    recovery_s: float = 30.0
+    """After our own start nobody is judged lost before this has passed."""
+    lost_max: int = 3
+    """A job that lost this many workers is taken to be their cause."""
+    retry_first_s: float = 1.0
+    retry_max_s: float = 60.0
+    """Waiting before a repeat of failed code: doubled each time between these two."""
+    reserve_after_s: float = 15.0
+    """A job that has waited this long for a worker to become empty enough gets one set aside."""
+    horizon_s: float = 0.05
+    """Brief work given to a worker ahead of time, so that it never waits for us."""
+    backlog_max: int = 512
+    """Most jobs given ahead of time, for each slot."""
+    recall_after_s: float = 0.05
+    """A backlog older than this is offered to idle workers."""
+    live_jobs_max: int = 1_000_000
+    client_silence_s: float = 60.0
+    """Silence after which a client's connection counts as dead."""
+
+    def lost_after_s_of(self, spec: JobSpec) -> float:
+        """How long this job waits for a worker that vanished."""
+        if spec.timeouts is not None and spec.timeouts.lost_after_s is not None:
+            return spec.timeouts.lost_after_s
+        return self.lost_after_s if is_long(spec.kind) else self.lost_after_brief_s
+
+
+def is_long(kind: JobKind) -> bool:
+    """Whether work of this kind is worth waiting for."""
+    return kind == "pipeline"

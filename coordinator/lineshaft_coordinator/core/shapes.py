@@ -1,0 +1,29 @@
+"""Jobs that ask for the same: one decision serves them all."""
+
+from dataclasses import dataclass
+
+from lineshaft_protocol.ids import WorkerId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.resources import Resources
+
+ONE_SLOT = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All that placement looks at; how long such code takes is not part of it."""
+
+    resources: Resources
+    tags: tuple[str, ...]
+    worker_id: WorkerId | None
+    python: str | None
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> "Shape":
+        """The shape of a job."""
+        return cls(
+            spec.resources or ONE_SLOT,
+            tuple(sorted(spec.tags)) if spec.tags else (),
+            WorkerId(spec.worker_id) if spec.worker_id else None,
+            spec.python,
+        )

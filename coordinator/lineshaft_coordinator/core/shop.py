@@ -1,0 +1,106 @@
+"""What the parts of the core share: the books, the clock of this call, and the way out."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from lineshaft_coordinator.core.deadlines import Deadlines
+from lineshaft_coordinator.core.fleet import Fleet
+from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
+from lineshaft_coordinator.core.ledger import Job, Ledger
+from lineshaft_coordinator.core.queues import Queues
+from lineshaft_coordinator.core.records import Record
+from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_protocol.client_messages import Cancel, Submit, ToClient, Watch
+from lineshaft_protocol.ids import ClientId, JobId, Session
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.worker_messages import SpawnChild, ToWorker
+
+PACES_MAX = 10_000
+
+Alarm = tuple[str, str | int]
+"""What a deadline is for, and whom it concerns."""
+
+
+@dataclass(slots=True)
+class ClientSession:
+    """One connection of a client."""
+
+    session: Session
+    heard_at: float
+    client_id: ClientId | None = None
+    """Known once it said hello."""
+    watched: dict[JobId, bool] = field(default_factory=dict)
+    """Jobs whose outcome it waits for; True where it wants to hear the events as well."""
+
+
+@dataclass(slots=True)
+class Shop:
+    """All state of the coordinator's core. Only ``ledger`` survives a restart."""
+
+    settings: CoreSettings
+    ledger: Ledger
+    epoch: int
+    started_at: float
+    now: float
+    fleet: Fleet = field(default_factory=Fleet)
+    queues: Queues = field(default_factory=Queues)
+    deadlines: Deadlines[Alarm] = field(default_factory=Deadlines[Alarm])
+    clients: dict[Session, ClientSession] = field(default_factory=dict)
+    watchers: dict[JobId, dict[Session, None]] = field(default_factory=dict)
+    blocked: dict[JobId, dict[JobId, None]] = field(default_factory=dict)
+    """Jobs that wait for others, with those they still wait for."""
+    dependents: dict[JobId, dict[JobId, None]] = field(default_factory=dict)
+    children: dict[JobId, dict[JobId, None]] = field(default_factory=dict)
+    """Live jobs that a running plan asked for, by the plan's job."""
+    delayed: dict[JobId, None] = field(default_factory=dict)
+    """Jobs that wait before their next attempt."""
+    paces: OrderedDict[str, float] = field(default_factory=OrderedDict[str, float])
+    """How long attempts of the same code took lately, in seconds."""
+    pending: dict[JobId, list[tuple[Session, Submit | Cancel | Watch | SpawnChild]]] = field(
+        default_factory=dict
+    )
+    """Messages about jobs that left memory; they are handled once the job was looked up."""
+    effects: list[Effect] = field(default_factory=list)
+    is_stopping: bool = False
+
+    def record(self, record: Record) -> None:
+        """Make something true, here and on disk."""
+        self.ledger.apply(record)
+        self.effects.append(Append(record))
+
+    def send(self, session: Session, message: ToClient | ToWorker) -> None:
+        """Tell a peer, once everything recorded so far is durable."""
+        self.effects.append(Send(session, message))
+
+    def close(self, session: Session, code: int, reason: str) -> None:
+        """End a session."""
+        self.effects.append(Close(session, code, reason))
+
+    def look_up(
+        self, job_id: JobId, session: Session, message: Submit | Cancel | Watch | SpawnChild
+    ) -> None:
+        """Put a message off until the store said what it knows of the job."""
+        waiting = self.pending.setdefault(job_id, [])
+        waiting.append((session, message))
+        if len(waiting) == 1:
+            self.effects.append(Lookup(job_id))
+
+    def job(self, job_id: JobId) -> Job:
+        """A live job."""
+        return self.ledger.jobs[job_id]
+
+    def pace_of(self, spec: JobSpec) -> float | None:
+        """How long such jobs took lately; None when none has ended yet."""
+        return self.paces.get(spec.code) if spec.code is not None else None
+
+    def note_pace(self, spec: JobSpec, run_s: float) -> None:
+        """Learn from an attempt: quickly when it was slower than thought, slowly when faster."""
+        if spec.code is None:
+            return
+        known = self.paces.get(spec.code)
+        if known is None:
+            self.paces[spec.code] = run_s
+            if len(self.paces) > PACES_MAX:
+                self.paces.popitem(last=False)
+        else:
+            self.paces[spec.code] = known + (run_s - known) * (0.5 if run_s > known else 0.1)

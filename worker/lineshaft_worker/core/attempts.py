@@ -1,0 +1,186 @@
+"""The attempts a worker has, and what each occupies.
+
+Phases, and what moves an attempt on:
+
+    FETCHING ── blobs here ──► WAITING ── a lane ──► RUNNING ──► (STORING ──►) ENDED ──► settled
+                                  ▲                     │
+                                  └── taken back ── HANDED (behind another on its lane)
+    STOPPING: told to end, not over yet; its devices are taken until it is.
+
+The worker, not the coordinator, guards its slots, memory and GPUs: what the coordinator believes
+of us is always a little old.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import AttemptResult
+from lineshaft_protocol.resources import Capacity, Resources
+from lineshaft_protocol.worker_messages import Assign
+from lineshaft_worker.core.io import AttemptKey
+
+ONE_SLOT = Resources()
+EPSILON = 1e-9
+
+
+class Phase(Enum):
+    """Where an attempt is on this worker."""
+
+    FETCHING = "fetching"
+    WAITING = "waiting"
+    HANDED = "handed"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STORING = "storing"
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt, from its Assign until it is settled."""
+
+    key: AttemptKey
+    assign: Assign
+    phase: Phase
+    lane: int | None = None
+    result: AttemptResult | None = None
+    unacked: OrderedDict[int, JobEvent] = field(default_factory=OrderedDict[int, JobEvent])
+    """Events by number that the coordinator has not got for sure."""
+    children: dict[JobId, JobSpec] = field(default_factory=dict)
+    """Child jobs it waits for."""
+    is_suspended: bool = False
+    """It waits for a child and gave its slot away."""
+    is_stop_wanted: bool = False
+    is_recalled: bool = False
+    is_forgotten: bool = False
+    """Its end will not be told: the coordinator settled it already."""
+
+    @property
+    def wanted(self) -> Resources:
+        """What it occupies besides a slot."""
+        return self.assign.job.resources or ONE_SLOT
+
+    def is_brief(self, within_s: float) -> bool:
+        """Whether such code takes so little that it may wait on a lane behind another."""
+        job, expected_s = self.assign.job, self.assign.expected_s
+        return (
+            job.kind == "function"
+            and job.resources is None
+            and expected_s is not None
+            and expected_s <= within_s
+        )
+
+
+@dataclass(slots=True)
+class Lane:
+    """What one runner was given: the first is executed, the others follow."""
+
+    keys: OrderedDict[AttemptKey, None] = field(default_factory=OrderedDict[AttemptKey, None])
+    since: float = 0.0
+    """When its first became first."""
+    expected_s: float = 0.0
+    """How long all of it should take."""
+    is_revoking: bool = False
+
+
+class Bench:
+    """Slots, memory and devices of this machine, and who has them."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.attempts: dict[AttemptKey, Attempt] = {}
+        self.waiting: OrderedDict[AttemptKey, None] = OrderedDict()
+        self.lanes: dict[int, Lane] = {}
+        self.used_slots = 0
+        self._used_cpus = 0.0
+        self._used_memory_bytes = 0
+        self._devices: dict[str, dict[AttemptKey, int]] = {}
+
+    def has_free_slot(self) -> bool:
+        """Whether anything at all may start."""
+        return self.used_slots < self.capacity.slots
+
+    def fits(self, attempt: Attempt) -> bool:
+        """Whether the attempt may start now without taking what another has."""
+        wanted, capacity = attempt.wanted, self.capacity
+        return (
+            self.has_free_slot()
+            and self._used_cpus + wanted.cpus <= capacity.cpus + EPSILON
+            and (
+                not wanted.memory_bytes
+                or self._used_memory_bytes + wanted.memory_bytes <= capacity.memory_bytes
+            )
+            and all(
+                self._device_fits(uuid, wanted.gpu_memory_bytes)
+                for uuid in attempt.assign.devices or ()
+            )
+        )
+
+    def _device_fits(self, uuid: str, memory_bytes: int) -> bool:
+        gpu = next((gpu for gpu in self.capacity.gpus if gpu.uuid == uuid), None)
+        users = self._devices.get(uuid, {})
+        if gpu is None or gpu.fault is not None:
+            return False
+        if memory_bytes == 0 or 0 in users.values():
+            return not users
+        return sum(users.values()) + memory_bytes <= gpu.memory_bytes
+
+    def occupy(self, attempt: Attempt) -> int:
+        """Give the attempt what it wants and a lane of its own; returns the lane."""
+        lane = 0
+        while lane in self.lanes:
+            lane += 1
+        self.take_lane(attempt, lane)
+        return lane
+
+    def take_lane(self, attempt: Attempt, lane: int) -> None:
+        """Count the attempt as executing on this lane."""
+        wanted = attempt.wanted
+        self.lanes.setdefault(lane, Lane()).keys[attempt.key] = None
+        attempt.lane = lane
+        self.used_slots += 1
+        self._used_cpus += wanted.cpus
+        self._used_memory_bytes += wanted.memory_bytes
+        for uuid in attempt.assign.devices or ():
+            self._devices.setdefault(uuid, {})[attempt.key] = wanted.gpu_memory_bytes
+
+    def vacate(self, attempt: Attempt) -> AttemptKey | None:
+        """Take back what an executing attempt had; returns the next one on its lane."""
+        assert attempt.lane is not None, "only an attempt on a lane has anything"
+        wanted, lane = attempt.wanted, self.lanes[attempt.lane]
+        del lane.keys[attempt.key]
+        self.used_slots -= not attempt.is_suspended
+        self._used_cpus -= wanted.cpus
+        self._used_memory_bytes -= wanted.memory_bytes
+        for uuid in attempt.assign.devices or ():
+            users = self._devices[uuid]
+            del users[attempt.key]
+            if not users:
+                del self._devices[uuid]
+        following = next(iter(lane.keys), None)
+        if following is None:
+            del self.lanes[attempt.lane]
+        attempt.lane = None
+        return following
+
+    def leave_lane(self, attempt: Attempt) -> None:
+        """Take an attempt that was only handed over off its lane."""
+        assert attempt.lane is not None, "only an attempt on a lane can leave it"
+        del self.lanes[attempt.lane].keys[attempt.key]
+        attempt.lane = None
+
+    def suspend(self, attempt: Attempt) -> None:
+        """It waits for a child: others may have its slot."""
+        if not attempt.is_suspended:
+            attempt.is_suspended = True
+            self.used_slots -= 1
+
+    def resume(self, attempt: Attempt) -> None:
+        """It goes on and needs its slot again."""
+        if attempt.is_suspended:
+            attempt.is_suspended = False
+            self.used_slots += 1

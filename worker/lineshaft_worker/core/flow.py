@@ -1,0 +1,349 @@
+"""An attempt's way through the worker: every transition of it is one of these methods."""
+
+from collections import OrderedDict
+
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import BlobId, JobId, Session
+from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.worker_messages import (
+    Assign,
+    Began,
+    Ended,
+    EventsAck,
+    FromWorker,
+    JobEvents,
+    Returned,
+    SpawnChild,
+)
+from lineshaft_worker.core.attempts import Attempt, Bench, Phase
+from lineshaft_worker.core.dispatch import Dispatcher
+from lineshaft_worker.core.io import (
+    AnswerChild,
+    AttemptBegan,
+    AttemptKey,
+    AttemptReturned,
+    AttemptSpoke,
+    BlobGone,
+    BlobsArrived,
+    BlobsFailed,
+    ChildAsked,
+    Effect,
+    FetchBlobs,
+    ForgetAttempt,
+    ResultRefused,
+    ResultStored,
+    RevokeAttempt,
+    Send,
+    StopAttempt,
+    StoreResult,
+)
+from lineshaft_worker.core.settings import CoreSettings
+
+
+class AttemptFlow:
+    """Moves attempts; keeps the bench and what the coordinator was told in step."""
+
+    def __init__(
+        self, settings: CoreSettings, bench: Bench, dispatcher: Dispatcher, effects: list[Effect]
+    ) -> None:
+        self._settings, self._bench, self._effects = settings, bench, effects
+        self._dispatcher = dispatcher
+        self._session: Session | None = None
+        self._blobs: dict[BlobId, None] = {}
+        """Blobs that are in the worker's cache."""
+        self._resuming: OrderedDict[AttemptKey, list[Outcome]] = OrderedDict()
+        """Plans whose child has ended and that wait for a free slot."""
+        self._parents: dict[JobId, AttemptKey] = {}
+
+    # --- the connection ---
+
+    def attach(self, session: Session) -> None:
+        """Tell the coordinator again whatever it may not have heard."""
+        self._session = session
+        for attempt in self._bench.attempts.values():
+            if attempt.is_forgotten:
+                continue
+            self._send_events(tuple(attempt.unacked.values()))
+            for spec in attempt.children.values():
+                self._send(SpawnChild(job=spec, is_repeat=True))
+            if attempt.phase is Phase.ENDED and attempt.result is not None:
+                self._send(Ended(result=attempt.result))
+            elif attempt.phase is Phase.STORING:
+                self._effects.append(StoreResult(attempt.key))
+            elif attempt.phase is Phase.FETCHING:
+                self._fetch(attempt)
+
+    def detach(self) -> None:
+        """The coordinator cannot be told anything now."""
+        self._session = None
+
+    def _send(self, message: FromWorker) -> None:
+        if self._session is not None:
+            self._effects.append(Send(self._session, message))
+
+    def _send_events(self, events: tuple[JobEvent, ...]) -> None:
+        step = self._settings.spool_lines_max
+        for start in range(0, len(events), step):
+            self._send(JobEvents(events=events[start : start + step]))
+
+    # --- in ---
+
+    def adopt(self, assign: Assign, lane: int) -> None:
+        """Take over an attempt that outlived the daemon before us."""
+        key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
+        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING)
+        self._bench.take_lane(attempt, lane)
+
+    def on_assign(self, assign: Assign, *, refuse: bool) -> None:
+        """The coordinator wants an attempt run."""
+        key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
+        if key in self._bench.attempts:
+            return  # Told twice.
+        if refuse:
+            self._send(Returned(job_id=key.job_id, attempt=key.attempt, reason="draining"))
+            return
+        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.FETCHING)
+        self._fetch(attempt)
+
+    def _fetch(self, attempt: Attempt) -> None:
+        job = attempt.assign.job
+        needed = [BlobId(b) for b in (job.code, job.payload.blob) if b is not None]
+        missing = tuple(blob_id for blob_id in needed if blob_id not in self._blobs)
+        if missing:
+            self._effects.append(FetchBlobs(attempt.key, missing))
+        else:
+            self._wait(attempt)
+
+    def _wait(self, attempt: Attempt, *, is_first: bool = False) -> None:
+        attempt.phase = Phase.WAITING
+        self._bench.waiting[attempt.key] = None
+        if is_first:
+            self._bench.waiting.move_to_end(attempt.key, last=False)
+
+    def on_blob_event(
+        self, event: BlobsArrived | BlobsFailed | BlobGone | ResultStored | ResultRefused
+    ) -> None:
+        """A blob came, went, or will not come."""
+        if isinstance(event, BlobGone):
+            self._blobs.pop(event.blob_id, None)
+            return
+        attempt = self._bench.attempts.get(event.key)
+        match event:
+            case _ if attempt is None:
+                pass
+            case BlobsArrived() if attempt.phase is Phase.FETCHING:
+                if (code := attempt.assign.job.code) is not None:
+                    self._blobs[BlobId(code)] = None
+                self._wait(attempt)
+            case BlobsFailed(message=message) if attempt.phase is Phase.FETCHING:
+                failure = Failure(cause="blob_missing", message=message)
+                self._end(attempt, _result(attempt, "failed", failure))
+            case ResultStored(payload=payload) if attempt.phase is Phase.STORING:
+                assert attempt.result is not None, "a result is stored after it is known"
+                self._end(attempt, attempt.result.model_copy(update={"result": payload}))
+            case ResultRefused(message=message) if attempt.phase is Phase.STORING:
+                failure = Failure(cause="result", message=message)
+                self._end(attempt, _result(attempt, "failed", failure))
+            case _:
+                pass  # It was stopped or settled meanwhile.
+
+    def fill(self, now: float) -> None:
+        """Go on with plans whose child ended, then start what fits."""
+        self._resume_plans()
+        self._dispatcher.fill(now)
+
+    # --- what attempts do ---
+
+    def on_attempt_event(
+        self, event: AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked, now: float
+    ) -> None:
+        """Something happened to an attempt that is not its end."""
+        attempt = self._bench.attempts.get(event.key)
+        if attempt is None:
+            return
+        match event:
+            case AttemptBegan():
+                if not attempt.is_forgotten:
+                    self._send(Began(job_id=event.key.job_id, attempt=event.key.attempt))
+            case AttemptSpoke(events=events):
+                self._on_spoke(attempt, events)
+            case AttemptReturned():
+                self._on_returned(attempt, now)
+            case ChildAsked(spec=spec):
+                attempt.children[JobId(spec.job_id)] = spec
+                self._parents[JobId(spec.job_id)] = attempt.key
+                self._bench.suspend(attempt)
+                self._send(SpawnChild(job=spec))
+
+    def _on_spoke(self, attempt: Attempt, events: tuple[JobEvent, ...]) -> None:
+        for event in events:
+            attempt.unacked[event.seq] = event
+        while len(attempt.unacked) > self._settings.unacked_max:
+            seq, dropped = attempt.unacked.popitem(last=False)
+            # The number of the first that is left says where the gap is; this says why.
+            first = next(iter(attempt.unacked.values()))
+            if first.kind != "notice":
+                text = f"events up to {seq} were dropped: the coordinator did not answer"
+                notice = dropped.model_copy(
+                    update={"seq": first.seq, "kind": "notice", "body": {"text": text}}
+                )
+                attempt.unacked[first.seq] = notice
+        if not attempt.is_forgotten:
+            self._send_events(events)
+
+    def _on_returned(self, attempt: Attempt, now: float) -> None:
+        if attempt.phase is not Phase.HANDED:
+            # Its runner died before it began; it had the lane to itself.
+            self._dispatcher.advance(self._bench.vacate(attempt), now)
+        else:
+            self._bench.leave_lane(attempt)
+        if attempt.is_forgotten:
+            self._drop(attempt)
+        elif attempt.is_stop_wanted:
+            self._end(attempt, _result(attempt, "stopped"))
+        elif attempt.is_recalled:
+            self._give_back(attempt, "another worker is idle")
+        else:
+            self._wait(attempt, is_first=True)
+
+    def _give_back(self, attempt: Attempt, reason: str) -> None:
+        key = attempt.key
+        self._bench.waiting.pop(key, None)
+        if self._session is None:
+            # It will not be among what we hold when we register again; that says the same.
+            self._drop(attempt)
+            return
+        self._send(Returned(job_id=key.job_id, attempt=key.attempt, reason=reason))
+        self._drop(attempt)
+
+    def on_ended(
+        self, key: AttemptKey, result: AttemptResult, *, must_store: bool, now: float
+    ) -> None:
+        """No process of the attempt is left."""
+        attempt = self._bench.attempts.get(key)
+        if attempt is None:
+            return
+        if attempt.phase is Phase.HANDED:
+            # It began and ended before we heard that the one in front of it had ended.
+            self._bench.leave_lane(attempt)
+        elif attempt.lane is not None:
+            lane = self._bench.lanes[attempt.lane]
+            lane.expected_s = max(0.0, lane.expected_s - (attempt.assign.expected_s or 0.0))
+            self._dispatcher.advance(self._bench.vacate(attempt), now)
+        for child_id in attempt.children:
+            self._parents.pop(child_id, None)
+        attempt.children.clear()
+        self._resuming.pop(key, None)
+        if attempt.is_forgotten:
+            self._drop(attempt)
+        elif must_store and result.status == "succeeded":
+            attempt.phase, attempt.result = Phase.STORING, result
+            if self._session is not None:
+                self._effects.append(StoreResult(key))
+        else:
+            self._end(attempt, result)
+
+    def _end(self, attempt: Attempt, result: AttemptResult) -> None:
+        attempt.phase, attempt.result = Phase.ENDED, result
+        self._bench.waiting.pop(attempt.key, None)
+        self._send(Ended(result=result))
+
+    # --- what the coordinator wants ---
+
+    def on_settled(self, key: AttemptKey) -> None:
+        """The coordinator needs nothing more of it: end it if it runs, and forget it."""
+        attempt = self._bench.attempts.get(key)
+        if attempt is None:
+            return
+        if attempt.lane is None:
+            self._drop(attempt)
+            return
+        attempt.is_forgotten = True
+        self._stop(attempt)
+
+    def on_stop(self, key: AttemptKey) -> None:
+        """End it, and tell when it is over."""
+        attempt = self._bench.attempts.get(key)
+        if attempt is not None:
+            self._stop(attempt)
+
+    def _stop(self, attempt: Attempt) -> None:
+        match attempt.phase:
+            case Phase.FETCHING | Phase.WAITING:
+                self._end(attempt, _result(attempt, "stopped"))
+            case Phase.HANDED:
+                attempt.is_stop_wanted = True
+                self._effects.append(RevokeAttempt(attempt.key))
+            case Phase.RUNNING:
+                attempt.phase = Phase.STOPPING
+                self._effects.append(StopAttempt(attempt.key))
+            case Phase.STOPPING | Phase.STORING | Phase.ENDED:
+                pass  # It is over, or will be.
+
+    def stop_all(self, reason: str) -> None:
+        """End everything that waits or runs."""
+        for attempt in tuple(self._bench.attempts.values()):
+            if attempt.phase in (Phase.FETCHING, Phase.WAITING):
+                self._give_back(attempt, reason)
+            else:
+                self._stop(attempt)
+
+    def on_recall(self, key: AttemptKey) -> None:
+        """Hand it back if it has not started."""
+        attempt = self._bench.attempts.get(key)
+        if attempt is None:
+            return
+        if attempt.phase in (Phase.FETCHING, Phase.WAITING):
+            self._give_back(attempt, "another worker is idle")
+        elif attempt.phase is Phase.HANDED:
+            attempt.is_recalled = True
+            self._effects.append(RevokeAttempt(key))
+
+    def return_waiting(self, reason: str) -> None:
+        """Hand back everything that has not started."""
+        for attempt in tuple(self._bench.attempts.values()):
+            if attempt.phase in (Phase.FETCHING, Phase.WAITING, Phase.HANDED):
+                self.on_recall(attempt.key)
+
+    def on_events_ack(self, ack: EventsAck) -> None:
+        """These events are on the coordinator's disk."""
+        attempt = self._bench.attempts.get(AttemptKey(JobId(ack.job_id), ack.attempt))
+        while attempt is not None and attempt.unacked:
+            seq = next(iter(attempt.unacked))
+            if seq > ack.seq:
+                return
+            del attempt.unacked[seq]
+
+    def on_child_finished(self, outcome: Outcome) -> None:
+        """A child job ended: its plan goes on as soon as there is a slot for it."""
+        key = self._parents.pop(JobId(outcome.job_id), None)
+        attempt = self._bench.attempts.get(key) if key is not None else None
+        if attempt is None:
+            return
+        attempt.children.pop(JobId(outcome.job_id), None)
+        self._resuming.setdefault(attempt.key, []).append(outcome)
+
+    def _resume_plans(self) -> None:
+        for key in tuple(self._resuming):
+            attempt = self._bench.attempts[key]
+            if attempt.is_suspended and not self._bench.has_free_slot():
+                continue
+            self._bench.resume(attempt)
+            for outcome in self._resuming.pop(key):
+                self._effects.append(AnswerChild(key, outcome))
+
+    def _drop(self, attempt: Attempt) -> None:
+        self._bench.waiting.pop(attempt.key, None)
+        self._resuming.pop(attempt.key, None)
+        del self._bench.attempts[attempt.key]
+        self._effects.append(ForgetAttempt(attempt.key))
+
+
+def _result(attempt: Attempt, status: str, failure: Failure | None = None) -> AttemptResult:
+    assert status in ("failed", "stopped"), "only a runner makes a success"
+    return AttemptResult(
+        job_id=attempt.key.job_id,
+        attempt=attempt.key.attempt,
+        status="failed" if status == "failed" else "stopped",
+        failure=failure,
+    )

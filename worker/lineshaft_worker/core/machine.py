@@ -1,0 +1,302 @@
+"""The worker's core: guards its slots, and keeps every result until the coordinator has it.
+
+On every connection it says what it holds, then repeats what was not acknowledged: first start,
+reconnect and restart of the coordinator are one code path.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from lineshaft_protocol.ids import JobId, Session, WorkerId
+from lineshaft_protocol.resources import Capacity
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.worker_messages import (
+    Assign,
+    ChildFinished,
+    EventsAck,
+    Heartbeat,
+    HeartbeatAck,
+    Held,
+    LeaveNow,
+    Leaving,
+    Recall,
+    Register,
+    Registered,
+    Settled,
+    Stop,
+    ToWorker,
+)
+from lineshaft_worker.core.attempts import Bench, Phase
+from lineshaft_worker.core.dispatch import Dispatcher
+from lineshaft_worker.core.flow import AttemptFlow
+from lineshaft_worker.core.io import (
+    AttemptBegan,
+    AttemptEnded,
+    AttemptKey,
+    AttemptReturned,
+    AttemptSpoke,
+    BlobGone,
+    BlobsArrived,
+    BlobsFailed,
+    ChildAsked,
+    Close,
+    Connect,
+    Connected,
+    Disconnected,
+    DrainAsked,
+    Effect,
+    Event,
+    Leave,
+    LoadSampled,
+    Received,
+    ResultRefused,
+    ResultStored,
+    Send,
+    Tick,
+)
+from lineshaft_worker.core.settings import CoreSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the worker is; does not change while its daemon runs."""
+
+    worker_id: WorkerId
+    incarnation: str
+    capabilities: dict[str, JsonValue]
+    tags: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+    versions: Versions
+
+
+class WorkerCore:
+    """Connects, takes work, runs as much of it as the machine allows, and reports.
+
+    Args:
+        adopted: Attempts that outlived the daemon before us, with their lanes.
+        now: A clock that runs forward, in seconds; the same one for every call.
+    """
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        *,
+        identity: Identity,
+        capacity: Capacity,
+        now: float,
+        adopted: tuple[tuple[Assign, int], ...] = (),
+    ) -> None:
+        self.settings, self.identity = settings, identity
+        self.bench = Bench(capacity)
+        self._effects: list[Effect] = []
+        self._dispatcher = Dispatcher(settings, self.bench, self._effects)
+        self.flow = AttemptFlow(settings, self.bench, self._dispatcher, self._effects)
+        self._now = now
+        self._session: Session | None = None
+        self._dialing_until: float | None = None
+        self._retry_s = settings.reconnect_first_s
+        self._wake_at = now
+        self._heard_at = now
+        self._agreed: Registered | None = None
+        self._lease_s = 0.0
+        self._registered_at = now
+        self._acked_at: float | None = None
+        """When the last heartbeat that arrived for sure was sent."""
+        self._load: dict[str, JsonValue] = {}
+        self._is_draining = False
+        self._has_left = False
+        self._is_stopping_after_drain = True
+        for assign, lane in adopted:
+            self.flow.adopt(assign, lane)
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event in, and say what must be done about it, in order."""
+        assert now >= self._now, "time runs forward"
+        self._now = now
+        match event:
+            case Received(session=session, message=message):
+                # Our Register on a newer session already said what we hold; acting on the older
+                # one would make that a lie.
+                if session == self._session:
+                    self._heard_at = now
+                    self._on_message(message)
+            case AttemptEnded(key=key, result=result, must_store=must_store):
+                self.flow.on_ended(key, result, must_store=must_store, now=now)
+            case Tick():
+                self._on_tick(now)
+            case Connected(session=session):
+                self._on_connected(session)
+            case Disconnected(session=session):
+                if session == self._session:
+                    self._on_disconnected()
+            case BlobsArrived() | BlobsFailed() | BlobGone() | ResultStored() | ResultRefused():
+                self.flow.on_blob_event(event)
+            case AttemptBegan() | AttemptSpoke() | AttemptReturned() | ChildAsked():
+                self.flow.on_attempt_event(event, now)
+            case LoadSampled():
+                self._on_load(event)
+            case DrainAsked():
+                self._drain(is_hurried=event.is_hurried)
+        self.flow.fill(now)
+        self._leave_if_done()
+        effects = self._effects[:]
+        self._effects.clear()
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When to send the next Tick, on the clock of ``now``."""
+        stuck = self._dispatcher.next_stuck()
+        return self._wake_at if stuck is None else min(self._wake_at, stuck)
+
+    # --- the connection ---
+
+    def _on_tick(self, now: float) -> None:
+        self._dispatcher.revoke_stuck(now)
+        self._end_lease(now)
+        if now < self._wake_at:
+            return
+        if self._session is None:
+            self._dial(now)
+        elif self._agreed is None:
+            self._hang_up("the coordinator did not answer Register")
+        elif now - self._heard_at >= self._agreed.silence_s:
+            self._hang_up(f"the coordinator was silent for {self._agreed.silence_s:g} s")
+        else:
+            self._beat()
+
+    def _dial(self, now: float) -> None:
+        self._effects.append(Connect())
+        # If neither Connected nor Disconnected follows, try again.
+        self._wake_at = now + max(self.settings.register_s, self._retry_s)
+
+    def _on_connected(self, session: Session) -> None:
+        self._session, self._heard_at, self._agreed = session, self._now, None
+        self._wake_at = self._now + self.settings.register_s
+        identity = self.identity
+        held = tuple(
+            Held(
+                job_id=attempt.key.job_id,
+                attempt=attempt.key.attempt,
+                is_running=attempt.phase
+                in (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED),
+                devices=attempt.assign.devices,
+            )
+            for attempt in self.bench.attempts.values()
+            if not attempt.is_forgotten
+        )
+        self._registered_at = self._now
+        self._send(
+            Register(
+                worker_id=identity.worker_id,
+                capabilities=identity.capabilities,
+                versions=identity.versions,
+                capacity=self.bench.capacity,
+                tags=identity.tags,
+                pythons=identity.pythons,
+                incarnation=identity.incarnation,
+                held=held,
+                is_draining=self._is_draining,
+            )
+        )
+
+    def _on_registered(self, registered: Registered) -> None:
+        self._agreed, self._acked_at = registered, self._registered_at
+        self._retry_s = self.settings.reconnect_first_s
+        assert self._session is not None, "only a session can be answered"
+        self.flow.attach(self._session)
+        self._beat()
+
+    def _on_disconnected(self) -> None:
+        self._session, self._agreed = None, None
+        self.flow.detach()
+        self._wake_at = self._now + self._retry_s
+        self._retry_s = min(self.settings.reconnect_max_s, self._retry_s * 2)
+
+    def _hang_up(self, reason: str) -> None:
+        assert self._session is not None, "only a session can be ended"
+        self._effects.append(Close(self._session, reason))
+        self._on_disconnected()
+
+    def _beat(self, capacity: Capacity | None = None) -> None:
+        assert self._agreed is not None, "heartbeats follow Registered"
+        self._wake_at = self._now + self._agreed.heartbeat_s
+        self._send(
+            Heartbeat(
+                worker_id=self.identity.worker_id,
+                load=self._load,
+                sent_at=self._now,
+                capacity=capacity,
+            )
+        )
+
+    def _send(self, message: Register | Heartbeat | Leaving) -> None:
+        if self._session is not None:
+            self._effects.append(Send(self._session, message))
+
+    def _end_lease(self, now: float) -> None:
+        """Alone for too long: end what others may have started by now."""
+        if self._agreed is not None or self._acked_at is None:
+            return
+        if self._lease_s and now - self._acked_at >= self._lease_s:
+            self._acked_at = None
+            self.flow.stop_all("the coordinator was away for longer than the lease")
+
+    # --- what the coordinator says ---
+
+    def _on_message(self, message: ToWorker) -> None:
+        match message:
+            case Assign():
+                self.flow.on_assign(message, refuse=self._is_draining)
+            case Settled(job_id=job_id, attempt=attempt):
+                self.flow.on_settled(_key(job_id, attempt))
+            case HeartbeatAck(sent_at=sent_at):
+                self._acked_at = sent_at
+            case EventsAck():
+                self.flow.on_events_ack(message)
+            case Stop(job_id=job_id, attempt=attempt):
+                self.flow.on_stop(_key(job_id, attempt))
+            case Recall(job_id=job_id, attempt=attempt):
+                self.flow.on_recall(_key(job_id, attempt))
+            case ChildFinished(outcome=outcome):
+                self.flow.on_child_finished(outcome)
+            case Registered():
+                self._lease_s = message.lease_s
+                self._on_registered(message)
+            case LeaveNow(stop=stop):
+                self._is_stopping_after_drain = stop
+                self._drain(is_hurried=False)
+            case _:
+                pass  # Blob messages are the shell's.
+
+    def _on_load(self, sampled: LoadSampled) -> None:
+        self._load = sampled.load
+        if sampled.capacity is not None and sampled.capacity != self.bench.capacity:
+            self.bench.capacity = sampled.capacity
+            if self._agreed is not None:
+                self._beat(sampled.capacity)
+
+    # --- leaving ---
+
+    def _drain(self, *, is_hurried: bool) -> None:
+        if not self._is_draining:
+            self._is_draining = True
+            self._send(Leaving(reason="the worker is draining"))
+            self.flow.return_waiting("its worker is draining")
+        if is_hurried:
+            self.flow.stop_all("the worker is told to stop at once")
+
+    def _leave_if_done(self) -> None:
+        if not self._is_draining or self._has_left or not self._is_stopping_after_drain:
+            return
+        unsettled = bool(self.bench.attempts)
+        if unsettled and self._session is not None:
+            return
+        if any(a.phase not in (Phase.ENDED, Phase.STORING) for a in self.bench.attempts.values()):
+            return
+        self._has_left = True
+        self._effects.append(Leave())
+
+
+def _key(job_id: str, attempt: int) -> AttemptKey:
+    return AttemptKey(JobId(job_id), attempt)
