@@ -315,3 +315,18 @@ def test_events_arrive_as_they_were_sent() -> None:
 
         assert decode_from_worker(encode(message)) == message
         assert read_event(event.to_wire()) == event
+
+
+def test_a_step_without_handoffs_does_not_mention_them() -> None:
+    assert Step(node_id="n").to_wire("C") == {"Step": {"node_id": "n"}}
+    assert Step(node_id="n", handoffs=(("t", EmptyPlan()),)).to_wire("C") == {
+        "Step": {"node_id": "n", "handoffs": [["t", "Empty"]]}
+    }
+
+
+def test_a_new_field_of_an_event_is_written_to_who_knows_it() -> None:
+    event = NodeStarted(run_id="r", node_id="n", kind="Opaque")
+    old = {"event_type": "NodeStarted", "run_id": "r", "node_id": "n", "kind": "Opaque"}
+
+    assert event.to_wire("A") == old
+    assert event.to_wire("C") == {**old, "effectful": False}

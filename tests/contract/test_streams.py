@@ -204,6 +204,16 @@ def test_a_frame_is_bounded() -> None:
     assert decode_msgpack(b"\x91" * 64 + b"\xc0")
 
 
+@pytest.mark.parametrize("count", [0, 15, 16, 70_000])
+def test_lists_and_objects_of_every_size_are_read(count: int) -> None:
+    names = {f"key {index}": [index, "x" * (index % 300)] for index in range(count)}
+    value = Json(data=[names, [None] * count, "é" * count])
+
+    message = ChunkData(stream_id="s", chunk_index=0, value=value)
+
+    assert decode_stream(encode_stream(message)) == message
+
+
 def test_an_integer_too_wide_for_msgpack_becomes_a_float() -> None:
     wide = ChunkData(stream_id="s", chunk_index=0, value=Json(data=[2**64, -(2**70)]))
 
