@@ -287,7 +287,7 @@ def error_reply(error: ProtocolError, *, dialect: Dialect = "A") -> str:
 def stream_error_reply(error: ProtocolError) -> str:
     """Return dialect C's answer, a text frame, to a binary frame that is no stream message.
 
-    A and B answer nothing, and take a frame they do not expect for the end: send them none.
+    Workers of A and B answer nothing at all, so their clients expect nothing.
     """
     return encode(Error(message=f"decoding a stream frame: {error.reason}"), dialect="C")
 
