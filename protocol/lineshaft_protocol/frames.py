@@ -1,0 +1,68 @@
+"""Binary frames: bulk data as msgpack maps with named fields.
+
+A blob's bytes travel as ``BlobChunk`` frames, in order and without gaps. The header is written
+apart from the data, so that sending never copies the data.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import msgpack
+
+from lineshaft_protocol.errors import ProtocolError
+from lineshaft_protocol.ids import BlobId
+
+CHUNK_BYTES = 512 * 1024
+"""Length of the chunks we send, in bytes."""
+
+CHUNK_BYTES_MAX = 4 * 1024 * 1024
+"""Longest chunk accepted, in bytes."""
+
+WINDOW_BYTES = 16 * 1024 * 1024
+"""Bytes of one blob that may be on their way without a BlobAck."""
+
+_BLOB_ID_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BlobChunk:
+    """A piece of a blob."""
+
+    blob_id: BlobId
+    offset: int
+    """Where in the blob the piece belongs, in bytes."""
+    data: bytes
+
+
+def encode_chunk(
+    blob_id: BlobId, offset: int, data: bytes | memoryview
+) -> list[bytes | memoryview]:
+    """Write a chunk as the buffers of one frame."""
+    head = msgpack.packb({"type": "BlobChunk", "blob_id": blob_id, "offset": offset})
+    # The map gets one field more: "data", whose bytes follow.
+    assert head[0] == 0x83, "a map of three fields has this head"
+    return [b"\x84" + head[1:] + b"\xa4data\xc6" + len(data).to_bytes(4, "big"), data]
+
+
+def decode_chunk(frame: bytes | bytearray | memoryview) -> BlobChunk:
+    """Read a chunk.
+
+    Raises:
+        ProtocolError: The frame is not a well-formed chunk.
+    """
+    try:
+        fields: object = msgpack.unpackb(
+            frame, raw=False, strict_map_key=True, max_bin_len=CHUNK_BYTES_MAX, max_map_len=16
+        )
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise ProtocolError(f"invalid frame: {error}") from error
+    match fields:
+        case {"type": "BlobChunk", "blob_id": str(blob_id), "offset": int(offset), "data": data}:
+            is_id = len(blob_id) == _BLOB_ID_DIGITS and set(blob_id) <= set("0123456789abcdef")
+            if is_id and isinstance(data, bytes) and not isinstance(offset, bool) and offset >= 0:
+                return BlobChunk(BlobId(blob_id), offset, data)
+        case {"type": str(kind)}:
+            raise ProtocolError(f"invalid frame: unknown or malformed {cast('str', kind)[:40]!r}")
+        case _:
+            pass
+    raise ProtocolError("invalid frame: not a BlobChunk")
