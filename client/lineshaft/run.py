@@ -1,0 +1,119 @@
+"""Report from inside a job: progress, metrics, checkpoints, artifacts.
+
+    from lineshaft import run
+
+    run.progress(step, total, phase="train")
+    run.log({"loss": loss}, step=step)
+    run.checkpoint("model.pt", step=step)
+
+Outside a job everything works and does nothing, so that the same script runs on a laptop. Set
+``LINESHAFT_SPOOL`` to a file name to collect the events there. No function raises, waits for a
+network, or costs more than some microseconds (files that are kept are copied).
+"""
+
+import os
+from collections.abc import Mapping
+
+from lineshaft_runtime import spool as _spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    params: Mapping[str, object]
+    """Parameters of this job by name; empty outside a job."""
+
+__all__ = [
+    "artifact",
+    "checkpoint",
+    "input_data",
+    "log",
+    "params",  # pyright: ignore[reportUnsupportedDunderAll] - made by __getattr__
+    "progress",
+    "result",
+    "should_pause",
+]
+
+
+def progress(step: int, total: int | None = None, phase: str = "") -> None:
+    """Say how far the job is.
+
+    Args:
+        step: What is done, in units of the job's own.
+        total: What there is to do, or None if it is not known.
+        phase: What the job is doing, as "train".
+    """
+    writer = _spool.current().spool
+    if writer is not None:
+        writer.write("progress", {"step": step, "total": total, "phase": phase})
+
+
+def log(metrics: Mapping[str, object], step: int | None = None) -> None:
+    """Record numbers. NaN and infinities are kept; array scalars and tensors become numbers."""
+    writer = _spool.current().spool
+    if writer is not None:
+        writer.write("metrics", {"metrics": metrics, "step": step})
+
+
+def input_data() -> object:
+    """Return the data that the job was submitted with; None if there are none."""
+    load = _spool.current().input_data
+    return None if load is None else load()
+
+
+def result(value: object) -> None:
+    """Set what the job returns, for a script that is not a function; the last value counts."""
+    set_result = _spool.current().set_result
+    if set_result is not None:
+        set_result(value)
+
+
+def checkpoint(
+    path: str | os.PathLike[str],
+    step: int | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Keep a file or folder from which the job can go on, as it is now.
+
+    Args:
+        path: What was saved. It is copied, so the job may overwrite it.
+        step: How far the job was.
+        metadata: What else to remember with it.
+    """
+    _keep("checkpoint", path, {"step": step, "metadata": dict(metadata or {})})
+
+
+def artifact(path: str | os.PathLike[str], name: str | None = None) -> None:
+    """Keep a file or folder that the job made.
+
+    Args:
+        path: What was made. It is copied, so the job may overwrite it.
+        name: What to call it; its file name if None.
+    """
+    _keep("artifact", path, {"name": name or os.path.basename(os.fspath(path))})  # noqa: PTH119 - pathlib is too slow to import
+
+
+def should_pause() -> bool:
+    """Say whether somebody asked the job to pause: save a checkpoint, and return or exit."""
+    pause_file = _spool.current().pause_file
+    return pause_file is not None and os.path.exists(pause_file)  # noqa: PTH110 - see artifact
+
+
+def _keep(kind: str, path: str | os.PathLike[str], body: dict[str, object]) -> None:
+    context = _spool.current()
+    if context.spool is None:
+        return
+    # Only who keeps files pays for the import of shutil.
+    from lineshaft_runtime import kept  # noqa: PLC0415
+
+    where, size_bytes, problem = kept.keep(os.fspath(path), context.kept_folder)
+    body |= {"path": os.fspath(path), "kept": where, "size_bytes": size_bytes}
+    if problem is not None:
+        text = f"{kind} {os.fspath(path)} could not be kept: {problem}"
+        context.spool.write("notice", {"code": "not_kept", "text": text})
+    else:
+        context.spool.write(kind, body)
+
+
+def __getattr__(name: str) -> Mapping[str, object]:
+    if name == "params":
+        return _spool.current().params
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""The files, requirements and entry point of a pipeline job as one piece of bytes.
+
+A bundle comes from a client that the worker need not trust with anything but the job's own folder:
+names are checked before the first file is written, and files are made beneath an open folder,
+never through a link.
+"""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
+
+from lineshaft_protocol.errors import LineshaftError
+
+PACKED_BYTES_MAX = 256 * 2**20
+FILES_MAX = 10_000
+PATH_BYTES_MAX = 1024
+NAME_BYTES_MAX = 255
+DEPTH_MAX = 32
+REQUIREMENTS_MAX = 1000
+_VERSION = 1
+
+
+class BundleError(LineshaftError):
+    """A bundle is damaged, too large, or names a file that may not be."""
+
+    def __init__(self, reason: str, path: str | None = None) -> None:
+        super().__init__(reason if path is None else f"{path[:200]!r} in the bundle: {reason}")
+        self.reason = reason
+        self.path = path
+
+
+class PipelineBundle(NamedTuple):
+    """What a pipeline job consists of."""
+
+    files: tuple[tuple[str, bytes], ...]
+    """Relative names with `/`, and contents."""
+    requirements: tuple[str, ...]
+    """Lines as in a requirements.txt."""
+    entry_point: str
+    """`train.py`, `train.py:main` or `package.module:main`."""
+    input_data: bytes | None
+    """Packed (`packing.pack`)."""
+    params: bytes
+    """Packed (`packing.pack`)."""
+
+
+def encode_bundle(bundle: PipelineBundle) -> bytes:
+    """Return the bundle as bytes.
+
+    Raises:
+        BundleError: The bundle breaks a rule, so that no worker would take it.
+    """
+    check_bundle(bundle)
+    files = [(path, content) for path, content in bundle.files]
+    data = _packb(
+        (
+            _VERSION,
+            files,
+            list(bundle.requirements),
+            bundle.entry_point,
+            bundle.input_data,
+            bundle.params,
+        )
+    )
+    if len(data) > PACKED_BYTES_MAX:
+        raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
+    return data
+
+
+def decode_bundle(data: bytes | bytearray | memoryview) -> PipelineBundle:
+    """Return the bundle that `encode_bundle` was given.
+
+    Raises:
+        BundleError: The data are no bundle, or break a rule.
+    """
+    if len(data) > PACKED_BYTES_MAX:
+        raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
+    try:
+        match _unpackb(data, use_list=False, max_array_len=FILES_MAX, max_map_len=0):
+            case [
+                1,
+                tuple(files),
+                tuple(requirements),
+                str(entry_point),
+                (bytes() | None) as input_data,
+                bytes(params),
+            ]:
+                bundle = PipelineBundle(
+                    tuple(_file(item) for item in cast("tuple[object, ...]", files)),
+                    tuple(_text(item) for item in cast("tuple[object, ...]", requirements)),
+                    entry_point,
+                    input_data,
+                    params,
+                )
+            case _:
+                raise BundleError("this is no bundle, or one of another version")
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise BundleError(f"damaged: {error}") from error
+    check_bundle(bundle)
+    return bundle
+
+
+def check_bundle(bundle: PipelineBundle) -> None:
+    """Hold the bundle against all rules about names and numbers.
+
+    Raises:
+        BundleError: It breaks one.
+    """
+    if len(bundle.files) > FILES_MAX:
+        raise BundleError(f"{len(bundle.files)} files are more than {FILES_MAX}")
+    if len(bundle.requirements) > REQUIREMENTS_MAX:
+        raise BundleError(f"{len(bundle.requirements)} requirements are over {REQUIREMENTS_MAX}")
+    if not bundle.entry_point or len(bundle.entry_point) > PATH_BYTES_MAX:
+        raise BundleError("the entry point is empty or too long")
+    check_paths(path for path, _ in bundle.files)
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check names of files that are to lie together in one folder.
+
+    Raises:
+        BundleError: A name leads out of the folder, would not mean the same on every system, or
+            meets another one.
+    """
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for path in paths:
+        _check_path(path)
+        key = _key(path)
+        if key in files or key in folders:
+            raise BundleError(f"the same name as {files.get(key, folders.get(key))!r}", path)
+        files[key] = path
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            folder = "/".join(parts[:depth])
+            known = folders.setdefault(_key(folder), folder)
+            if known != folder:
+                raise BundleError(f"its folder differs from {known!r} only in case", path)
+            if _key(folder) in files:
+                raise BundleError(f"{folder!r} is a file as well", path)
+
+
+def write_bundle(bundle: PipelineBundle, folder: Path) -> None:
+    """Make a new folder (mode 0700) and write all files of the bundle beneath it.
+
+    Raises:
+        BundleError: A name breaks a rule.
+        FileExistsError: The folder exists already.
+        OSError: The disk refused.
+    """
+    check_bundle(bundle)
+    folder.mkdir(mode=0o700)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    root = os.open(folder, flags)
+    made: set[str] = set()
+    try:
+        for path, content in bundle.files:
+            _write_beneath(root, path, content, made=made)
+    finally:
+        os.close(root)
+
+
+def _write_beneath(root: int, path: str, content: bytes, *, made: set[str]) -> None:
+    *folders, name = path.split("/")
+    opened: list[int] = []
+    here, so_far = root, ""
+    try:
+        for part in folders:
+            so_far = f"{so_far}/{part}"
+            if so_far not in made:
+                os.mkdir(part, 0o700, dir_fd=here)
+                made.add(so_far)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            here = os.open(part, flags, dir_fd=here)
+            opened.append(here)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
+            file.write(content)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _check_path(path: str) -> None:
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        raise BundleError("no valid Unicode", path.encode(errors="replace").decode()) from None
+    if not path or len(encoded) > PATH_BYTES_MAX:
+        raise BundleError(f"a name has 1 to {PATH_BYTES_MAX} bytes", path)
+    if path.startswith("/") or path[1:2] == ":":
+        raise BundleError("absolute names are not allowed", path)
+    if "\\" in path or any(unicodedata.category(letter) in {"Cc", "Cf"} for letter in path):
+        raise BundleError("backslashes, control and invisible characters are not allowed", path)
+    parts = path.split("/")
+    if len(parts) > DEPTH_MAX:
+        raise BundleError(f"deeper than {DEPTH_MAX} folders", path)
+    for part in parts:
+        if part in {"", ".", ".."}:
+            raise BundleError("empty parts, '.' and '..' are not allowed", path)
+        if len(part.encode()) > NAME_BYTES_MAX:
+            raise BundleError(f"a part has more than {NAME_BYTES_MAX} bytes", path)
+        if part[-1] in ". " or part[0] == " ":
+            raise BundleError("a part may not end in a dot, or start or end in a space", path)
+
+
+def _key(path: str) -> str:
+    """Return what two names have in common that some file system takes for the same."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+
+
+def _file(item: object) -> tuple[str, bytes]:
+    match item:
+        case (str(path), bytes(content)):
+            return path, content
+        case _:
+            raise BundleError("a file is a name and bytes")
+
+
+def _text(item: object) -> str:
+    if not isinstance(item, str):
+        raise BundleError("a requirement is a text")
+    return item
+
+
+# The casts stand in for msgpack's missing stubs.
+_packb = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
+_unpackb = cast("Callable[..., object]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]

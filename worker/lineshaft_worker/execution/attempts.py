@@ -1,0 +1,45 @@
+"""An attempt as the daemon holds it, from its order to its settlement."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Kind
+from lineshaft_worker.execution.tail import Tail
+from lineshaft_worker.runner.frames import Done
+
+if TYPE_CHECKING:
+    from lineshaft_worker.execution.host import Host
+
+Verdict = Literal["stop", "timeout", "memory"]
+"""Why we end it."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt that was started or found, and is not settled."""
+
+    key: AttemptKey
+    kind: Kind
+    lane: int
+    ticket: int = 0
+    """Its number within its runner; 0 while it waits for one."""
+    order: AttemptOrder | None = None
+    """None for an attempt that an earlier daemon started."""
+    host: "Host | None" = None
+    folder: Path | None = None
+    run_s: float | None = None
+    memory_bytes: int | None = None
+    began: float | None = None
+    """When its turn came, on the monotonic clock."""
+    started_wall: float = 0.0
+    is_told: bool = False
+    """AttemptBegan was reported."""
+    verdict: Verdict | None = None
+    tail: Tail | None = None
+    begins: list[int] = field(default_factory=list[int])
+    done: Done | None = None
+    has_files: bool = False
+    """There is something to delete once it is settled."""
+    is_over: bool = False
+    """Its end was reported, or is about to be."""

@@ -1,0 +1,431 @@
+"""A lane: attempts one at a time, in order, in one runner at a time.
+
+Theory. An attempt waits in the lane's queue, is given to the runner (perhaps while another one is
+executed there, so that it can begin at once), has its turn, and ends. The lane has at most one
+runner, and makes the next only when no process of the one before is left: a GPU or a slot is free
+when its processes are gone, not when we ask. Who ends what:
+
+- the runner says Done: the attempt is over, unless processes must go first (a pipeline job's; those
+  that a function left behind; those of an attempt that is being stopped), then it waits for them;
+- the runner is gone: the attempt whose turn it was gets an outcome from the exit record, those
+  that were to follow in the same runner are returned, and the queue goes on in a new runner.
+"""
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+
+from lineshaft_worker.execution import endings
+from lineshaft_worker.execution.attempts import Attempt, Verdict
+from lineshaft_worker.execution.host import Host
+from lineshaft_worker.execution.orders import AttemptKey, Shape
+from lineshaft_worker.execution.process import ExitRecord, kill_marked, read_exit
+from lineshaft_worker.execution.reports import (
+    AttemptBegan,
+    ChildRequested,
+    Failed,
+    Failure,
+    Outcome,
+    Report,
+    Stopped,
+)
+from lineshaft_worker.runner.files import attempt_file, read_current
+from lineshaft_worker.runner.frames import Done, FrameError, Hello, Revoked, Spawn, decode_one
+from lineshaft_worker.runner.records import decode_current
+
+TOLD_S = 0.02
+"""Attempts that are over sooner are not announced."""
+START_S_MAX = 60.0
+TIMEOUT_GRACE_S = 5.0
+IDLE_END_S_MAX = 10.0
+"""An idle runner without a daemon ends by itself within this time."""
+UNKILLABLE_S = 60.0
+"""After SIGKILL; then we say that processes are left."""
+STREAM_BYTES_MAX = 64 * 2**20
+"""A runner whose output has grown to this is replaced when it is idle."""
+
+
+class LaneOwner(Protocol):
+    """What a lane needs of the whole."""
+
+    def report(self, report: Report) -> None:
+        """Tell the core."""
+        ...
+
+    def spawn(self, lane: int, shape: Shape) -> Host:
+        """Start a runner. Raises OSError."""
+        ...
+
+    def finish(self, attempt: Attempt, outcome: Outcome, ending: "Ending") -> None:
+        """Report an end, after the attempt's last events."""
+        ...
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Report that an attempt never began, and forget it."""
+        ...
+
+    def retire(self, host: Host) -> None:
+        """Take a runner that is gone: its folder goes when nothing in it is needed."""
+        ...
+
+    def next_ticket(self) -> int:
+        """Return a number that no attempt has had."""
+        ...
+
+
+class Ending:
+    """Facts of an end besides the outcome."""
+
+    __slots__ = ("ends", "is_gone", "peak_bytes", "run_s", "streams")
+
+    def __init__(
+        self, host: Host | None, ends: list[int], *, run_s: float, peak_bytes: int | None
+    ) -> None:
+        self.streams = None if host is None else host.streams
+        self.ends = ends
+        self.run_s = run_s
+        self.peak_bytes = peak_bytes
+        self.is_gone = True
+
+
+class Lane:
+    """See the module."""
+
+    def __init__(self, number: int, owner: LaneOwner) -> None:
+        self.number = number
+        self.host: Host | None = None
+        self._queue: deque[Attempt] = deque()
+        self._owner = owner
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether time matters to this lane."""
+        host = self.host
+        return bool(self._queue) or (
+            host is not None and (bool(host.sent) or not host.is_ready or host.is_closing)
+        )
+
+    def start(self, attempt: Attempt) -> None:
+        """Execute an attempt after those that were started before."""
+        self._queue.append(attempt)
+        self._pump()
+
+    def prepare(self, shape: Shape) -> None:
+        """Start a runner for what may come, if the lane is idle."""
+        if self.is_busy or (self.host is not None and self.host.shape == shape):
+            return
+        if self.host is not None:
+            self.host.stop(0.0)
+            return
+        try:
+            self.host = self._owner.spawn(self.number, shape)
+        except OSError:
+            return  # Who starts an attempt is told what is wrong.
+
+    def revoke(self, attempt: Attempt) -> None:
+        """Give an attempt back if it has not begun."""
+        if attempt in self._queue:
+            self._queue.remove(attempt)
+            self._owner.give_back(attempt)
+        elif attempt.host is not None and attempt.done is None:
+            attempt.host.revoke(attempt.ticket)
+
+    def stop(self, attempt: Attempt, grace_s: float, verdict: Verdict = "stop") -> None:
+        """End an attempt, whatever it takes; its end is reported when nothing of it is left."""
+        attempt.verdict = attempt.verdict or verdict
+        host = attempt.host
+        if host is None:
+            self._queue.remove(attempt)
+            self._owner.finish(attempt, Stopped(), Ending(None, [], run_s=0.0, peak_bytes=None))
+        elif self._first(host) is attempt or host.is_closing:
+            host.stop(grace_s)
+        else:
+            # Its turn may come before the runner hears this; on_done of the one before sees to it.
+            host.revoke(attempt.ticket)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: announce, enforce limits, give up on what cannot be killed."""
+        host = self.host
+        if host is None:
+            return
+        patience_s = IDLE_END_S_MAX if host.is_closing else START_S_MAX
+        if not host.is_ready and host.stop_by is None and now - host.born > patience_s:
+            host.stop(0.0)
+        if host.stop_by is not None and now > host.stop_by + UNKILLABLE_S:
+            self._give_up(host)
+        first = self._first(host)
+        if first is None or first.began is None or first.is_over:
+            return
+        if not first.is_told and now - first.began >= TOLD_S:
+            first.is_told = True
+            pid = host.process.runner_pid()
+            self._owner.report(AttemptBegan(first.key, pid, host.process.runner_id))
+        if first.run_s is not None and now - first.began > first.run_s and not host.is_closing:
+            self.stop(first, TIMEOUT_GRACE_S, "timeout")
+
+    # What runners say (HostOwner)
+
+    def on_ready(self, host: Host, hello: Hello) -> None:
+        """The runner said hello, for the first time or again."""
+        if host.is_closing or (hello.ticket and hello.ticket not in host.sent):
+            # An idle one that was found is not kept; one that executes what nobody here knows
+            # comes too late for a place among the adopted.
+            host.stop(0.0)
+        if host.is_ready:
+            for attempt in list(host.sent.values())[1:]:
+                self._return(host, attempt)
+
+    def on_done(self, host: Host, done: Done) -> None:
+        """The code of an attempt has ended."""
+        attempt = host.sent.get(done.ticket)
+        if attempt is None:
+            if host.is_adopted:  # A result that an earlier daemon did not settle.
+                found = attempt_of_done(self.number, host, done)
+                self._finish_done(host, found, done, done.ends)
+            return
+        if attempt.is_over:
+            return
+        attempt.done = done
+        attempt.begins = done.begins
+        attempt.started_wall = done.started_wall
+        if done.kind == "pipeline":
+            return  # Its process ends by itself; the lane goes on when that is done.
+        if done.has_children or host.is_closing:
+            if not host.is_closing:
+                host.stop(0.0)
+            return
+        del host.sent[done.ticket]
+        host.begin_first()
+        self._finish_done(host, attempt, done, done.ends)
+        first = self._first(host)
+        if first is not None and first.verdict is not None:
+            host.stop(0.0)
+        elif first is None and max(done.ends) > STREAM_BYTES_MAX:
+            host.stop(0.0)
+        elif self._queue:
+            self._pump()
+
+    def on_revoked(self, host: Host, revoked: Revoked) -> None:
+        """The runner says whether it left an attempt out."""
+        attempt = host.sent.get(revoked.ticket)
+        if attempt is not None and revoked.is_revoked:
+            self._return(host, attempt)
+
+    def on_spawn(self, host: Host, spawn: Spawn) -> None:
+        """A plan wants a part run elsewhere."""
+        attempt = host.sent.get(spawn.ticket)
+        if attempt is None:
+            return
+        payload: bytes | Path | None = spawn.payload
+        if payload is None:
+            attempt.has_files = True
+            payload = Path(attempt_file(str(host.folder), spawn.ticket, f"child-{spawn.request}"))
+        target = json.loads(spawn.target)
+        self._owner.report(ChildRequested(attempt.key, spawn.request, target, payload))
+
+    def on_gone(self, host: Host) -> None:
+        """No process of the runner is left."""
+        record = read_exit(host.folder)
+        is_gone = record is not None or kill_marked(host.process.runner_id)
+        ends = host.streams.sizes()
+        self._recover(host)
+        victim = self._victim(host)
+        sent = list(host.sent.values())
+        host.sent.clear()
+        if self.host is host:
+            self.host = None
+        for attempt in sent:
+            if attempt.is_over:
+                continue
+            if attempt.done is None and attempt is not victim:
+                self._return(host, attempt)
+            elif attempt.done is not None:
+                self._finish_done(host, attempt, attempt.done, ends, record)
+            else:
+                self._finish_exit(host, attempt, ends, record, is_gone=is_gone)
+        self._owner.retire(host)
+        self._pump()
+
+    def adopt(self, host: Host) -> Attempt | None:
+        """Take a runner that an earlier daemon started; returns the attempt it is executing."""
+        self.host = host
+        record = read_current(str(host.folder))
+        if record is None:
+            # Idle without a daemon: it saves what it has and ends by itself; `tick` sees to that.
+            host.is_closing = True
+            return None
+        attempt = adopted_attempt(self.number, host, record)
+        host.sent[attempt.ticket] = attempt
+        return attempt
+
+    def _pump(self) -> None:
+        while self._queue:
+            attempt = self._queue[0]
+            host = self._host_for(attempt)
+            if host is None:
+                return
+            self._queue.popleft()
+            attempt.host, attempt.folder = host, host.folder
+            attempt.ticket = self._owner.next_ticket()
+            try:
+                host.execute(attempt)
+            except OSError as error:
+                self._fail_start(attempt, f"its payload could not be written: {error}")
+
+    def _host_for(self, attempt: Attempt) -> Host | None:
+        assert attempt.order is not None, "what waits was ordered from this daemon"
+        shape = attempt.order.shape()
+        host = self.host
+        if host is None:
+            try:
+                self.host = self._owner.spawn(self.number, shape)
+            except OSError as error:
+                self._queue.popleft()
+                self._fail_start(attempt, f"no process could be made: {error}")
+                self._pump()
+                return None
+            return self.host
+        if host.is_closing:
+            return None
+        first = self._first(host)
+        is_pipeline = attempt.kind == "pipeline"
+        serves_pipeline = first is not None and first.kind == "pipeline"
+        if host.shape == shape and not serves_pipeline and (host.is_virgin or not is_pipeline):
+            return host
+        if first is None:
+            host.stop(0.0)
+        return None
+
+    def _fail_start(self, attempt: Attempt, reason: str) -> None:
+        outcome = Failed(Failure(cause="start", message=reason))
+        self._owner.finish(attempt, outcome, Ending(None, [], run_s=0.0, peak_bytes=None))
+
+    def _first(self, host: Host) -> Attempt | None:
+        return next(iter(host.sent.values()), None)
+
+    def _victim(self, host: Host) -> Attempt | None:
+        """Return the attempt that was being executed when the runner ended."""
+        first = self._first(host)
+        if first is None or first.done is not None:
+            return None
+        record = read_current(str(host.folder))
+        if record is None:
+            # It ended before the attempt's turn: if it never served at all, it cannot start.
+            return first if first.verdict is not None or not host.is_ready else None
+        current = decode_current(record)
+        if current.ticket == first.ticket:
+            first.begins, first.started_wall = current.begins, current.started_wall
+            return first
+        return first if first.verdict is not None else None
+
+    def _recover(self, host: Host) -> None:
+        """Take the ends that a runner saved when it had no daemon to tell them to."""
+        for path in sorted(host.folder.glob("a*.ended")):
+            done = read_done(path)
+            if done is None:
+                continue
+            attempt = host.sent.get(done.ticket)
+            if attempt is None:
+                found = attempt_of_done(self.number, host, done)
+                self._finish_done(host, found, done, done.ends)
+            elif attempt.done is None:
+                attempt.done, attempt.begins = done, done.begins
+
+    def _return(self, host: Host, attempt: Attempt) -> None:
+        host.sent.pop(attempt.ticket, None)
+        if attempt.verdict == "stop":
+            self._owner.finish(attempt, Stopped(), Ending(None, [], run_s=0.0, peak_bytes=None))
+        else:
+            self._owner.give_back(attempt)
+
+    def _finish_done(
+        self,
+        host: Host,
+        attempt: Attempt,
+        done: Done,
+        ends: list[int],
+        record: ExitRecord | None = None,
+    ) -> None:
+        peaks = [done.peak_bytes or 0, record.peak_bytes if record is not None else 0]
+        lines = host.streams.last_lines(done.begins, ends) if done.status == "failed" else ()
+        outcome = endings.outcome_of_done(attempt, done, lines)
+        peak_bytes = max(peaks) or None
+        ending = Ending(host, ends, run_s=done.run_s, peak_bytes=peak_bytes)
+        self._owner.finish(attempt, outcome, ending)
+
+    def _finish_exit(
+        self,
+        host: Host,
+        attempt: Attempt,
+        ends: list[int],
+        record: ExitRecord | None,
+        *,
+        is_gone: bool,
+    ) -> None:
+        attempt.begins = attempt.begins or list(host.ends)
+        lines = host.streams.last_lines(attempt.begins, ends)
+        if not host.is_ready and attempt.verdict is None and attempt.order is not None:
+            outcome: Outcome = endings.failed_start(record, "its runner did not start", lines)
+        else:
+            outcome = endings.outcome_of_exit(attempt, record, lines)
+        run_s = 0.0 if attempt.began is None else time.monotonic() - attempt.began
+        ending = Ending(
+            host, ends, run_s=run_s, peak_bytes=None if record is None else record.peak_bytes
+        )
+        ending.is_gone = is_gone
+        self._owner.finish(attempt, outcome, ending)
+
+    def _give_up(self, host: Host) -> None:
+        """Say that an attempt is over though a process of it cannot be killed."""
+        ends = host.streams.sizes()
+        first = self._first(host)
+        if first is not None and not first.is_over:
+            self._finish_exit(host, first, ends, None, is_gone=False)
+
+
+def adopted_attempt(lane: int, host: Host, record: bytes) -> Attempt:
+    """Return the attempt that a runner's `current` file tells of."""
+    current = decode_current(record)
+    attempt = Attempt(
+        key=AttemptKey(current.job_id, current.attempt),
+        kind=current.kind,  # type: ignore[arg-type]  # written by our runner from an order
+        lane=lane,
+        ticket=current.ticket,
+        host=host,
+        folder=host.folder,
+        run_s=current.run_s,
+        memory_bytes=current.memory_bytes,
+        began=current.started_monotonic,
+        started_wall=current.started_wall,
+        is_told=True,
+        begins=current.begins,
+        has_files=True,
+    )
+    return attempt
+
+
+def attempt_of_done(lane: int, host: Host, done: Done) -> Attempt:
+    """Return an attempt of an earlier daemon, of which only the end is known."""
+    return Attempt(
+        key=AttemptKey(done.job_id, done.attempt),
+        kind=done.kind,  # type: ignore[arg-type]  # written by our runner from an order
+        lane=lane,
+        ticket=done.ticket,
+        host=host,
+        folder=host.folder,
+        started_wall=done.started_wall,
+        begins=done.begins,
+        done=done,
+        has_files=True,
+    )
+
+
+def read_done(path: Path) -> Done | None:
+    """Return the end that was saved for an attempt, if it can be read."""
+    try:
+        frame = decode_one(path.read_bytes())
+    except (OSError, FrameError):
+        return None
+    return frame if isinstance(frame, Done) else None

@@ -1,0 +1,56 @@
+"""What the worker's core asks of the execution layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Kind = Literal["function", "plan", "pipeline"]
+
+
+class AttemptKey(NamedTuple):
+    """One try of one job."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a runner must be like to execute an attempt; runners of equal shape are reused.
+
+    Variables are part of it, so that no secret of one job is in the environment of another's.
+    """
+
+    environment: str = ""
+    """Key of the Python environment; empty for the worker's own interpreter."""
+    devices: tuple[str, ...] = ()
+    """UUIDs of the GPUs it may see, in order."""
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOrder:
+    """An attempt to execute."""
+
+    key: AttemptKey
+    kind: Kind
+    name: str
+    payload: bytes | Path
+    """Packed `(args, kwargs)` of a function, a plan's payload, or a pipeline's bundle."""
+    code_id: str | None = None
+    """Names the function's code; required for functions."""
+    code: bytes | Path | None = None
+    """The pickled function."""
+    devices: tuple[str, ...] = ()
+    run_s: float | None = None
+    """Longest run; then it is stopped and failed with cause "timeout"."""
+    memory_bytes: int | None = None
+    """Most memory of all its processes; beyond it the attempt fails with cause "oom"."""
+    environment: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables for the runner besides the daemon's own."""
+
+    def shape(self) -> Shape:
+        """Return what a runner must be like to execute this."""
+        return Shape(self.environment, self.devices, tuple(sorted(self.env.items())))

@@ -1,0 +1,458 @@
+"""Everything that runs on this machine for one worker daemon."""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import json
+import logging
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from lineshaft_worker.execution import endings
+from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.connections import Listener
+from lineshaft_worker.execution.host import Host
+from lineshaft_worker.execution.lane import Ending, Lane
+from lineshaft_worker.execution.memory import MemoryWatch
+from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Shape
+from lineshaft_worker.execution.process import RunnerProcess
+from lineshaft_worker.execution.reports import (
+    AttemptEnded,
+    AttemptEvents,
+    AttemptReturned,
+    Failure,
+    Outcome,
+    Report,
+    Succeeded,
+)
+from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX, Tail
+from lineshaft_worker.runner.files import attempt_file, write_whole
+from lineshaft_worker.runner.frames import Answer, encode
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.025
+INLINE_ROUNDS_MAX = 4
+"""Batches of an attempt's last events that are read at once; more are read beside other work."""
+
+
+class Adopted(NamedTuple):
+    """An attempt of an earlier daemon that is still running."""
+
+    key: AttemptKey
+    lane: int
+    started_at: float
+    """Seconds since 1970."""
+
+
+class StateFolderInUseError(Exception):
+    """Another worker daemon owns the state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another worker daemon uses {folder}; stop it, or choose another folder")
+        self.folder = folder
+
+
+def own_interpreter(environment: str) -> Path:
+    """Return the worker's own Python for every environment."""
+    del environment
+    return Path(sys.executable)
+
+
+class Execution:
+    """Starts, watches and ends runners, and tells the core what becomes of attempts.
+
+    Methods that are not coroutines return at once; what they bring about is reported. `report` is
+    called in the event loop's thread and may call back.
+    """
+
+    def __init__(
+        self,
+        state_folder: Path,
+        *,
+        report: Callable[[Report], None],
+        interpreter_of: Callable[[str], Path] = own_interpreter,
+        cgroup: Path | None = None,
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
+    ) -> None:
+        """Prepare; nothing happens before `open`.
+
+        Args:
+            state_folder: Where runners live; of this daemon alone, kept between its lives.
+            report: Called with every report.
+            interpreter_of: Returns the Python of an environment.
+            cgroup: A folder of cgroup v2 that was delegated to us, for a group per runner.
+            output_bytes_max: Output of an attempt beyond this is thrown away, with a notice.
+        """
+        self._folder = state_folder.absolute()
+        self._report_to = report
+        self._interpreter_of = interpreter_of
+        self._cgroup = cgroup
+        self._output_bytes_max = output_bytes_max
+        self._lanes: dict[int, Lane] = {}
+        self._hosts: dict[str, Host] = {}
+        self._gone: set[str] = set()
+        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._draining: dict[asyncio.Task[None], Host] = {}
+        self._cleaning: set[asyncio.Future[None]] = set()
+        self._tickets = itertools.count((secrets.randbits(30) << 32) + 1)
+        self._listener: Listener | None = None
+        self._lock = -1
+        self._tick: asyncio.TimerHandle | None = None
+        self._memory = MemoryWatch(self._over_memory)
+        self._all_gone = asyncio.Event()
+        self._is_open = False
+
+    async def open(self) -> list[Adopted]:
+        """Begin; take over what runs already, and report what ended meanwhile.
+
+        Raises:
+            StateFolderInUseError: Another daemon owns the folder.
+            OSError: The folder cannot be used.
+        """
+        runners = self._folder / "runners"
+        runners.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise StateFolderInUseError(self._folder) from None
+        self._is_open = True
+        # Before anybody is looked for: who is poked shall find somebody to call.
+        self._listener = await Listener.open(self._folder, self)
+        adopted = [found for path in sorted(runners.iterdir()) if (found := self._adopt(path))]
+        self._arm()
+        return adopted
+
+    def start(self, order: AttemptOrder, lane: int) -> None:
+        """Execute an attempt on a lane, after those that were started there before."""
+        assert order.key not in self._attempts, "an attempt is started once, and settled before"
+        attempt = Attempt(
+            key=order.key,
+            kind=order.kind,
+            lane=lane,
+            order=order,
+            run_s=order.run_s,
+            memory_bytes=order.memory_bytes,
+        )
+        self._attempts[order.key] = attempt
+        self._lane(lane).start(attempt)
+        self._arm()
+
+    def prepare(self, lane: int, shape: Shape | None = None) -> None:
+        """Have a runner ready on an idle lane, so that the next attempt begins at once."""
+        self._lane(lane).prepare(shape or Shape())
+        self._arm()
+
+    def revoke(self, key: AttemptKey) -> None:
+        """Take an attempt back if it has not begun: then AttemptReturned follows, else nothing."""
+        attempt = self._attempts.get(key)
+        if attempt is not None and not attempt.is_over:
+            self._lane(attempt.lane).revoke(attempt)
+
+    def stop(self, key: AttemptKey, grace_s: float) -> None:
+        """End an attempt: SIGTERM, and after the grace SIGKILL, to all its processes.
+
+        AttemptEnded follows when none is left. Its outcome is Stopped, or a result that was just
+        ready. Calling again can only shorten the grace.
+        """
+        attempt = self._attempts.get(key)
+        if attempt is not None and not attempt.is_over:
+            self._lane(attempt.lane).stop(attempt, grace_s)
+            self._arm()
+
+    def ask_pause(self, key: AttemptKey) -> None:
+        """Let `lineshaft.run.should_pause()` be true in the attempt."""
+        attempt = self._attempts.get(key)
+        if attempt is not None and attempt.folder is not None and not attempt.is_over:
+            attempt.has_files = True
+            Path(attempt_file(str(attempt.folder), attempt.ticket, "pause")).touch(0o600)
+
+    def answer_child(self, key: AttemptKey, request: int, answer: bytes | Path | Failure) -> None:
+        """Tell a waiting plan how the part ended that it wanted run elsewhere.
+
+        Args:
+            key: The plan's attempt.
+            request: Number of the ChildRequested.
+            answer: The packed result, the file that holds it, or why there is none.
+        """
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.host is None or attempt.is_over:
+            return
+        if isinstance(answer, Failure):
+            attempt.host.answer(Answer(request, None, answer.fields()))
+            return
+        path = str(answer) if isinstance(answer, Path) else None
+        if isinstance(answer, bytes):
+            file = attempt_file(str(attempt.host.folder), attempt.ticket, f"answer-{request}")
+            path = attempt.host.written_if_large(answer, file, attempt)
+        result = path if path is not None else answer
+        assert not isinstance(result, Path), "a path is sent as text"
+        attempt.host.answer(Answer(request, result, None))
+
+    def settled(self, key: AttemptKey) -> None:
+        """Forget an attempt whose end the coordinator has: delete its files."""
+        attempt = self._attempts.get(key)
+        if attempt is None or not attempt.is_over:
+            return
+        del self._attempts[key]
+        host = attempt.host
+        if host is None or attempt.folder is None or not attempt.ticket:
+            return
+        if host.process.runner_id in self._gone:
+            self._clean_up(host)
+            return
+        if attempt.done is not None:
+            host.acknowledge(attempt.ticket)
+        if attempt.has_files:
+            self._in_background(_delete_files, attempt.folder, attempt.ticket)
+
+    async def close(self, *, keep_running: bool) -> None:
+        """End. What runs goes on for the next daemon, or is stopped and reported.
+
+        Args:
+            keep_running: Attempts go on without a daemon; idle runners end. Otherwise every
+                attempt is stopped, and all ends are reported before this returns.
+        """
+        if not keep_running:
+            for attempt in list(self._attempts.values()):
+                if not attempt.is_over:
+                    self._lane(attempt.lane).stop(attempt, 0.0)
+        for host in list(self._hosts.values()):
+            if not (keep_running and host.sent):
+                host.stop(0.0)
+        kept = {name for name, host in self._hosts.items() if keep_running and host.sent}
+        while set(self._hosts) - kept:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+        if self._listener is not None:
+            self._listener.close()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        for host in list(self._hosts.values()):
+            host.process.forget()
+            host.close()
+        while self._draining or self._cleaning:
+            await asyncio.wait([*self._draining, *self._cleaning])
+        if self._is_open:
+            os.close(self._lock)
+            self._is_open = False
+
+    # What connections, lanes and runners ask (Reception, LaneOwner)
+
+    def host_of(self, runner_id: str) -> Host | None:
+        """Return the runner of that name, if there is one."""
+        return self._hosts.get(runner_id)
+
+    def report(self, report: Report) -> None:
+        """Tell the core."""
+        self._report_to(report)
+
+    def next_ticket(self) -> int:
+        """Return a number that no attempt has had, here or in an earlier daemon's time."""
+        return next(self._tickets)
+
+    def spawn(self, lane: int, shape: Shape) -> Host:
+        """Start a runner in a folder of its own.
+
+        Raises:
+            OSError: No folder or process could be made.
+        """
+        runner_id = secrets.token_hex(8)
+        folder = self._folder / "runners" / runner_id
+        folder.mkdir(mode=0o700)
+        description = {"lane": lane, "shape": [shape.environment, shape.devices]}
+        (folder / "runner.json").write_text(json.dumps(description))
+        interpreter = self._interpreter_of(shape.environment)
+        process = RunnerProcess.spawn(folder, interpreter, shape, cgroup=self._group(runner_id))
+        host = Host(process, shape, self._lane(lane))
+        self._hosts[runner_id] = host
+        return host
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Report that an attempt never began, and forget it."""
+        attempt.is_over = True
+        self._attempts.pop(attempt.key, None)
+        self._report_to(AttemptReturned(attempt.key))
+
+    def finish(self, attempt: Attempt, outcome: Outcome, ending: Ending) -> None:
+        """Report an end, after the attempt's last events."""
+        if attempt.is_over or self._attempts.setdefault(attempt.key, attempt) is not attempt:
+            return
+        attempt.is_over = True
+        if attempt.done is None and attempt.ticket:
+            attempt.done = endings.done_of_outcome(
+                attempt, outcome, run_s=ending.run_s, peak=ending.peak_bytes
+            )
+        if isinstance(outcome, Succeeded) and not isinstance(outcome.result, bytes):
+            attempt.has_files = True
+        ended = AttemptEnded(
+            attempt.key,
+            outcome,
+            ending.run_s,
+            attempt.started_wall,
+            ending.peak_bytes,
+            ending.is_gone,
+        )
+        tail = self._tail(attempt)
+        if tail is None or ending.streams is None or attempt.host is None:
+            self._report_to(ended)
+            return
+        for _ in range(INLINE_ROUNDS_MAX):
+            if tail.is_at(ending.ends):
+                self._report_to(ended)
+                return
+            self._report_events(attempt, tail, attempt.host, ending.ends, is_final=True)
+        drain = asyncio.create_task(self._drain(attempt, tail, ended, ending.ends))
+        self._draining[drain] = attempt.host
+        drain.add_done_callback(self._drained)
+
+    def retire(self, host: Host) -> None:
+        """Take a runner that is gone: its folder goes when nothing in it is needed."""
+        self._hosts.pop(host.process.runner_id, None)
+        self._gone.add(host.process.runner_id)
+        for attempt in self._attempts.values():
+            # The runner kept what nobody had acknowledged; now its folder does.
+            if attempt.host is host and attempt.is_over and attempt.done is not None:
+                path = attempt_file(str(host.folder), attempt.ticket, "ended")
+                try:
+                    write_whole(path, encode(attempt.done))
+                except OSError:
+                    logger.warning("an attempt's end could not be saved", exc_info=True)
+        self._clean_up(host)
+        self._all_gone.set()
+
+    # Our own
+
+    def _lane(self, number: int) -> Lane:
+        lane = self._lanes.get(number)
+        if lane is None:
+            lane = self._lanes[number] = Lane(number, self)
+        return lane
+
+    def _group(self, runner_id: str) -> Path | None:
+        if self._cgroup is None:
+            return None
+        group = self._cgroup / f"runner-{runner_id}"
+        group.mkdir()
+        return group
+
+    def _adopt(self, folder: Path) -> Adopted | None:
+        try:
+            description = json.loads((folder / "runner.json").read_text())
+            environment, devices = description["shape"]
+            number = int(description["lane"])
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        process = RunnerProcess.adopt(folder)
+        is_alive = process is not None
+        lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
+        shape = Shape(environment, tuple(devices), (("", "unknown to this daemon"),))
+        host = Host(process or RunnerProcess.ended(folder), shape, lane, is_adopted=True)
+        self._hosts[host.process.runner_id] = host
+        attempt = lane.adopt(host)
+        if attempt is None:
+            return None
+        self._attempts[attempt.key] = attempt
+        if not is_alive:
+            return None
+        host.process.poke()
+        return Adopted(attempt.key, number, attempt.started_wall)
+
+    def _arm(self) -> None:
+        if self._tick is None and self._is_open and any(x.is_busy for x in self._lanes.values()):
+            self._tick = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        now = time.monotonic()
+        for lane in list(self._lanes.values()):
+            lane.tick(now)
+        told = [
+            attempt
+            for host in self._hosts.values()
+            for attempt in itertools.islice(host.sent.values(), 1)
+            if attempt.is_told and not attempt.is_over
+        ]
+        for attempt in told:
+            host, tail = attempt.host, self._tail(attempt)
+            if host is not None and tail is not None:
+                self._report_events(attempt, tail, host, host.streams.sizes(), is_final=False)
+        if self._cgroup is None:
+            self._memory.look(told, now)
+        self._arm()
+
+    def _tail(self, attempt: Attempt) -> Tail | None:
+        if attempt.tail is None and attempt.host is not None and attempt.ticket:
+            begins = attempt.begins or attempt.host.begins_now(attempt.ticket)
+            if begins is not None:
+                attempt.tail = Tail(
+                    attempt.host.folder,
+                    attempt.ticket,
+                    begins,
+                    output_bytes_max=self._output_bytes_max,
+                )
+        return attempt.tail
+
+    def _report_events(
+        self, attempt: Attempt, tail: Tail, host: Host, ends: list[int], *, is_final: bool
+    ) -> None:
+        events = tail.read(host.streams, ends, is_final=is_final)
+        if events:
+            attempt.has_files = True
+            self._report_to(AttemptEvents(attempt.key, tuple(events)))
+
+    async def _drain(
+        self, attempt: Attempt, tail: Tail, ended: AttemptEnded, ends: list[int]
+    ) -> None:
+        assert attempt.host is not None, "only what ran has output"
+        while not tail.is_at(ends):
+            self._report_events(attempt, tail, attempt.host, ends, is_final=True)
+            await asyncio.sleep(0)
+        self._report_to(ended)
+
+    def _drained(self, drain: asyncio.Task[None]) -> None:
+        host = self._draining.pop(drain)
+        if host.process.runner_id in self._gone:
+            self._clean_up(host)
+
+    def _over_memory(self, attempt: Attempt) -> None:
+        if not attempt.is_over and attempt.host is not None and attempt.done is None:
+            self._lane(attempt.lane).stop(attempt, 0.0, "memory")
+
+    def _clean_up(self, host: Host) -> None:
+        """Delete what a runner that is gone has left, as far as nobody needs it."""
+        if host in self._draining.values():
+            return
+        host.close()
+        if any(attempt.host is host for attempt in self._attempts.values()):
+            for work in host.folder.glob("*.work"):
+                self._in_background(shutil.rmtree, work, True)
+            return
+        self._gone.discard(host.process.runner_id)
+        self._in_background(shutil.rmtree, host.folder, True)
+
+    def _in_background(self, function: Callable[..., None], *arguments: object) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, lambda: function(*arguments))
+        self._cleaning.add(future)
+        future.add_done_callback(self._cleaning.discard)
+
+
+def _delete_files(folder: Path, ticket: int) -> None:
+    for path in folder.glob(f"a{ticket}.*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

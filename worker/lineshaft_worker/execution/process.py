@@ -1,0 +1,221 @@
+"""A runner's processes as the daemon holds them: a shim's pidfd and a folder."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from lineshaft_runtime.spool import ENVIRONMENT_VARIABLE
+from lineshaft_worker.execution import shim
+from lineshaft_worker.execution.orders import Shape
+from lineshaft_worker.runner.files import SPOOL, STDERR, STDOUT
+from lineshaft_worker.runner.link import POKE
+
+MARK = "LINESHAFT_RUNNER"
+"""Variable that says of each process to which runner it belongs."""
+_SHIM = str(Path(shim.__file__))
+_NOT_INHERITED = ("LINESHAFT_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+
+
+class ExitRecord(NamedTuple):
+    """What the shim wrote when no process of the runner was left."""
+
+    exit_code: int
+    signal: int
+    is_oom: bool
+    peak_bytes: int
+    was_told: bool
+    run_s: float
+
+
+class RunnerProcess:
+    """One shim with what is below it, whether this daemon started it or found it."""
+
+    def __init__(
+        self, folder: Path, pidfd: int, started: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.folder = folder
+        self._pidfd = pidfd
+        self._started = started
+
+    @classmethod
+    def spawn(
+        cls, folder: Path, interpreter: Path, shape: Shape, *, cgroup: Path | None = None
+    ) -> Self:
+        """Start a shim and a runner in a folder that exists; takes some milliseconds.
+
+        Raises:
+            OSError: No process could be made.
+        """
+        program = (str(interpreter), "-P", "-m", "lineshaft_worker.runner", str(folder))
+        # The shim is ours, so is its interpreter; only the runner's may be another.
+        command = (sys.executable, "-I", "-S", _SHIM, str(folder), str(cgroup or ""), "--")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        stdout = os.open(folder / STDOUT, flags, 0o600)
+        stderr = os.open(folder / STDERR, flags, 0o600)
+        try:
+            started = subprocess.Popen(  # noqa: S603 - our own file
+                [*command, *program],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=folder,
+                env=_environment(folder, shape),
+                start_new_session=True,
+            )
+        finally:
+            os.close(stdout)
+            os.close(stderr)
+        return cls(folder, os.pidfd_open(started.pid), started)
+
+    @classmethod
+    def adopt(cls, folder: Path) -> Self | None:
+        """Find the shim that an earlier daemon started; None if it has ended."""
+        try:
+            pid, started, boot_id = shim.read(f"{folder}/shim.pid").split()
+            pidfd = os.pidfd_open(int(pid))
+        except (OSError, ValueError):
+            return None
+        # Asked after the pidfd is open: so it is this process and not a later one of its number.
+        with contextlib.suppress(OSError):
+            if (shim.start_time(int(pid)), shim.boot_id()) == (started, boot_id):
+                return cls(folder, pidfd)
+        os.close(pidfd)
+        return None
+
+    @classmethod
+    def ended(cls, folder: Path) -> Self:
+        """Stand for a runner that ended while there was no daemon."""
+        return cls(folder, -1)
+
+    @property
+    def runner_id(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        """Have a function called once, when no process of the runner is left."""
+        loop = asyncio.get_running_loop()
+        if self._pidfd < 0:
+            loop.call_soon(on_gone)
+            return
+
+        def gone() -> None:
+            loop.remove_reader(self._pidfd)
+            self._close()
+            on_gone()
+
+        loop.add_reader(self._pidfd, gone)
+
+    def forget(self) -> None:
+        """Stop watching, and leave the processes as they are."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._started is not None:
+            # It stays our child until we end; told so, it does not warn.
+            self._started.returncode = 0
+
+    def stop(self, grace_s: float) -> None:
+        """Have the shim end everything: SIGTERM, and after the grace SIGKILL."""
+        if self._pidfd < 0:
+            return
+        with contextlib.suppress(OSError):  # A full disk: the shim then takes its own grace.
+            shim.write(f"{self.folder}/stop", repr(grace_s))
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+
+    def poke(self) -> None:
+        """Have a runner that has said hello once look at its socket."""
+        try:
+            pid = int(shim.read(f"{self.folder}/runner.pid"))
+            pidfd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return
+        try:
+            shim_pid = shim.read(f"{self.folder}/shim.pid").split()[0]
+            parent = shim.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1]
+            if parent == shim_pid:  # Else the runner is gone and its number is another's.
+                signal.pidfd_send_signal(pidfd, POKE)
+        except (OSError, IndexError):
+            return
+        finally:
+            os.close(pidfd)
+
+    def runner_pid(self) -> int:
+        """Return the process that runs user code; 0 if it is not known."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(shim.read(f"{self.folder}/runner.pid"))
+        return 0
+
+    def _close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._started is not None:
+            self._started.wait()
+
+
+def read_exit(folder: Path) -> ExitRecord | None:
+    """Return what the shim wrote at its end; None if it was killed."""
+    try:
+        record = json.loads(shim.read(f"{folder}/exit.json"))
+    except (OSError, ValueError):
+        return None
+    return ExitRecord(
+        record["exit_code"],
+        record["signal"],
+        bool(record["is_oom"]),
+        record["peak_bytes"],
+        bool(record["was_told"]),
+        record["run_s"],
+    )
+
+
+def kill_marked(runner_id: str) -> bool:
+    """Kill what a shim that was itself killed has left; say whether nothing is left.
+
+    Processes are known by a variable in their environment, which a job could have removed: the
+    best that can be done without the shim.
+    """
+    mark = f"{MARK}={runner_id}\0".encode()
+    for _ in range(20):
+        found = [pid for pid in _processes() if mark in _environment_of(pid)]
+        if not found:
+            return True
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    return False
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - texts
+
+
+def _environment_of(pid: int) -> bytes:
+    # What has ended and is not yet collected has an empty environment.
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+    except OSError:
+        return b""
+
+
+def _environment(folder: Path, shape: Shape) -> Mapping[str, str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
+    return (
+        own
+        | dict(shape.variables)
+        | {
+            "CUDA_VISIBLE_DEVICES": ",".join(shape.devices),
+            ENVIRONMENT_VARIABLE: str(folder / SPOOL),
+            MARK: folder.name,
+        }
+    )

@@ -1,0 +1,166 @@
+"""What the execution layer tells the worker's core."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from lineshaft_worker.execution.orders import AttemptKey
+
+FailureCause = Literal[
+    "exception",  # the user's code raised
+    "exit",  # the process, or sys.exit in a function, left with a status
+    "signal",  # the process was killed by a signal
+    "oom",  # the kernel or the attempt's memory limit killed it
+    "timeout",  # it ran longer than it may
+    "start",  # the runner did not start
+    "entry_point",  # the file or function to run is not there
+    "unpickle",  # the function or its arguments cannot be loaded here
+    "result",  # the result cannot be sent back
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt failed."""
+
+    cause: FailureCause
+    type_name: str = ""
+    message: str = ""
+    traceback: str = ""
+    pickled: bytes | None = None
+    """The exception; only a client loads it."""
+    exit_code: int | None = None
+    signal_name: str | None = None
+    last_lines: tuple[str, ...] = ()
+
+    def fields(self) -> list[object]:
+        """Return the fields as they are in frames, without the last lines."""
+        return [
+            self.cause,
+            self.type_name,
+            self.message,
+            self.traceback,
+            self.pickled,
+            self.exit_code,
+            self.signal_name,
+        ]
+
+
+def read_failure(fields: list[object], last_lines: tuple[str, ...]) -> Failure:
+    """Return the failure that a runner described; whatever is not as it should be is left out."""
+    match fields:
+        case [
+            str(cause),
+            str(type_name),
+            str(message),
+            str(traceback),
+            (bytes() | None) as pickled,
+            (int() | None) as exit_code,
+            (str() | None) as signal_name,
+        ] if cause in get_args(FailureCause):
+            return Failure(
+                cause=cast("FailureCause", cause),  # Checked in the line above.
+                type_name=type_name,
+                message=message,
+                traceback=traceback,
+                pickled=pickled,
+                exit_code=exit_code,
+                signal_name=signal_name,
+                last_lines=last_lines,
+            )
+        case _:
+            message = "the runner described its failure in a way that cannot be read"
+            return Failure(cause="exception", message=message, last_lines=last_lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A result too large to be carried; lies there until the attempt is settled."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The attempt has a result, packed."""
+
+    result: bytes | ResultFile
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended without a result."""
+
+    error: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was ended because `stop` was called."""
+
+
+Outcome = Succeeded | Failed | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBegan:
+    """The attempt has been running for a moment. Attempts that end at once do not say this."""
+
+    key: AttemptKey
+    pid: int
+    runner_id: str
+
+
+EventKind = Literal["progress", "metrics", "log", "checkpoint", "artifact", "notice"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEvents:
+    """What an attempt told while it ran.
+
+    Each is (seq, at, kind, body). `seq` counts from 1 without gaps; after a restart of the daemon
+    the last ones may be repeated, with equal numbers and bodies. Texts of "log" are pieces of a
+    stream: they may end within a line.
+    """
+
+    key: AttemptKey
+    events: tuple[tuple[int, float, EventKind, Mapping[str, object]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The attempt is over: nothing of it runs any more. All its events were reported before."""
+
+    key: AttemptKey
+    outcome: Outcome
+    run_s: float
+    started_wall: float
+    peak_memory_bytes: int | None
+    processes_gone: bool
+    """False if a process could not be killed: what it held cannot be given to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReturned:
+    """The attempt never began, and will not: its runner ended before its turn, or it was revoked."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequested:
+    """A plan wants a part run elsewhere, and waits for `Execution.answer_child`.
+
+    Repeated with the same request number if the daemon was restarted in between.
+    """
+
+    key: AttemptKey
+    request: int
+    target: object
+    payload: bytes | Path
+
+
+Report = AttemptBegan | AttemptEvents | AttemptEnded | AttemptReturned | ChildRequested

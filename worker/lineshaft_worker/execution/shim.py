@@ -1,0 +1,243 @@
+"""A tiny parent for one runner: outlives the daemon, and leaves no process behind.
+
+Runs as ``python -I -S shim.py FOLDER CGROUP -- PROGRAM [ARGUMENT…]`` and imports the standard
+library only, and little of it: one shim per runner stays in memory as long as the runner.
+
+Theory. The shim leads a session and is a *subreaper*: whatever descends from the runner and loses
+its parent, however often it forked or called setsid, becomes the shim's child. So the shim having
+no child means that no process of the attempt is left. It ends in three steps: the runner ends
+(by itself, or after SIGTERM and a grace, when the shim was sent SIGTERM), then everything left is
+killed until the kernel says there is no child, then the exit record is written. The daemon sees
+the end of the shim through a pidfd and never needs to be its parent, so a daemon that was killed
+is followed by one that finds everything as it was.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+
+GRACE_S = 5.0
+"""When asked to end by somebody who left no order."""
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+SWEEP_ROUND_S = 0.02
+
+
+def main(arguments: list[str]) -> int:
+    """Run one program and see to it that nothing of it is left."""
+    folder, cgroup, _, *program = arguments
+    signals = {signal.SIGCHLD, signal.SIGTERM}
+    # Blocked, not handled: sigtimedwait then takes them one by one, with no race.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the kernel does not let us be a subreaper")
+    os.umask(0o077)
+    for name in ("HUP", "INT", "QUIT"):
+        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
+    shim = Shim(folder, cgroup)
+    # Before there is a runner: where a daemon finds no shim it removes the folder, and then this
+    # fails, so a runner that nobody knows of cannot come to be.
+    write(f"{folder}/shim.pid", f"{os.getpid()} {start_time(os.getpid())} {boot_id()}")
+    shim.start(program, prctl)
+    write(f"{folder}/runner.pid", str(shim.runner))
+    shim.wait_for_runner(signals)
+    shim.sweep(signals)
+    shim.write_record()
+    return 0
+
+
+class Shim:
+    """The runner and what became of it."""
+
+    def __init__(self, folder: str, cgroup: str) -> None:
+        self.folder = folder
+        self.cgroup = cgroup
+        self.runner = 0
+        self.started = time.time()
+        self.started_monotonic = time.monotonic()
+        self.ooms = kernel_oom_kills()
+        self.status: int | None = None
+        self.peak_kib = 0
+        self.was_told = False
+        self.killed = False
+
+    def start(self, program: list[str], prctl: "ctypes._NamedFuncPointer") -> None:
+        """Fork, and become the runner's interpreter in the child."""
+        self.runner = os.fork()
+        if self.runner:
+            with contextlib.suppress(OSError):  # The child does it too; whoever is first.
+                os.setpgid(self.runner, self.runner)
+            return
+        try:
+            # If somebody kills the shim, its runner must not go on unwatched.
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            os.setpgid(0, 0)
+            if self.cgroup:
+                write(f"{self.cgroup}/cgroup.procs", "0")
+            for name in ("HUP", "INT", "QUIT"):
+                signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execv(program[0], program)
+        except OSError as error:
+            os.write(2, f"cannot start {program[0]}: {error}\n".encode())
+            os._exit(127)
+
+    def wait_for_runner(self, signals: "set[signal.Signals]") -> None:
+        """Return when the runner has ended; pass on a request to end it."""
+        kill_at: float | None = None
+        while True:
+            self.reap()
+            if self.status is not None:
+                return
+            now = time.monotonic()
+            if kill_at is not None and now >= kill_at:
+                self.killed = True
+                self.signal_group(signal.SIGKILL)
+                kill_at = now + 1.0
+            wait_s = 3600.0 if kill_at is None else kill_at - now
+            info = signal.sigtimedwait(signals, max(wait_s, 0.0))
+            if info is not None and info.si_signo == signal.SIGTERM:
+                grace_s = self.ordered_grace()
+                self.was_told = True
+                if grace_s > 0:
+                    self.signal_group(signal.SIGTERM)
+                wanted = time.monotonic() + grace_s
+                kill_at = wanted if kill_at is None else min(kill_at, wanted)
+
+    def ordered_grace(self) -> float:
+        """Read how long the runner may take; the daemon writes it before it sends SIGTERM."""
+        try:
+            return float(read(f"{self.folder}/stop"))
+        except (OSError, ValueError):
+            return GRACE_S
+
+    def signal_group(self, number: int) -> None:
+        """Send to the runner and those who stayed in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.runner, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.runner, number)  # It may have left the group we made for it.
+
+    def reap(self) -> bool:
+        """Collect all who ended; say whether any child is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self.peak_kib = max(self.peak_kib, usage.ru_maxrss)
+            if pid == self.runner:
+                self.status = status
+
+    def sweep(self, signals: "set[signal.Signals]") -> None:
+        """Kill everything that descends from us until nothing is left."""
+        if self.cgroup:
+            with contextlib.suppress(OSError):  # Linux before 5.14 has no such file.
+                write(f"{self.cgroup}/cgroup.kill", "1")
+        round_s = SWEEP_ROUND_S
+        while self.reap():
+            # Stopped first: what is stopped cannot fork faster than we read.
+            seen: set[int] = set()
+            while found := descendants(os.getpid()) - seen:
+                for pid in found:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGSTOP)
+                seen |= found
+            for pid in seen:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            signal.sigtimedwait(signals, round_s)
+            round_s = min(round_s * 1.2, 1.0)  # Some sleep in the kernel and take their time.
+
+    def write_record(self) -> None:
+        """Leave the exit record, whole or not at all."""
+        assert self.status is not None, "the record is written after the runner's end"
+        number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+        code = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else -1
+        ooms, peak = kernel_oom_kills(), self.peak_kib * 1024
+        oom = self.ooms >= 0 and ooms > self.ooms
+        if self.cgroup:
+            oom, peak = self.cgroup_facts(oom=oom, peak=peak)
+        is_oom = number == signal.SIGKILL and not self.killed and (oom or self.ooms < 0)
+        record = (
+            f'{{"exit_code": {code}, "signal": {number}, "is_oom": {int(is_oom)}, '
+            f'"peak_bytes": {peak}, "was_told": {int(self.was_told)}, '
+            f'"started": {self.started!r}, "run_s": {time.monotonic() - self.started_monotonic!r}}}'
+        )
+        write(f"{self.folder}/exit.json.part", record)
+        os.replace(f"{self.folder}/exit.json.part", f"{self.folder}/exit.json")  # noqa: PTH105 - no pathlib here
+
+    def cgroup_facts(self, *, oom: bool, peak: int) -> tuple[bool, int]:
+        """Ask the cgroup, which knows better than guesses, and remove it."""
+        with contextlib.suppress(OSError, ValueError):
+            peak = int(read(f"{self.cgroup}/memory.peak"))
+        with contextlib.suppress(OSError, ValueError):
+            events = dict(
+                line.split() for line in read(f"{self.cgroup}/memory.events").splitlines()
+            )
+            oom = int(events["oom_kill"]) > 0
+        with contextlib.suppress(OSError):
+            os.rmdir(self.cgroup)  # noqa: PTH106 - no pathlib here
+        return oom, peak
+
+
+def descendants(root: int) -> set[int]:
+    """Return the processes below one, without those that only wait to be collected."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - no pathlib here
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                state, parent = read(f"/proc/{name}/stat").rpartition(")")[2].split()[:2]
+                # A zombie is kept as a link: its children are found through it.
+                children.setdefault(int(parent), []).append(
+                    -int(name) if state == "Z" else int(name)
+                )
+    found: set[int] = set()
+    waiting = [root]
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            waiting.append(abs(child))
+            if child > 0:
+                found.add(child)
+    return found
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in ticks since boot: with its number it names one process."""
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
+
+
+def boot_id() -> str:
+    """Return what the kernel calls the time since it was booted."""
+    return read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def kernel_oom_kills() -> int:
+    """Return how often the kernel has killed for memory since boot; -1 if it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in read("/proc/vmstat").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return -1
+
+
+def read(path: str) -> str:
+    """Return a small file's text."""
+    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - no pathlib here
+        return file.read()
+
+
+def write(path: str, text: str) -> None:
+    """Write a small file."""
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
+        file.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

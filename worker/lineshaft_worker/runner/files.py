@@ -1,0 +1,76 @@
+"""Names of the files in a runner's folder, and the record of what it is executing.
+
+Daemon, shim and runner meet here; this module is imported by every runner and stays small.
+"""
+
+import mmap
+import os
+import struct
+
+SPOOL = "spool"
+STDOUT = "stdout.log"
+STDERR = "stderr.log"
+CURRENT = "current"
+STREAMS = (SPOOL, STDOUT, STDERR)
+"""Files that grow while an attempt runs, in the order of `frames.Ends`."""
+
+CURRENT_BYTES = 4096
+_LENGTH = struct.Struct("<I")
+
+
+def attempt_file(folder: str, ticket: int, suffix: str) -> str:
+    """Return the path of a file that belongs to one attempt.
+
+    The suffixes are: code, payload, result, ended (a Done frame), tail (how far its events were
+    reported), pause (a request), work (folder of a pipeline), kept (folder of its artifacts), and
+    child-N (what a plan sends to, or gets from, elsewhere).
+    """
+    return f"{folder}/a{ticket}.{suffix}"
+
+
+class Current:
+    """What the runner is executing, in memory that outlives it (a shared page of a file).
+
+    Whoever comes after a crash of the runner, the daemon or both finds here which attempt it was.
+    The length is written last and cleared first, so a record is whole or absent.
+    """
+
+    def __init__(self, folder: str) -> None:
+        descriptor = os.open(f"{folder}/{CURRENT}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, CURRENT_BYTES)
+            self._page = mmap.mmap(descriptor, CURRENT_BYTES)
+        finally:
+            os.close(descriptor)
+
+    def begin(self, record: bytes) -> None:
+        """Say what starts now. The record must fit in the page."""
+        page = self._page
+        page[4 : 4 + len(record)] = record
+        page[:4] = _LENGTH.pack(len(record))
+
+    def end(self) -> None:
+        """Say that nothing is being executed."""
+        self._page[:4] = b"\0\0\0\0"
+
+
+def read_current(folder: str) -> bytes | None:
+    """Return the record of what is (or was, at its death) being executed by a runner."""
+    try:
+        with open(f"{folder}/{CURRENT}", "rb") as file:  # noqa: PTH123 - no pathlib in a runner
+            page = file.read(CURRENT_BYTES)
+    except FileNotFoundError:
+        return None
+    if len(page) < 4:
+        return None
+    (length,) = _LENGTH.unpack_from(page)
+    return page[4 : 4 + length] if 0 < length <= CURRENT_BYTES - 4 else None
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write a small file so that a reader sees all of it or none."""
+    partial = f"{path}.part"
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    os.replace(partial, path)  # noqa: PTH105 - no pathlib in a runner

@@ -1,0 +1,269 @@
+"""The runner: takes attempts one after the other, executes them, says how they ended."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CoroutineType
+from typing import cast
+
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime import spool
+from lineshaft_runtime.packing import CannotPackError, PackingError, pack, unpack
+from lineshaft_worker.runner.codes import CodeShelf
+from lineshaft_worker.runner.failures import FailureError, describe, print_failure
+from lineshaft_worker.runner.files import STREAMS, Current, attempt_file
+from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
+from lineshaft_worker.runner.link import Function, Link
+from lineshaft_worker.runner.records import CurrentAttempt
+from lineshaft_worker.runner.results import BytesLike, load, store
+
+MEASURED_S_MIN = 0.02
+"""Shorter attempts are not asked for their memory: asking costs more than they do."""
+FORK_S_MIN = 0.0005
+"""What takes less cannot have forked twice, so nobody looks for grandchildren."""
+
+
+class Runner:
+    """Executes attempts of one worker daemon, in this process's main thread."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._pid = os.getpid()
+        self._shim_children = f"/proc/{os.getppid()}/task/{os.getppid()}/children"
+        self._current = Current(folder)
+        self._link = Link(folder, CodeShelf[Function]())
+        self._streams = [
+            os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            for name in STREAMS
+        ]
+        self._spool = spool.SpoolWriter(f"{folder}/{STREAMS[0]}")
+        self._ends = self._sizes()
+        self._requests = 0
+        self._requesting = threading.Lock()
+
+    def run(self) -> int:
+        """Serve until the daemon is gone, or a pipeline job has ended."""
+        if not self._link.dial():
+            sys.stderr.write("the worker daemon does not answer\n")
+            return 3
+        while (turn := self._link.next()) is not None:
+            order, function = turn
+            self._execute(order, function)
+            if order.kind == "pipeline":
+                _wait_for_threads()
+                break
+        self._link.leave()
+        return 0
+
+    def _execute(self, order: Execute, function: Function | None) -> None:
+        started_wall, started = time.time(), time.monotonic()
+        begins = self._ends
+        record = CurrentAttempt(
+            order.ticket, order.job_id, order.attempt, order.kind, order.name[:200], order.run_s,
+            order.memory_bytes, started_wall, started, begins,
+        )  # fmt: skip
+        self._current.begin(record.encode())
+        attempt = _Attempt(order, function, self._folder, self)
+        status, failure = "ok", None
+        result: tuple[bytes | None, int, str] = (None, 0, "")
+        try:
+            with self._link.user_code(order.ticket):
+                result = store(
+                    attempt.execute(), attempt_file(self._folder, order.ticket, "result")
+                )
+        except FailureError as error:
+            status, failure = "failed", describe(error.error, error.cause)
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            if order.kind == "pipeline":
+                print_failure(error)
+            status, failure = "failed", describe(error, "exception")
+        if os.getpid() != self._pid:
+            # A child that user code forked came back here: it is not the runner.
+            os._exit(0 if status == "ok" else 1)
+        spool.attach(None)
+        run_s = time.monotonic() - started
+        _flush()
+        self._ends = self._sizes()
+        self._link.done(
+            Done(
+                order.ticket,
+                order.job_id,
+                order.attempt,
+                order.kind,
+                status,
+                *result,
+                failure,
+                started_wall,
+                run_s,
+                _peak_bytes() if run_s >= MEASURED_S_MIN else None,
+                begins,
+                self._ends,
+                self._has_children(run_s),
+            )  # fmt: skip
+        )
+        self._current.end()
+
+    def spawn(self, ticket: int, target: str, payload: list[BytesLike]) -> Answer:
+        """Have a part of a plan run by another worker, and wait for its end."""
+        with self._requesting:
+            self._requests += 1
+            request = self._requests
+        inline, _, _ = store(payload, attempt_file(self._folder, ticket, f"child-{request}"))
+        return self._link.ask(Spawn(ticket, request, target, inline))
+
+    def _sizes(self) -> list[int]:
+        return [os.fstat(descriptor).st_size for descriptor in self._streams]
+
+    def _has_children(self, run_s: float) -> bool:
+        """Say whether processes are left that the attempt started."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            pass
+        else:
+            return True
+        if run_s < FORK_S_MIN:
+            return False
+        try:
+            # Those who lost their parent are now the shim's.
+            with open(self._shim_children, "rb") as file:  # noqa: PTH123 - 20 µs faster than pathlib
+                return len(file.read().split()) > 1
+        except OSError:  # A kernel without this file; the sweep at the runner's end finds them.
+            return False
+
+
+class _Attempt:
+    """One attempt, from its payload to packed buffers."""
+
+    def __init__(
+        self, order: Execute, function: Function | None, folder: str, runner: Runner
+    ) -> None:
+        self._order = order
+        self._function = function
+        self._folder = folder
+        self._runner = runner
+        self._set: list[object] = []
+
+    def execute(self) -> list[BytesLike]:
+        match self._order.kind:
+            case "function":
+                value = self._call_function()
+            case "plan":
+                return self._execute_plan()
+            case "pipeline":
+                value = self._run_pipeline()
+            case kind:
+                raise FailureError("start", ValueError(f"this worker cannot run a {kind!r}"))
+        try:
+            return pack(value, name="result")
+        except CannotPackError as error:
+            raise FailureError("result", error) from error
+
+    def _call_function(self) -> object:
+        self._attach()
+        try:
+            assert self._function is not None, "the daemon knows what is on the shelf"
+            function = self._function.load()
+            args, kwargs = cast(
+                "tuple[tuple[object, ...], dict[str, object]]", unpack(load(self._order.payload))
+            )
+        except BaseException as error:
+            raise FailureError("unpickle", error) from error
+        return _awaited(function(*args, **kwargs))
+
+    def _execute_plan(self) -> list[BytesLike]:
+        # Plans pull in the executor; runners of functions do without it.
+        from lineshaft_runtime.plans.work import execute_payload  # noqa: PLC0415
+        from lineshaft_worker.runner.remote import RemoteParts  # noqa: PLC0415
+
+        self._attach()
+        remote = RemoteParts(self._runner.spawn, self._order.ticket)
+        try:
+            return execute_payload(load(self._order.payload), remote=remote)
+        except PackingError as error:
+            raise FailureError("unpickle", error) from error
+        except CannotPackError as error:
+            raise FailureError("result", error) from error
+
+    def _run_pipeline(self) -> object:
+        from lineshaft_runtime.bundles import decode_bundle, write_bundle  # noqa: PLC0415
+        from lineshaft_worker.runner.entry_points import run_entry_point  # noqa: PLC0415
+
+        try:
+            bundle = decode_bundle(load(self._order.payload))
+            params = unpack(bundle.params)
+            work = Path(attempt_file(self._folder, self._order.ticket, "work"))
+            write_bundle(bundle, work)
+        except OSError as error:
+            raise FailureError("start", error) from error
+        except LineshaftError as error:
+            raise FailureError("unpickle", error) from error
+        packed_input = bundle.input_data
+
+        def load_input() -> object:
+            return None if packed_input is None else unpack(bytearray(packed_input))
+
+        self._attach(params, load_input)
+        returned = run_entry_point(bundle, work, params=params, load_input=load_input)
+        return self._set[-1] if self._set else _awaited(returned)
+
+    def _attach(
+        self, params: object = None, load_input: Callable[[], object] | None = None
+    ) -> None:
+        ticket = self._order.ticket
+        spool.attach(
+            spool.JobContext(
+                self._runner._spool,  # noqa: SLF001 - the two classes of this module are one
+                params=cast("Mapping[str, object]", params) if isinstance(params, Mapping) else {},
+                input_data=load_input,
+                set_result=self._set.append,
+                files=(
+                    attempt_file(self._folder, ticket, "kept"),
+                    attempt_file(self._folder, ticket, "pause"),
+                ),
+            )
+        )
+
+
+def _awaited(value: object) -> object:
+    """Run a coroutine to its end; anything else is returned as it is."""
+    if not isinstance(value, CoroutineType):
+        return value
+    import asyncio  # noqa: PLC0415 - 40 ms that few functions need
+
+    return asyncio.run(cast("CoroutineType[object, object, object]", value))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001, S110 - user code may have closed or replaced it
+            pass
+
+
+def _peak_bytes() -> int | None:
+    """Return the most memory this process has had since the last call."""
+    try:
+        with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - short-lived, no pathlib
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    peak_bytes = int(line.split()[1]) * 1024
+                    break
+            else:
+                return None
+        with open("/proc/self/clear_refs", "wb") as file:  # noqa: PTH123 - as above
+            file.write(b"5")
+    except OSError:
+        return None
+    return peak_bytes
+
+
+def _wait_for_threads() -> None:
+    """Wait as Python does at the end of a script; the rest follows when the process ends."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()

@@ -1,0 +1,50 @@
+"""The way of large values between runner and daemon: files, read as memory, written in one go."""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Sequence
+
+from lineshaft_worker.runner.frames import INLINE_BYTES_MAX
+
+BytesLike = bytes | bytearray | memoryview
+
+
+def load(source: bytes | str) -> BytesLike:
+    """Return the bytes a frame carries or names, writable without an effect on anybody else.
+
+    Arrays of an attempt's arguments lie on this memory, and user code may change them.
+    """
+    if isinstance(source, bytes):
+        return bytearray(source) if len(source) > 1024 else source
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            return b""
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(descriptor)
+
+
+def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, str]:
+    """Return the bytes if they are few, else write them to a file.
+
+    Returns:
+        The bytes (None if they are in the file), their number, and SHA-256 in hexadecimal digits
+        (empty for what is not in a file).
+
+    Raises:
+        OSError: The disk refused.
+    """
+    size_bytes = sum(memoryview(buffer).nbytes for buffer in buffers)
+    if size_bytes <= INLINE_BYTES_MAX:
+        return b"".join(buffers), size_bytes, ""
+    digest = hashlib.sha256()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            digest.update(view)
+            while view.nbytes:
+                view = view[file.write(view) or 0 :]
+    return None, size_bytes, digest.hexdigest()
