@@ -26,7 +26,7 @@ from lineshaft_runtime.plans.nodes import Mode
 from lineshaft_runtime.plans.seed_calling import SeedCalling, argument
 
 
-def plan_payload(
+def plan_payload(  # noqa: PLR0913 - the parts of one message
     plan: ExecutionPlan,
     x: object,
     *,
@@ -36,8 +36,12 @@ def plan_payload(
     mode: Mode = "forward",
     edges: Edges | None = None,
     calling: Calling | None = None,
+    gives_output: bool = True,
 ) -> list[BytesLike]:
     """Return the payload of a job that runs the plan; the arguments are those of `run_plan`.
+
+    Without `gives_output` the result holds only the states: the output of a fit is as large as its
+    data, and seldom wanted.
 
     Raises:
         CannotPackError: A filter, a state or the data cannot leave the process; the error names
@@ -57,6 +61,7 @@ def plan_payload(
         "mode": mode,
         "edges": None if edges is None else dict(edges),
         "calling": NativeCalling() if calling is None else calling,
+        "gives_output": gives_output,
     }
     return pack(parts, name="plan")
 
@@ -107,7 +112,7 @@ def execute_payload(
     outcome = run_plan(
         read_plan(parts["plan"]),
         parts["x"],
-        filters={node_id: unpack(data) for node_id, data in parts["filters"].items()},
+        filters={node_id: _unpacked(node_id, data) for node_id, data in parts["filters"].items()},
         calling=parts["calling"],
         states=parts["states"],
         y=parts["y"],
@@ -116,7 +121,8 @@ def execute_payload(
         remote=remote,
         on_event=on_event,
     )
-    result: _Result = {"output": outcome.output, "states": dict(outcome.states)}
+    output = outcome.output if parts["gives_output"] else None
+    result: _Result = {"output": output, "states": dict(outcome.states)}
     return pack(result, name="result")
 
 
@@ -142,6 +148,7 @@ class _Parts(TypedDict):
     mode: Mode
     edges: dict[str, tuple[str, ...]] | None
     calling: Calling
+    gives_output: bool
 
 
 class _Result(TypedDict):
@@ -204,6 +211,13 @@ def _input(serialized: SerializedPlan) -> Value:
                 f"the plan's input is a {data_ref.variant_name()} reference, "
                 "and must be fetched before the plan comes here"
             )
+
+
+def _unpacked(node_id: str, data: bytes) -> object:
+    try:
+        return unpack(data)
+    except PackingError as error:
+        raise PackingError(f"the filter of node {node_id!r}: {error.reason}") from error
 
 
 def _unpickled(node_id: str, pickled: bytes) -> object:

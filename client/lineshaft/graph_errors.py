@@ -1,0 +1,46 @@
+"""Why a graph cannot be compiled."""
+
+from lineshaft_protocol.errors import LineshaftError
+
+
+class GraphError(LineshaftError):
+    """A graph cannot be compiled."""
+
+
+class DuplicateNodeError(GraphError):
+    """Two nodes have one name; names are unique in a graph, its loops and branches included."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(f"there are two nodes named {node_id!r}; give one another name")
+        self.node_id = node_id
+
+
+class DuplicateEdgeError(GraphError):
+    """One node feeds another twice."""
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(f"node {source!r} already feeds {target!r}")
+        self.source, self.target = source, target
+
+
+class UnknownNodeError(GraphError):
+    """An edge or a loop names a node that is not there."""
+
+    def __init__(self, node_id: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"there is no node {node_id!r}; there are: {', '.join(known) or 'none'}")
+        self.node_id, self.known = node_id, known
+
+
+class GraphCycleError(GraphError):
+    """Nodes feed each other in a circle; what is to be repeated goes into a loop."""
+
+    def __init__(self, node_ids: tuple[str, ...]) -> None:
+        super().__init__(f"these nodes feed each other: {' -> '.join(node_ids)}")
+        self.node_ids = node_ids
+
+
+class EmptyGraphError(GraphError):
+    """There is nothing to run."""
+
+    def __init__(self) -> None:
+        super().__init__("the graph, a loop's body or an arm has no nodes")

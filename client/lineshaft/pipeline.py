@@ -1,0 +1,69 @@
+"""Pipelines: filters one after the other."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from lineshaft.filters import Expression, Target, expression, node
+from lineshaft.fitted import Fitted
+from lineshaft.graph import Compiled, Graph
+
+StepOf: TypeAlias = tuple[str, object] | Expression
+
+
+class Pipeline:
+    """Filters, functions or estimators, each fed by the one before.
+
+        pipeline = Pipeline([("scale", StandardScaler()), ("model", Model())])
+        fitted = pipeline.fit(x, y)
+        labels = fitted.forward(x_test)
+
+    Args:
+        steps: Names with what to run; or expressions, as `node("model", Model(), target="gpu")`.
+        target: Where all named steps run: a tag, a worker, or (`None`) wherever the plan runs.
+
+    Raises:
+        DuplicateNodeError: Two steps have one name.
+        EmptyGraphError: There are none (when it is compiled).
+    """
+
+    def __init__(self, steps: Sequence[StepOf], *, target: Target = None) -> None:
+        self._graph = Graph()
+        if not steps:
+            return
+        first, *others = (
+            each if isinstance(each, Expression) else node(each[0], each[1], target=target)
+            for each in steps
+        )
+        whole = expression(first)
+        for each in others:
+            whole = whole >> each
+        self._graph = Graph.of(whole)
+
+    @property
+    def graph(self) -> Graph:
+        """The same as a graph."""
+        return self._graph
+
+    def compile(self) -> Compiled:
+        """Return the plan and its edges.
+
+        Raises:
+            GraphError: A name comes twice, or there are no steps.
+        """
+        return self._graph.compile()
+
+    def fit(self, x: object, y: object = None) -> Fitted:
+        """Fit all trainable steps in this process.
+
+        Raises:
+            PlanError: A step failed.
+        """
+        return self._graph.fit(x, y)
+
+    def forward(self, x: object) -> object:
+        """Run the steps in this process without having fitted any.
+
+        Raises:
+            PlanError: A step failed.
+        """
+        return self._graph.forward(x)
