@@ -5,10 +5,10 @@ back from a busy event loop. One insert of 64 rows is one step; `executemany` wo
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
-from typing import Final
+from typing import Final, cast
 
 from lineshaft_coordinator.store.faults import DamageError
 from lineshaft_coordinator.store.interface import Batch, JobRow
@@ -16,6 +16,7 @@ from lineshaft_coordinator.store.rows import (
     EVENT_COLUMNS,
     RECORD_COLUMNS,
     ROW_COLUMNS,
+    RowCells,
     cells_of_event,
     cells_of_record,
     cells_of_row,
@@ -38,14 +39,11 @@ def _sized(insert: str, columns: str, conflict: str = "") -> tuple[tuple[int, st
 # Only columns that are in no index: see the theory of the indexes in schema.py.
 _UPDATE_LIVE: Final = (
     "ON CONFLICT (job_id) DO UPDATE SET status = excluded.status, name = excluded.name,"
-    " kind = excluded.kind, client_id = excluded.client_id, attempt = excluded.attempt,"
-    " tags = excluded.tags, crc = excluded.crc,"
-    " worker_id = coalesce(excluded.worker_id, worker_id),"
-    " error = coalesce(excluded.error, error)"
+    " kind = excluded.kind, client_id = excluded.client_id, worker_id = excluded.worker_id,"
+    " attempt = excluded.attempt, tags = excluded.tags, error = excluded.error, crc = excluded.crc"
 )
 _UPDATE_ALL: Final = (
-    f"{_UPDATE_LIVE}, is_live = excluded.is_live, finished_at = CASE excluded.is_live"
-    " WHEN 1 THEN excluded.finished_at ELSE coalesce(excluded.finished_at, finished_at) END"
+    f"{_UPDATE_LIVE}, is_live = excluded.is_live, finished_at = excluded.finished_at"
 )
 _INSERT_RECORDS: Final = _sized("INSERT INTO journal", RECORD_COLUMNS)
 _INSERT_EVENTS: Final = _sized("INSERT OR IGNORE INTO events", EVENT_COLUMNS)
@@ -69,35 +67,33 @@ class Changes:
         self._connection = connection
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()
         self._next_seq = max(last + 1, read_setting(connection, "next_seq", otherwise=1))
-        self._live = {
-            job_id for (job_id,) in connection.execute("SELECT job_id FROM jobs WHERE is_live = 1")
-        }
+        found = connection.execute(f"SELECT {ROW_COLUMNS} FROM jobs WHERE is_live = 1")  # noqa: S608 - constants
+        self._live = {cast("str", cells[0]): cast("RowCells", cells) for cells in found}
+        """The rows of live jobs, as they are in the database."""
 
     def write(self, batches: Sequence[Batch]) -> None:
         """Commit batches in one synced transaction, or change nothing and raise."""
-        rows = merge_rows(row for batch in batches for row in batch.rows)
+        rows = self._merge([row for batch in batches for row in batch.rows])
         records = [record for batch in batches for record in batch.records]
-        self._assert_rows_exist({job_id for job_id, _, _ in records} - rows.keys() - self._live)
+        self._assert_rows_exist({job_id for job_id, _, _ in records if job_id not in rows})
         numbered = [
             cells_of_record(seq, job_id, at, record)
             for seq, (job_id, at, record) in enumerate(records, self._next_seq)
         ]
-        updated = [row for row in rows.values() if row.is_live and row.job_id in self._live]
-        others = [row for row in rows.values() if not row.is_live or row.job_id not in self._live]
+        events = [cells_of_event(event) for batch in batches for event in batch.events]
+        updated = [cells for cells in rows.values() if cells[0] in self._live and cells[1]]
+        others = [cells for cells in rows.values() if cells[0] not in self._live or not cells[1]]
         with Transaction(self._connection):
             self._insert(_INSERT_RECORDS, numbered)
-            self._insert(_UPDATE_LIVE_ROWS, [cells_of_row(row) for row in updated])
-            self._insert(_UPSERT_ROWS, [cells_of_row(row) for row in others])
-            self._insert(
-                _INSERT_EVENTS,
-                [cells_of_event(event) for batch in batches for event in batch.events],
-            )
+            self._insert(_UPDATE_LIVE_ROWS, updated)
+            self._insert(_UPSERT_ROWS, others)
+            self._insert(_INSERT_EVENTS, events)
         self._next_seq += len(numbered)
-        for row in others:
-            if row.is_live:
-                self._live.add(row.job_id)
+        for job_id, cells in rows.items():
+            if cells[1]:
+                self._live[job_id] = cells
             else:
-                self._live.discard(row.job_id)
+                self._live.pop(job_id, None)
 
     def close(self) -> None:
         """Close the database; what was committed is in its main file then."""
@@ -117,11 +113,35 @@ class Changes:
             write_setting(connection, "next_seq", self._next_seq)
         return count
 
-    def _assert_rows_exist(self, job_ids: Iterable[str]) -> None:
+    def _merge(self, rows: Sequence[JobRow]) -> dict[str, RowCells]:
+        """Lay out the last row of each job, with what it leaves as it was."""
+        # Not a difference of sets: that walks through all live jobs.
+        unknown = {row.job_id for row in rows if row.job_id not in self._live}
+        earlier = self._find_rows(tuple(unknown))
+        merged: dict[str, RowCells] = {}
+        for row in rows:
+            job_id = row.job_id
+            before = merged.get(job_id) or self._live.get(job_id) or earlier.get(job_id)
+            merged[job_id] = cells_of_row(row, before)
+        return merged
+
+    def _find_rows(self, job_ids: Sequence[str]) -> dict[str, RowCells]:
+        found: dict[str, RowCells] = {}
+        for start in range(0, len(job_ids), _SIZES[0]):
+            chunk = job_ids[start : start + _SIZES[0]]
+            marks = ", ".join("?" * len(chunk))
+            rows = self._connection.execute(
+                f"SELECT {ROW_COLUMNS} FROM jobs WHERE job_id IN ({marks})",  # noqa: S608 - constants
+                chunk,
+            )
+            found |= {cells[0]: cells for cells in rows.fetchall()}
+        return found
+
+    def _assert_rows_exist(self, job_ids: AbstractSet[str]) -> None:
         # A record without a row would never be replayed.
-        for job_id in job_ids:
-            found = self._connection.execute("SELECT 1 FROM jobs WHERE job_id = ?", (job_id,))
-            assert found.fetchone(), f"a record of job {job_id} came without a row"
+        strangers = {job_id for job_id in job_ids if job_id not in self._live}
+        strangers -= self._find_rows(tuple(strangers)).keys()
+        assert not strangers, f"records came without a row, of jobs {sorted(strangers)[:3]}"
 
     def _insert(
         self, statements: tuple[tuple[int, str], ...], cells: Sequence[tuple[object, ...]]
@@ -132,24 +152,6 @@ class Changes:
                 values = tuple(chain.from_iterable(cells[start : start + size]))
                 self._connection.execute(statement, values)
                 start += size
-
-
-def merge_rows(rows: Iterable[JobRow]) -> dict[str, JobRow]:
-    """Keep the last row of each job, with what earlier ones said and it leaves unchanged."""
-    merged: dict[str, JobRow] = {}
-    for row in rows:
-        if earlier := merged.get(row.job_id):
-            ended = earlier.finished_at if row.finished_at is None else row.finished_at
-            merged[row.job_id] = replace(
-                row,
-                submitted_at=earlier.submitted_at,
-                finished_at=row.finished_at if row.is_live else ended,
-                worker_id=earlier.worker_id if row.worker_id is None else row.worker_id,
-                error=earlier.error if row.error is None else row.error,
-            )
-        else:
-            merged[row.job_id] = row
-    return merged
 
 
 def read_setting(connection: sqlite3.Connection, key: str, *, otherwise: int) -> int:

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from lineshaft_coordinator.store.changes import read_setting
 from lineshaft_coordinator.store.errors import StoreDamagedError
-from lineshaft_coordinator.store.faults import DamageError
+from lineshaft_coordinator.store.faults import FAULTS, DamageError
 from lineshaft_coordinator.store.files import StoreFiles
 from lineshaft_coordinator.store.lock import FolderLock
 from lineshaft_coordinator.store.readers import connect_read_only
@@ -24,7 +24,7 @@ from lineshaft_coordinator.store.rows import (
     read_record,
     read_row,
 )
-from lineshaft_coordinator.store.schema import schema_version
+from lineshaft_coordinator.store.schema import MIGRATIONS, find_schema_damage, schema_version
 
 _PROBLEMS_MAX: Final = 100
 
@@ -68,7 +68,7 @@ def check_database(path: Path) -> Report:
     try:
         with closing(connect_read_only(path)) as connection:
             return _check(connection, path)
-    except sqlite3.Error as error:
+    except FAULTS as error:
         return _unreadable(path, str(error))
     except StoreDamagedError as error:
         return _unreadable(path, error.detail)
@@ -100,6 +100,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> Report:
     problems = [] if integrity == [("ok",)] else [str(text) for (text,) in integrity]
     if version == 0:
         return _unreadable(path, "it has no tables")
+    known = [step for step in MIGRATIONS if step.version <= version]
+    if damage := find_schema_damage(connection, known):
+        return _unreadable(path, damage)
     problems.extend(_find_misfits(connection))
     try:
         epoch = read_setting(connection, "epoch", otherwise=0)

@@ -14,7 +14,7 @@ from lineshaft_coordinator.store.errors import (
     StoreFullError,
     StoreNotWritableError,
 )
-from lineshaft_coordinator.store.faults import DamageError, as_store_error, is_full
+from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_full
 from lineshaft_coordinator.store.files import sync_folder
 
 _EPOCHS_AHEAD: Final = 1_000_000
@@ -61,5 +61,5 @@ def _copy(source: sqlite3.Connection, partial: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
             copy.execute("PRAGMA synchronous = FULL")
             write_setting(copy, "epoch", read_setting(copy, "epoch", otherwise=0) + _EPOCHS_AHEAD)
-    except (sqlite3.Error, DamageError) as error:
+    except FAULTS as error:
         raise as_store_error(error, partial) from error

@@ -98,7 +98,7 @@ class Store(Protocol):
         """Read one job's row; `None` if no such job was ever kept, or it was pruned."""
         ...
 
-    async def rows(  # noqa: PLR0913 - one keyword for each filter
+    async def rows(
         self,
         *,
         limit: int,

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from lineshaft_coordinator.store.faults import DamageError, as_store_error
+from lineshaft_coordinator.store.faults import FAULTS, as_store_error
 
 _T = TypeVar("_T")
 _COUNT: Final = 2
@@ -46,7 +46,7 @@ class Readers:
             except Empty:
                 connection = connect_read_only(self._path)
             return query(connection)
-        except (sqlite3.Error, DamageError) as error:
+        except FAULTS as error:
             raise as_store_error(error, self._path) from error
         finally:
             if connection is not None:

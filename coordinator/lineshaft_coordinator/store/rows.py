@@ -19,9 +19,14 @@ ROW_COLUMNS: Final = (
 
 RecordCells = tuple[int, str, float, bytes, int]
 EventCells = tuple[str, int, int, float, bytes, int]
-RowCells = tuple[
-    str, int, str, str, str, str, float, float | None, str | None, int, str, str | None, int
+_RowValues = tuple[
+    str, int, str, str, str, str, float, float | None, str | None, int, str, str | None
 ]
+RowCells = tuple[*_RowValues, int]
+_SUBMITTED_AT: Final = 6
+_FINISHED_AT: Final = 7
+_WORKER_ID: Final = 8
+_ERROR: Final = 11
 
 _RECORD_NUMBERS: Final = struct.Struct("<qd")
 _EVENT_NUMBERS: Final = struct.Struct("<qqd")
@@ -39,23 +44,30 @@ def cells_of_event(event: EventRow) -> EventCells:
     return event.job_id, event.attempt, event.seq, event.at, event.body, _event_crc(event)
 
 
-def cells_of_row(row: JobRow) -> RowCells:
-    """Lay out one job row."""
-    return (
+def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
+    """Lay out one job row, with what `earlier` says of it where the row itself is silent."""
+    submitted_at = float(row.submitted_at)
+    finished_at, worker_id, error = row.finished_at, row.worker_id, row.error
+    if earlier is not None:
+        submitted_at = earlier[_SUBMITTED_AT]
+        finished_at = earlier[_FINISHED_AT] if finished_at is None else finished_at
+        worker_id = earlier[_WORKER_ID] if worker_id is None else worker_id
+        error = earlier[_ERROR] if error is None else error
+    cells = (
         row.job_id,
         int(row.is_live),
         row.status,
         row.name,
         row.kind,
         row.client_id,
-        row.submitted_at,
-        row.finished_at,
-        row.worker_id,
+        submitted_at,
+        None if row.is_live or finished_at is None else float(finished_at),
+        worker_id or None,
         row.attempt,
         row.tags,
-        row.error,
-        _row_crc(row),
+        error or None,
     )
+    return *cells, _row_crc(cells)
 
 
 def read_record(cells: RecordCells) -> tuple[int, float, bytes]:
@@ -99,29 +111,13 @@ def read_row(cells: RowCells) -> JobRow:
     Raises:
         DamageError: It is not what was written.
     """
-    job_id, is_live, status, name, kind, client_id, submitted_at, *_ = cells
-    _, finished_at, worker_id, attempt, tags, error, crc = cells[6:]
-    row = JobRow(
-        job_id=job_id,
-        is_live=is_live == 1,
-        status=status,
-        name=name,
-        kind=kind,
-        client_id=client_id,
-        submitted_at=submitted_at,
-        finished_at=finished_at,
-        worker_id=worker_id or None,
-        attempt=attempt,
-        tags=tags,
-        error=error or None,
-    )
     try:
-        is_whole = _row_crc(row) == crc
+        is_whole = _row_crc(cells[:-1]) == cells[-1]
     except _MISFITS:
         is_whole = False
     if not is_whole:
-        raise DamageError(f"the row of job {job_id} does not match its checksum")
-    return row
+        raise DamageError(f"the row of job {cells[0]} does not match its checksum")
+    return JobRow(cells[0], cells[1] == 1, *cells[2:-1])
 
 
 def setting_crc(key: str, value: int) -> int:
@@ -138,9 +134,6 @@ def _event_crc(event: EventRow) -> int:
     return crc32(event.body, crc32(numbers + event.job_id.encode()))
 
 
-def _row_crc(row: JobRow) -> int:
-    # Without what an update may leave as it was (see JobRow): the writer does not know it.
-    return crc32(
-        f"{row.job_id}\0{row.is_live}\0{row.status}\0{row.name}\0{row.kind}\0{row.client_id}"
-        f"\0{row.attempt}\0{row.tags}".encode()
-    )
+def _row_crc(cells: _RowValues) -> int:
+    # Spelled with separators that no column has; a float's shortest spelling is one to one.
+    return crc32("\0".join(map(str, cells)).encode())

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,6 +93,20 @@ def migrate(
                     connection.execute(statement)
                 applied = (step.version, time.time())
                 connection.execute("INSERT INTO schema_version VALUES (?, ?)", applied)
+
+
+def find_schema_damage(
+    connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS
+) -> str | None:
+    """Hold the definitions of tables and indexes against those that the migrations make."""
+    query = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    found: dict[str, str] = dict(connection.execute(query).fetchall())
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        migrate(model, Path(":memory:"), migrations=migrations, keep_copy=lambda _: None)
+        for name, sql in model.execute(query):
+            if found.get(name) != sql:
+                return f"the definition of {name} is not what it was"
+    return None
 
 
 def schema_version(connection: sqlite3.Connection, path: Path) -> int:

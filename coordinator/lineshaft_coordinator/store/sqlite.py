@@ -16,12 +16,17 @@ from lineshaft_coordinator.store.errors import (
     StoreClosedError,
     StoreFailedError,
 )
-from lineshaft_coordinator.store.faults import DamageError, as_store_error
+from lineshaft_coordinator.store.faults import FAULTS, DamageError, as_store_error
 from lineshaft_coordinator.store.files import StoreFiles
 from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
 from lineshaft_coordinator.store.lock import FolderLock, prepare_folder
 from lineshaft_coordinator.store.readers import Readers, connect_read_only
-from lineshaft_coordinator.store.schema import MIGRATIONS, Migration, migrate
+from lineshaft_coordinator.store.schema import (
+    MIGRATIONS,
+    Migration,
+    find_schema_damage,
+    migrate,
+)
 from lineshaft_coordinator.store.transaction import Transaction
 from lineshaft_coordinator.store.writer import Writer
 
@@ -33,7 +38,7 @@ _CHECKPOINT_PAGES: Final = 1000
 """A log of 4 MB: it is soon overwritten in place, which syncs faster than a file that grows."""
 _LOG_BYTES_MAX: Final = 64 << 20
 _CHECKED_BYTES_MAX: Final = 256 << 20
-"""A larger database is checked whole by `check_store` only: a start must not take minutes."""
+"""A larger database is checked whole by `check_store` only; this much takes about two seconds."""
 
 
 class SqliteStore:
@@ -98,7 +103,7 @@ class SqliteStore:
         try:
             with closing(connect_read_only(path)) as connection:
                 yield from queries.live_records(connection)
-        except (sqlite3.Error, DamageError) as error:
+        except FAULTS as error:
             raise as_store_error(error, path) from error
 
     async def append(self, batch: Batch) -> None:
@@ -113,7 +118,7 @@ class SqliteStore:
         """See `Store.row_of`."""
         return await self._the_readers().run(partial(queries.row_of, job_id=job_id))
 
-    async def rows(  # noqa: PLR0913 - one keyword for each filter
+    async def rows(
         self,
         *,
         limit: int,
@@ -200,7 +205,7 @@ class SqliteStore:
         except BaseException as error:
             if connection is not None:
                 _close_untouched(connection, path)
-            if isinstance(error, (sqlite3.Error, DamageError)):
+            if isinstance(error, FAULTS):
                 raise as_store_error(error, path) from error
             raise
 
@@ -218,8 +223,11 @@ class SqliteStore:
             migrations=self._migrations,
             keep_copy=partial(self._keep_copy, connection),
         )
+        if damage := find_schema_damage(connection, self._migrations):
+            raise DamageError(damage)
         if path.stat().st_size <= _CHECKED_BYTES_MAX:
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            # Not quick_check: that does not miss an entry of an index.
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise DamageError(str(verdict))
         if damage := find_live_damage(connection):
@@ -261,7 +269,7 @@ def _close_untouched(connection: sqlite3.Connection, path: Path) -> None:
 
     What was refused stays as it was found: the last to close is a connection that cannot write.
     """
-    with suppress(sqlite3.Error), closing(connect_read_only(path)) as guard:
+    with suppress(*FAULTS), closing(connect_read_only(path)) as guard:
         guard.execute("SELECT 1 FROM sqlite_schema").fetchone()
         connection.close()
     connection.close()

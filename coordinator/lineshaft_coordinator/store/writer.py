@@ -6,7 +6,6 @@ into the next commit together: the busier it is, the cheaper a batch gets.
 """
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from lineshaft_coordinator.store.changes import Changes
-from lineshaft_coordinator.store.faults import DamageError, as_store_error, is_lasting
+from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_lasting
 from lineshaft_coordinator.store.interface import Batch
 
 _T = TypeVar("_T")
@@ -123,7 +122,7 @@ class Writer:
                 group[0].perform(changes)
             else:
                 changes.write([task.batch for task in group if isinstance(task, _Append)])
-        except (sqlite3.Error, DamageError) as error:
+        except FAULTS as error:
             failure = as_store_error(error, self._path)
             failure.__cause__ = error
             if is_lasting(error):

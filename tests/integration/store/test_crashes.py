@@ -1,0 +1,54 @@
+"""kill -9 at random instants: what was acknowledged is there, and no batch is torn (G1, F1)."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+from tests.integration.store import crashing_writer
+
+from lineshaft_coordinator.store.check import check_store
+from lineshaft_coordinator.store.sqlite import SqliteStore
+
+KILLS = 30
+
+
+async def test_no_acknowledged_batch_is_lost_and_none_is_torn(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    dice = random.Random(20)
+    acknowledged: set[int] = set()
+    epoch = 0
+
+    for _ in range(KILLS):
+        acknowledged |= run_and_kill(folder, first=max(acknowledged, default=0) + 100, dice=dice)
+
+        store = SqliteStore(folder)
+        epoch, earlier = await store.open(), epoch
+        parts = Counter(int(record.split(b".")[0]) for record in store.live_records())
+        rows = {int(row.submitted_at) for row in await store.rows(limit=1_000_000)}
+        await store.close()
+
+        assert epoch > earlier
+        assert acknowledged <= parts.keys()
+        assert set(parts.values()) <= {crashing_writer.RECORDS}
+        assert rows == parts.keys()
+    report = check_store(folder)
+    assert report.problems == ()
+    assert report.event_count == 2 * report.job_count
+    assert len(acknowledged) > KILLS, "the writer must have been killed at work"
+
+
+def run_and_kill(folder: Path, *, first: int, dice: random.Random) -> set[int]:
+    """Let a child write for a random while, kill it, and return what it had been promised."""
+    command = [sys.executable, crashing_writer.__file__, str(folder), str(first)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        # Every third dies while it opens the store, the others while they write.
+        early = [] if dice.random() < 1 / 3 else [child.stdout.readline()]
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=dice.uniform(0.0, 0.2))
+        child.kill()
+        said = [*early, *child.stdout.read().splitlines(keepends=True)]
+    return {int(line) for line in said if line.endswith(b"\n")}
