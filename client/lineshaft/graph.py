@@ -75,7 +75,7 @@ class Graph:
             DuplicateNodeError: Two nodes were given one name.
         """
         part = expression(subject).part
-        return _Writer(part).graph(part)
+        return _Writer({*_given_names(part)}).graph(part)
 
     def node(self, node_id: str, subject: object, *, target: Target = None) -> "Graph":
         """Add a filter, function or estimator.
@@ -100,7 +100,8 @@ class Graph:
         Raises:
             DuplicateNodeError: The name is taken.
         """
-        inner = _Loop(_graph(body), max_iterations, condition_of(until), carry_from)
+        (graph,) = self._inner((body,), node_id)
+        inner = _Loop(graph, max_iterations, condition_of(until), carry_from)
         return self._add(node_id, _Node(inner, target))
 
     def branch(
@@ -116,8 +117,9 @@ class Graph:
         Raises:
             DuplicateNodeError: The name is taken.
         """
-        graphs = tuple((label, _graph(arm)) for label, arm in arms.items())
-        return self._add(node_id, _Node(_Branch(condition, graphs), target))
+        graphs = self._inner(tuple(arms.values()), node_id)
+        labelled = tuple(zip(arms, graphs, strict=True))
+        return self._add(node_id, _Node(_Branch(condition, labelled), target))
 
     def edge(self, source: str, target: str) -> "Graph":
         """Feed the output of one node to another; both may be added later.
@@ -176,6 +178,16 @@ class Graph:
             raise DuplicateNodeError(node_id)
         self._nodes[node_id] = added
         return self
+
+    def _inner(self, bodies: "tuple[Graph | Expression, ...]", node_id: str) -> "list[Graph]":
+        """Return graphs for expressions, whose made-up names are free in this graph."""
+        taken = {*self._names(), node_id}
+        for each in bodies:
+            taken.update(
+                each._names() if isinstance(each, Graph) else _given_names(each.part)  # noqa: SLF001
+            )
+        writer = _Writer(taken)
+        return [each if isinstance(each, Graph) else writer.graph(each.part) for each in bodies]
 
     def _names(self) -> Iterator[str]:
         for node_id, each in self._nodes.items():
@@ -304,8 +316,8 @@ class _Node:
 class _Writer:
     """Writes an expression into graphs, with a name of its own for each node."""
 
-    def __init__(self, part: Part) -> None:
-        self._taken = set(_given_names(part))
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
 
     def graph(self, part: Part) -> Graph:
         graph = Graph()
@@ -314,16 +326,14 @@ class _Writer:
 
     def _write(self, graph: Graph, part: Part, sources: tuple[str, ...]) -> tuple[str, ...]:
         """Add the part, fed by the sources, and return the nodes that feed what follows."""
-        match part:
-            case Chain():
-                for link in part.links:
-                    sources = self._write(graph, link, sources)
-                return sources
-            case Fork():
-                ends = [self._write(graph, arm, sources) for arm in part.arms]
-                return tuple(node_id for end in ends for node_id in end)
-            case Named() | Looped() | Branched():
-                node_id = self._write_node(graph, part)
+        if isinstance(part, Chain):
+            for link in part.links:
+                sources = self._write(graph, link, sources)
+            return sources
+        if isinstance(part, Fork):
+            ends = [self._write(graph, arm, sources) for arm in part.arms]
+            return tuple(node_id for end in ends for node_id in end)
+        node_id = self._write_node(graph, part)
         for source in sources:
             graph.edge(source, node_id)
         return (node_id,)
@@ -333,6 +343,7 @@ class _Writer:
             case Named():
                 node_id = self._name(part.node_id, _class_name(part.filter))
                 graph.node(node_id, part.filter, target=part.target)
+                return node_id
             case Looped():
                 node_id = self._name(part.node_id, "loop")
                 graph.loop(
@@ -343,12 +354,13 @@ class _Writer:
                     carry_from=part.carry_from,
                     target=part.target,
                 )
+                return node_id
             case Branched():
                 condition = part.condition
                 node_id = self._name(condition.node_id, _class_name(condition.filter))
                 arms = {label: self.graph(arm) for label, arm in part.arms}
                 graph.branch(node_id, condition.filter, arms, target=condition.target)
-        return node_id
+                return node_id
 
     def _name(self, given: str | None, proposed: str) -> str:
         if given is not None:
@@ -382,7 +394,3 @@ def _class_name(subject: object) -> str:
         subject = subject.estimator
     named = subject if inspect.isroutine(subject) else type(subject)
     return named.__name__.strip("<>").lower()
-
-
-def _graph(body: "Graph | Expression") -> Graph:
-    return body if isinstance(body, Graph) else Graph.of(body)

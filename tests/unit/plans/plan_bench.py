@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from lineshaft_protocol.seed.plans import ExecutionPlan, read_plan
 from lineshaft_runtime.plans.calling import NativeCalling
 from lineshaft_runtime.plans.edges import Edges
@@ -88,3 +90,23 @@ def parallel(*plans: object) -> object:
 
 def _listed(plan: object) -> list[object]:
     return execute(plan) if isinstance(plan, str) else [plan]
+
+
+def assert_same(one: object, other: object) -> None:
+    """To the bit, where `==` does not say so."""
+    assert type(one) is type(other)
+    match one:
+        case np.ndarray():
+            assert isinstance(other, np.ndarray)
+            assert (one.dtype, one.shape, one.tobytes()) == (
+                other.dtype, other.shape, other.tobytes(),
+            )  # fmt: skip
+        case dict():
+            assert isinstance(other, dict)
+            assert list(one) == list(other)
+            for key in one:
+                assert_same(one[key], other[key])
+        case _ if hasattr(one, "__dict__"):
+            assert_same(vars(one), vars(other))
+        case _:
+            assert one == other
