@@ -1,7 +1,7 @@
 """Writes batches and forgets old jobs, in as few engine calls as possible.
 
 Python gives up its interpreter lock around each step of a statement and may wait 5 ms to get it
-back from a busy event loop. One insert of 64 rows is one step; `executemany` would take 64.
+back from a busy event loop. One insert of 256 rows is one step; `executemany` would take 256.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ from lineshaft_coordinator.store.rows import (
 )
 from lineshaft_coordinator.store.transaction import Transaction
 
-_SIZES: Final = (64, 8, 1)
+_SIZES: Final = (256, 32, 4, 1)
 
 
 def _sized(insert: str, columns: str, conflict: str = "") -> tuple[tuple[int, str], ...]:
