@@ -4,10 +4,10 @@ A blob's bytes travel as ``BlobChunk`` frames, in order and without gaps. The he
 apart from the data, so that sending never copies the data.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
-
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.ids import BlobId
@@ -22,6 +22,10 @@ WINDOW_BYTES = 16 * 1024 * 1024
 """Bytes of one blob that may be on their way without a BlobAck."""
 
 _BLOB_ID_DIGITS = 64
+
+# msgpack comes without types.
+_pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
+_unpack = cast("Callable[..., object]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ def encode_chunk(
     blob_id: BlobId, offset: int, data: bytes | memoryview
 ) -> list[bytes | memoryview]:
     """Write a chunk as the buffers of one frame."""
-    head = msgpack.packb({"type": "BlobChunk", "blob_id": blob_id, "offset": offset})
+    head = _pack({"type": "BlobChunk", "blob_id": blob_id, "offset": offset})
     # The map gets one field more: "data", whose bytes follow.
     assert head[0] == 0x83, "a map of three fields has this head"
     return [b"\x84" + head[1:] + b"\xa4data\xc6" + len(data).to_bytes(4, "big"), data]
@@ -51,18 +55,21 @@ def decode_chunk(frame: bytes | bytearray | memoryview) -> BlobChunk:
         ProtocolError: The frame is not a well-formed chunk.
     """
     try:
-        fields: object = msgpack.unpackb(
+        unpacked = _unpack(
             frame, raw=False, strict_map_key=True, max_bin_len=CHUNK_BYTES_MAX, max_map_len=16
         )
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise ProtocolError(f"invalid frame: {error}") from error
-    match fields:
-        case {"type": "BlobChunk", "blob_id": str(blob_id), "offset": int(offset), "data": data}:
-            is_id = len(blob_id) == _BLOB_ID_DIGITS and set(blob_id) <= set("0123456789abcdef")
-            if is_id and isinstance(data, bytes) and not isinstance(offset, bool) and offset >= 0:
-                return BlobChunk(BlobId(blob_id), offset, data)
-        case {"type": str(kind)}:
-            raise ProtocolError(f"invalid frame: unknown or malformed {cast('str', kind)[:40]!r}")
-        case _:
-            pass
-    raise ProtocolError("invalid frame: not a BlobChunk")
+    # msgpack's own limits leave only plain maps with text keys.
+    fields = cast("dict[str, object]", unpacked) if isinstance(unpacked, dict) else {}
+    if fields.get("type") != "BlobChunk":
+        raise ProtocolError("invalid frame: not a BlobChunk")
+    blob_id, offset, data = fields.get("blob_id"), fields.get("offset"), fields.get("data")
+    is_id = (
+        isinstance(blob_id, str)
+        and len(blob_id) == _BLOB_ID_DIGITS
+        and set(blob_id) <= set("0123456789abcdef")
+    )
+    if not is_id or type(offset) is not int or offset < 0 or not isinstance(data, bytes):
+        raise ProtocolError("invalid frame: malformed BlobChunk")
+    return BlobChunk(BlobId(str(blob_id)), offset, data)

@@ -9,6 +9,8 @@ for a child job: they keep memory and devices but give their slot away.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from pydantic import JsonValue
+
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
@@ -64,7 +66,7 @@ class Worker:
     devices: dict[str, DeviceUse] = field(default_factory=dict)
     ended_at: float = 0.0
     """When an attempt of it last ended."""
-    load: dict[str, object] = field(default_factory=dict)
+    load: dict[str, JsonValue] = field(default_factory=dict)
     register: Register | None = None
 
     @property

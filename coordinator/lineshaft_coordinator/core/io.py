@@ -58,7 +58,15 @@ class StopPlacing:
     """The daemon is about to stop: start nothing more."""
 
 
-Event = Connected | Disconnected | Received | Found | Tick | StopPlacing
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody without a session of its own wants a job ended."""
+
+    job_id: JobId
+    reason: str
+
+
+Event = Connected | Disconnected | Received | Found | Tick | StopPlacing | CancelAsked
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import cast
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.io import (
+    CancelAsked,
     Connected,
     Disconnected,
     Effect,
@@ -67,6 +68,9 @@ class CoordinatorCore:
                 self._workers.on_disconnected(session)
             case Found():
                 self._on_found(event)
+            case CancelAsked(job_id=job_id, reason=reason):
+                if job_id in shop.ledger.jobs:
+                    self._flow.cancel(job_id, reason)
             case StopPlacing():
                 shop.is_stopping = True
         self._scheduler.settle()

@@ -5,6 +5,7 @@ older job. Serving a client moves its ``pass`` on by one; a client that was idle
 pass served last, so that idling saves up nothing (stride scheduling).
 """
 
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -130,6 +131,25 @@ class Queues:
         if len(self.by_shape) < 2:
             return list(self.by_shape.values())
         return sorted(self.by_shape.values(), key=self.head)
+
+    def ahead_of(self, job_id: JobId) -> int:
+        """How many jobs of its shape go before it, as far as is known now: O(their number)."""
+        place = self._places[job_id]
+        lines = self.by_shape[place.shape].lines
+        higher = sum(
+            len(line.jobs)
+            for priority, clients in lines.items()
+            if priority > place.priority
+            for line in clients.values()
+        )
+        own = lines[place.priority][place.client_id].jobs
+        before = sum(1 for _ in itertools.takewhile(lambda other: other != job_id, own))
+        others = sum(
+            min(before, len(line.jobs))
+            for client_id, line in lines[place.priority].items()
+            if client_id != place.client_id
+        )
+        return higher + before + others
 
     def shape_of(self, job_id: JobId) -> Shape:
         """What the waiting job asks for."""

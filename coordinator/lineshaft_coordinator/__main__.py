@@ -1,0 +1,96 @@
+"""The coordinator daemon's command line: ``lineshaft-coordinator``."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lineshaft_coordinator.server.serve import serve
+from lineshaft_coordinator.server.tls import self_signed
+from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime.logs import configure_logging
+
+EXIT_CANNOT_START = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags."""
+    flags = argparse.ArgumentParser(prog="lineshaft-coordinator", description=__doc__)
+    flags.add_argument("--data", type=Path, help="folder of journal and blobs; default HOME/data")
+    flags.add_argument(
+        "--listen", default=f"127.0.0.1:{DEFAULT_PORT}", help="HOST:PORT; port 0 takes a free one"
+    )
+    flags.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
+    flags.add_argument("--tls-key", type=Path, help="its key, PEM")
+    flags.add_argument(
+        "--tls-self-signed", action="store_true", help="make and keep a certificate; tokens pin it"
+    )
+    flags.add_argument("--port-file", type=Path, help="write the port here once it is bound")
+    flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
+    return flags
+
+
+def home() -> Path:
+    """Where programs of this user find the coordinator: ``LINESHAFT_HOME`` or ``~/.lineshaft``."""
+    return Path(os.environ.get("LINESHAFT_HOME") or Path.home() / ".lineshaft")
+
+
+def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
+    """Read the flags.
+
+    Raises:
+        SystemExit: They are wrong; the message says how.
+    """
+    flags = parser()
+    chosen = flags.parse_args(arguments)
+    host, _, port = str(chosen.listen).rpartition(":")
+    if not port.isdecimal():
+        flags.error(f"--listen takes HOST:PORT, not {chosen.listen!r}")
+    folder = home()
+    data: Path = chosen.data or folder / "data"
+    certificate, key = chosen.tls_cert, chosen.tls_key
+    if chosen.tls_self_signed:
+        certificate, key = self_signed(data)
+    if (certificate is None) != (key is None):
+        flags.error("--tls-cert and --tls-key belong together")
+    configure_logging(chosen.log_level, chosen.log_style)
+    return CoordinatorSettings(
+        data=data,
+        home=folder,
+        host=host.strip("[]") or "127.0.0.1",
+        port=int(port),
+        tls_certificate=certificate,
+        tls_key=key,
+        port_file=chosen.port_file,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns its exit status."""
+    try:
+        settings = settings_of(arguments)
+        _run(settings)
+    except LineshaftError as error:
+        sys.stderr.write(f"lineshaft-coordinator: {error}\n")
+        return EXIT_CANNOT_START
+    except OSError as error:
+        sys.stderr.write(f"lineshaft-coordinator: cannot start: {error}\n")
+        return EXIT_CANNOT_START
+    return 0
+
+
+def _run(settings: CoordinatorSettings) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
+    except ImportError:
+        asyncio.run(serve(settings))
+    else:
+        uvloop.run(serve(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

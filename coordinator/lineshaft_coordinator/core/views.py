@@ -1,0 +1,152 @@
+"""What people and programs may see of the core: plain data, no changes."""
+
+from pydantic import JsonValue
+
+from lineshaft_coordinator.core.fleet import Worker
+from lineshaft_coordinator.core.ledger import Job, Leased
+from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.ids import JobId
+
+NEAREST_MAX = 5
+
+
+def job_state(shop: Shop, job_id: JobId, job: Job) -> str:
+    """Where a live job is: one word."""
+    if isinstance(job.state, Leased):
+        if job.cancel_reason is not None:
+            return "cancelling"
+        lease = shop.fleet.workers[job.state.worker_id].lease_of(job_id)
+        return "running" if lease is not None and lease.is_started else "assigned"
+    return "waiting" if job_id in shop.blocked or job_id in shop.delayed else "queued"
+
+
+def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
+    """A live job; ``None`` when it is not live."""
+    job = shop.ledger.jobs.get(job_id)
+    if job is None:
+        return None
+    leased = job.state if isinstance(job.state, Leased) else None
+    return {
+        "job_id": job_id,
+        "name": job.spec.name,
+        "kind": job.spec.kind,
+        "client_id": job.client_id,
+        "status": job_state(shop, job_id, job),
+        "attempt": job.attempt_count,
+        "worker_id": leased.worker_id if leased else None,
+        "devices": [*(leased.devices if leased else ())],
+        "priority": job.spec.priority,
+        "failed_attempts": job.failed_count,
+        "lost_workers": job.lost_count,
+    }
+
+
+def worker_view(shop: Shop, worker: Worker) -> dict[str, JsonValue]:
+    """A worker, here or away."""
+    capacity = worker.capacity
+    return {
+        "worker_id": worker.worker_id,
+        "status": _worker_status(worker),
+        "tags": [*sorted(worker.tags)],
+        "pythons": [*worker.pythons],
+        "slots": capacity.slots if capacity else 0,
+        "used_slots": worker.used_slots,
+        "waiting": len(worker.backlog),
+        "cpus": capacity.cpus if capacity else 0.0,
+        "memory_bytes": capacity.memory_bytes if capacity else 0,
+        "gpus": [
+            {
+                "uuid": gpu.uuid,
+                "name": gpu.name,
+                "memory_bytes": gpu.memory_bytes,
+                "fault": gpu.fault,
+                "jobs": use.job_count if (use := worker.devices.get(gpu.uuid)) else 0,
+            }
+            for gpu in (capacity.gpus if capacity else ())
+        ],
+        "silent_s": round(shop.now - worker.heard_at, 3) if worker.is_here else None,
+        "load": worker.load,
+        "jobs": [*worker.lease_ids()],
+        "lineshaft": worker.register.versions.lineshaft if worker.register else "",
+    }
+
+
+def _worker_status(worker: Worker) -> str:
+    if not worker.is_here:
+        return "away"
+    if worker.is_draining:
+        return "draining"
+    return "busy" if worker.running else "idle"
+
+
+def workers_view(shop: Shop) -> list[JsonValue]:
+    """All workers that are here, or that have jobs."""
+    return [worker_view(shop, worker) for _, worker in sorted(shop.fleet.workers.items())]
+
+
+def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
+    """Why a live job is where it is, in sentences; ``None`` when it is not live."""
+    job = shop.ledger.jobs.get(job_id)
+    if job is None:
+        return None
+    state = job_state(shop, job_id, job)
+    reasons: list[JsonValue] = []
+    if isinstance(job.state, Leased):
+        reasons += _why_leased(shop, job_id, job, job.state)
+    elif job_id in shop.blocked:
+        reasons += [
+            f"it comes after job {other}, which is "
+            f"{job_state(shop, other, shop.ledger.jobs[other])}"
+            for other in shop.blocked[job_id]
+        ]
+    elif job_id in shop.delayed:
+        reasons.append("its last attempt failed; it waits a moment before the next one")
+    else:
+        reasons += _why_queued(shop, job_id, job)
+    return {"job_id": job_id, "status": state, "reasons": reasons}
+
+
+def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[JsonValue]:
+    worker = shop.fleet.workers[state.worker_id]
+    if not worker.is_here:
+        return [
+            f"worker {state.worker_id} has it and is not connected; the job starts elsewhere "
+            f"when that lasts longer than {shop.settings.lost_after_s_of(job.spec):g} s"
+        ]
+    if job.cancel_reason is not None:
+        return [f"it was cancelled ({job.cancel_reason}); worker {state.worker_id} is ending it"]
+    if job_id in worker.backlog:
+        return [f"worker {state.worker_id} has it and runs it in its next free slot"]
+    return [f"worker {state.worker_id} runs attempt {state.attempt}"]
+
+
+def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:
+    shape = Shape.of(job.spec)
+    here = [worker for worker in shop.fleet.workers.values() if worker.is_here]
+    if not here:
+        return ["no worker is connected"]
+    able = [worker for worker in here if may_ever(worker, shape)]
+    reasons: list[JsonValue] = []
+    if not able:
+        reasons.append(f"no connected worker could ever run it (it asks for {shape.resources})")
+    ahead = _jobs_ahead(shop, job_id, shape)
+    if able and ahead:
+        reasons.append(f"{ahead} jobs that ask for the same go before it")
+    nearest = sorted(here, key=lambda worker: _distance(worker, shape))[:NEAREST_MAX]
+    for worker in nearest:
+        found = lacks(worker, shape)
+        if found:
+            reasons.append(f"worker {worker.worker_id}: {'; '.join(map(str, found))}")
+    return reasons
+
+
+def _distance(worker: Worker, shape: Shape) -> tuple[int, int]:
+    found = lacks(worker, shape)
+    return (sum(lack.is_for_ever for lack in found), len(found))
+
+
+def _jobs_ahead(shop: Shop, job_id: JobId, shape: Shape) -> int:
+    queue = shop.queues.by_shape.get(shape)
+    return 0 if queue is None else shop.queues.ahead_of(job_id)

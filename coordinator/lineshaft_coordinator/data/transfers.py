@@ -1,0 +1,234 @@
+"""The coordinator's end of blob transfers: one session's uploads and downloads.
+
+Both ends bound what is on its way by a window; disk work is done in threads, one piece after
+another for each blob, so that a large blob delays nobody's control messages.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lineshaft_coordinator.data.blob_errors import BlobError, BlobNotFoundError, BlobOffsetError
+from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_protocol.blob_messages import (
+    BlobAck,
+    BlobMissing,
+    BlobOffer,
+    BlobRefused,
+    BlobStatus,
+    FetchBlob,
+)
+from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
+from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+SMALL_BYTES = 64 * 1024
+"""A blob up to this length is stored at once, without a thread."""
+TRANSFERS_MAX = 64
+"""Most blobs on their way on one session."""
+ACK_BYTES = 1024 * 1024
+
+
+class Outlet(Protocol):
+    """The way to the peer."""
+
+    def send(self, message: Wire) -> None:
+        """Send one control message."""
+        ...
+
+    def send_binary(self, buffers: list[bytes | memoryview]) -> None:
+        """Send one frame."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """End the session: the peer broke a rule."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the peer keeps up."""
+        ...
+
+
+@dataclass(slots=True)
+class _Upload:
+    size_bytes: int
+    received_bytes: int = 0
+    acked_bytes: int = 0
+    pieces: deque[BlobChunk] = field(default_factory=deque[BlobChunk])
+    queued_bytes: int = 0
+    task: asyncio.Task[None] | None = None
+    failure: str | None = None
+    is_overtaken: bool = False
+    """Another session brought some of the same blob meanwhile."""
+
+
+@dataclass(slots=True)
+class _Download:
+    size_bytes: int
+    sent_bytes: int
+    acked_bytes: int
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Transfers:
+    """Blobs going to and coming from one peer."""
+
+    def __init__(self, store: BlobStore, outlet: Outlet) -> None:
+        self._store, self._outlet = store, outlet
+        self._uploads: dict[BlobId, _Upload] = {}
+        self._downloads: dict[BlobId, _Download] = {}
+
+    def close(self) -> None:
+        """The session is gone; partial uploads stay for the next one."""
+        tasks = [upload.task for upload in self._uploads.values()]
+        tasks += [download.task for download in self._downloads.values()]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        self._uploads.clear()
+        self._downloads.clear()
+
+    def on_message(self, message: BlobOffer | FetchBlob | BlobAck) -> None:
+        """The peer wants to give or to have a blob, or has taken some of one."""
+        match message:
+            case BlobOffer():
+                self._on_offer(message)
+            case FetchBlob(blob_id=blob_id, offset=offset):
+                self._on_fetch(BlobId(blob_id), offset)
+            case BlobAck(blob_id=blob_id, received_bytes=received_bytes):
+                download = self._downloads.get(BlobId(blob_id))
+                if download is not None:
+                    download.acked_bytes = max(download.acked_bytes, received_bytes)
+                    download.moved.set()
+
+    def on_writable(self) -> None:
+        """The peer caught up."""
+        for download in self._downloads.values():
+            download.moved.set()
+
+    # --- uploads ---
+
+    def _on_offer(self, offer: BlobOffer) -> None:
+        blob_id = BlobId(offer.blob_id)
+        if blob_id not in self._uploads and len(self._uploads) >= TRANSFERS_MAX:
+            self._refuse(blob_id, f"{TRANSFERS_MAX} uploads are under way on this connection")
+            return
+        try:
+            received = self._store.begin(blob_id, offer.size_bytes)
+        except BlobError as error:
+            self._refuse(blob_id, str(error))
+            return
+        is_complete = self._store.is_complete(blob_id)
+        if not is_complete:
+            self._uploads[blob_id] = _Upload(offer.size_bytes, received, received)
+        self._outlet.send(
+            BlobStatus(blob_id=blob_id, received_bytes=received, is_complete=is_complete)
+        )
+
+    def on_chunk(self, chunk: BlobChunk) -> None:
+        """A piece of an upload arrived."""
+        upload = self._uploads.get(chunk.blob_id)
+        if upload is None:
+            # Pieces that were on their way when the blob was refused.
+            return
+        upload.queued_bytes += len(chunk.data)
+        if upload.queued_bytes > 2 * WINDOW_BYTES:
+            self._outlet.close("more of a blob is on its way than the window allows")
+            return
+        upload.pieces.append(chunk)
+        if upload.task is None and upload.size_bytes <= SMALL_BYTES:
+            self._write_pieces(chunk.blob_id, upload)
+            self._after_write(chunk.blob_id, upload)
+        elif upload.task is None:
+            upload.task = asyncio.create_task(self._write_in_thread(chunk.blob_id, upload))
+
+    async def _write_in_thread(self, blob_id: BlobId, upload: _Upload) -> None:
+        while upload.pieces:
+            await asyncio.to_thread(self._write_pieces, blob_id, upload)
+            self._after_write(blob_id, upload)
+        upload.task = None
+
+    def _write_pieces(self, blob_id: BlobId, upload: _Upload) -> None:
+        try:
+            while upload.pieces:
+                piece = upload.pieces.popleft()
+                upload.queued_bytes -= len(piece.data)
+                upload.received_bytes = self._store.write(blob_id, piece.offset, piece.data)
+        except BlobOffsetError as error:
+            upload.is_overtaken = error.expected > error.offset
+            upload.failure = None if upload.is_overtaken else str(error)
+        except BlobError as error:
+            upload.failure = str(error)
+
+    def _after_write(self, blob_id: BlobId, upload: _Upload) -> None:
+        if self._uploads.get(blob_id) is not upload:
+            return
+        if upload.failure is not None:
+            del self._uploads[blob_id]
+            logger.warning("upload refused", extra={"blob_id": blob_id, "why": upload.failure})
+            self._refuse(blob_id, upload.failure)
+        elif upload.is_overtaken and not self._store.is_complete(blob_id):
+            del self._uploads[blob_id]
+            self._on_offer(BlobOffer(blob_id=blob_id, size_bytes=upload.size_bytes))
+        elif self._store.is_complete(blob_id):
+            del self._uploads[blob_id]
+            status = BlobStatus(blob_id=blob_id, received_bytes=upload.size_bytes, is_complete=True)
+            self._outlet.send(status)
+        elif upload.received_bytes - upload.acked_bytes >= ACK_BYTES:
+            upload.acked_bytes = upload.received_bytes
+            self._outlet.send(BlobAck(blob_id=blob_id, received_bytes=upload.received_bytes))
+
+    def _refuse(self, blob_id: BlobId, message: str) -> None:
+        self._outlet.send(BlobRefused(blob_id=blob_id, message=message))
+
+    # --- downloads ---
+
+    def _on_fetch(self, blob_id: BlobId, offset: int) -> None:
+        earlier = self._downloads.pop(blob_id, None)
+        if earlier is not None and earlier.task is not None:
+            earlier.task.cancel()
+        try:
+            size_bytes = self._store.open(blob_id).size_bytes
+        except BlobError:
+            self._outlet.send(BlobMissing(blob_id=blob_id))
+            return
+        if offset > size_bytes or len(self._downloads) >= TRANSFERS_MAX:
+            self._outlet.send(BlobMissing(blob_id=blob_id))
+            return
+        download = self._downloads[blob_id] = _Download(size_bytes, offset, offset)
+        if size_bytes <= SMALL_BYTES:
+            data = self._store.read(blob_id, offset, size_bytes - offset)
+            self._outlet.send_binary(encode_chunk(blob_id, offset, data))
+            del self._downloads[blob_id]
+        else:
+            download.task = asyncio.create_task(self._send_pieces(blob_id, download))
+
+    async def _send_pieces(self, blob_id: BlobId, download: _Download) -> None:
+        try:
+            while download.sent_bytes < download.size_bytes:
+                await self._room(download)
+                length = min(CHUNK_BYTES, download.size_bytes - download.sent_bytes)
+                data = await asyncio.to_thread(
+                    self._store.read, blob_id, download.sent_bytes, length
+                )
+                self._outlet.send_binary(encode_chunk(blob_id, download.sent_bytes, data))
+                download.sent_bytes += len(data)
+        except BlobNotFoundError:
+            self._outlet.send(BlobMissing(blob_id=blob_id))
+        finally:
+            if self._downloads.get(blob_id) is download:
+                del self._downloads[blob_id]
+
+    async def _room(self, download: _Download) -> None:
+        while (
+            not self._outlet.is_writable
+            or download.sent_bytes - download.acked_bytes >= WINDOW_BYTES
+        ):
+            download.moved.clear()
+            await download.moved.wait()

@@ -1,0 +1,1 @@
+"""One port for everybody: sessions of workers and clients, HTTP for people and programs."""

@@ -1,0 +1,190 @@
+"""Who may come in, and as what: tokens, roles, and what a browser's page may not do.
+
+A token is 256 random bits; the file of tokens holds only their SHA-256. The one exception is
+the local token: programs on this machine read it from a file that only its owner can read.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from lineshaft_coordinator.server.sessions import Role, Sessions
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime.connection import Listener, UpgradeRequest
+from lineshaft_runtime.opening import Rejection
+
+TokenRole = Literal["client", "worker", "admin"]
+
+SECRET_BYTES = 32
+
+
+class InsecureListenError(LineshaftError):
+    """The coordinator was told to listen to the network without TLS."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"refusing to listen on {host} without TLS: anyone on the network could read the "
+            "tokens and run code on your workers. Add --tls-self-signed, or --tls-cert and "
+            "--tls-key; or listen on 127.0.0.1 and reach it through an SSH tunnel."
+        )
+        self.host = host
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the holder of a token may do."""
+
+    token_id: str
+    role: TokenRole
+
+    def allows(self, role: Role) -> bool:
+        """Whether it may open sessions of this role."""
+        return self.role in ("admin", role)
+
+
+class Tokens:
+    """The tokens that open this coordinator.
+
+    Args:
+        data: The coordinator's folder; holds ``tokens.json``.
+        local: The local token, which grants everything.
+    """
+
+    def __init__(self, data: Path, local: str) -> None:
+        self._file = data / "tokens.json"
+        self._local = _digest(local)
+        self._read_at = -1
+        self._grants: Mapping[str, Grant] = {}
+
+    def grant(self, token: str | None) -> Grant | None:
+        """What the token allows; ``None`` when it is not one of ours."""
+        if token is None:
+            return None
+        # What was handed out for a pinned certificate carries its hash in front.
+        digest = _digest(token.rpartition(".")[2])
+        if hmac.compare_digest(digest, self._local):
+            return Grant("local", "admin")
+        self._read_again()
+        return self._grants.get(digest)
+
+    def create(self, role: TokenRole) -> tuple[str, str]:
+        """Make a token; returns its id, and the secret that is shown once and never kept."""
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        token_id = secrets.token_hex(4)
+        entries = self._entries()
+        entries[_digest(secret)] = {"id": token_id, "role": role}
+        write_private(self._file, json.dumps(entries, indent=1))
+        return token_id, secret
+
+    def revoke(self, token_id: str) -> bool:
+        """Forget a token; returns whether there was one of this id."""
+        entries = self._entries()
+        kept = {digest: entry for digest, entry in entries.items() if entry["id"] != token_id}
+        write_private(self._file, json.dumps(kept, indent=1))
+        return len(kept) < len(entries)
+
+    def listed(self) -> list[Grant]:
+        """All tokens but the local one."""
+        self._read_again()
+        return list(self._grants.values())
+
+    def _entries(self) -> dict[str, dict[str, str]]:
+        if not self._file.exists():
+            return {}
+        entries: dict[str, dict[str, str]] = json.loads(self._file.read_text())
+        return entries
+
+    def _read_again(self) -> None:
+        try:
+            changed_at = self._file.stat().st_mtime_ns
+        except FileNotFoundError:
+            self._grants, self._read_at = {}, -1
+            return
+        if changed_at == self._read_at:
+            return
+        self._read_at = changed_at
+        roles: dict[str, TokenRole] = {"client": "client", "worker": "worker", "admin": "admin"}
+        self._grants = {
+            digest: Grant(entry["id"], roles[entry["role"]])
+            for digest, entry in self._entries().items()
+        }
+
+
+class Gate:
+    """Decides about each connection before it is answered.
+
+    Args:
+        tokens: Who may do what.
+        sessions: Where those who may come in go.
+        is_loopback: Whether we listen on this machine only: then the Host must say so too, or
+            a page in a browser could reach us under another name.
+    """
+
+    def __init__(self, tokens: Tokens, sessions: Sessions, *, is_loopback: bool) -> None:
+        self._tokens, self._sessions, self._is_loopback = tokens, sessions, is_loopback
+        self.extra: dict[str, Listener] = {}
+
+    def accept(self, request: UpgradeRequest) -> Listener | Rejection:
+        """Who listens to this connection, or why nobody does."""
+        refusal = self.refuse_page(request.host, request.origin)
+        if refusal is not None:
+            return refusal
+        roles: dict[str, Role] = {"/v1/client": "client", "/v1/worker": "worker"}
+        role = roles.get(request.path)
+        if role is None:
+            return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
+        grant = self._tokens.grant(request.token)
+        if grant is None:
+            return Rejection(401, "the token is missing or not known here\n")
+        if not grant.allows(role):
+            return Rejection(403, f"this token is for a {grant.role}, not for a {role}\n")
+        return self._sessions.listener(role)
+
+    def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
+        """Refuse what a web page of somebody else may have caused."""
+        name = urlsplit(f"//{host}").hostname if host else None
+        if self._is_loopback and name not in (None, "localhost", "127.0.0.1", "::1"):
+            return Rejection(403, f"this coordinator is not {name}\n")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return Rejection(403, f"pages of {origin} may not come here\n")
+        return None
+
+
+def local_token(home: Path) -> str:
+    """The token for programs of this user on this machine; made when there is none."""
+    path = home / "token"
+    if path.exists():
+        token = path.read_text().strip()
+        if token:
+            return token
+    token = secrets.token_urlsafe(SECRET_BYTES)
+    write_private(path, token + "\n")
+    return token
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

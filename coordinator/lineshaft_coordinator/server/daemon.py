@@ -1,0 +1,189 @@
+"""The coordinator process: a store, sockets and files around a CoordinatorCore."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Coroutine
+
+from lineshaft_coordinator.core.io import (
+    Append,
+    AppendEvents,
+    CancelAsked,
+    Close,
+    Effect,
+    Event,
+    Found,
+    Lookup,
+    Replay,
+    Send,
+    StopPlacing,
+    Tick,
+)
+from lineshaft_coordinator.core.ledger import Ledger
+from lineshaft_coordinator.core.machine import CoordinatorCore
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
+from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.transfers import Transfers
+from lineshaft_coordinator.server.facts import Facts
+from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.server.sessions import Outlet, Sessions
+from lineshaft_coordinator.store.interface import EventRow, Store
+from lineshaft_protocol.client_messages import Answer, Cancel, Events, Query, Submit
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import JobId, Session
+from lineshaft_protocol.wire import Wire
+from lineshaft_runtime.pump import Pump
+
+logger = logging.getLogger(__name__)
+
+REPLAY_MAX = 20_000
+"""Most kept events told to a viewer that comes late."""
+PRUNE_EVERY_S = 600.0
+PRUNE_JOBS = 1000
+BLOB_GRACE_S = 3600.0
+"""How long a blob that no job names is kept: its job may be about to be submitted."""
+
+
+class Daemon:
+    """Runs one core on one store; sessions come and go.
+
+    Args:
+        store: Opened already.
+        epoch: What opening it returned.
+        blobs: Where payloads, results and code lie.
+    """
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, *, epoch: int, settings: CoreSettings
+    ) -> None:
+        self._store, self._blobs = store, blobs
+        started = time.monotonic()
+        ledger = Ledger.replay(map(decode, store.live_records()))
+        self._facts = Facts(ledger.jobs)
+        now = asyncio.get_running_loop().time()
+        self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
+        self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
+        self.sessions = Sessions(self, self._make_transfers)
+        self.questions = Questions(self.core.shop, store)
+        self._tasks: set[asyncio.Task[None]] = set()
+        fields = {
+            "epoch": epoch,
+            "live_jobs": len(ledger.jobs),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        logger.info("journal replayed", extra=fields)
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            StoreError: The store failed: nothing is promised any more.
+        """
+        await self._pump.run()
+
+    def stop_placing(self) -> None:
+        """Start nothing more; what runs goes on without us."""
+        self._pump.post(StopPlacing())
+
+    # --- what sessions need ---
+
+    def post(self, event: Event) -> None:
+        """Give the core an event."""
+        self._pump.post(event)
+
+    def cancel(self, cancel: Cancel) -> None:
+        """Ask for the end of a job, on nobody's behalf in particular."""
+        self._pump.post(CancelAsked(JobId(cancel.job_id), cancel.reason))
+
+    def waiting(self) -> int:
+        """How many events the core has not seen yet."""
+        return self._pump.waiting
+
+    def ask(self, session: Session, query: Query) -> None:
+        """Answer a question, some time."""
+        self._spawn(self._answer(session, query))
+
+    def missing_blob(self, submit: Submit) -> str | None:
+        """A blob that the job needs and that is not stored."""
+        job = submit.job
+        for blob_id in (job.code, job.payload.blob):
+            if blob_id is not None and not self._blobs.is_complete(blob_id):
+                return blob_id
+        return None
+
+    def _make_transfers(self, outlet: Outlet) -> Transfers:
+        return Transfers(self._blobs, outlet)
+
+    async def _answer(self, session: Session, query: Query) -> None:
+        answer: Wire
+        try:
+            data = await self.questions.answer(query)
+            answer = Answer(request_id=query.request_id, data=data)
+        except UnknownJobError as error:
+            answer = Answer(request_id=query.request_id, error=str(error))
+        self.sessions.send(session, [answer])
+
+    # --- what the core wants ---
+
+    async def _perform(self, effects: list[Effect]) -> None:
+        batch = self._facts.batch(effects, time.time())
+        if batch is not None:
+            await self._store.append(batch)
+        outgoing: dict[Session, list[Wire]] = {}
+        for effect in effects:
+            match effect:
+                case Send(session=session, message=message):
+                    outgoing.setdefault(session, []).append(message)
+                case Append() | AppendEvents():
+                    pass
+                case Close(session=session, code=code, reason=reason):
+                    self.sessions.send(session, outgoing.pop(session, []))
+                    self.sessions.close(session, code, reason)
+                    logger.info("session ended", extra={"session": session, "why": reason})
+                case Lookup(job_id=job_id):
+                    self._spawn(self._look_up(job_id))
+                case Replay():
+                    kept = await self._kept_events(effect)
+                    outgoing.setdefault(effect.session, []).extend(kept)
+        for session, messages in outgoing.items():
+            self.sessions.send(session, messages)
+
+    async def _kept_events(self, replay: Replay) -> list[Wire]:
+        rows: list[EventRow] = []
+        if replay.after_attempt:
+            rows += await self._store.events_of(
+                replay.job_id,
+                attempt=replay.after_attempt,
+                after_seq=replay.after_seq,
+                limit=REPLAY_MAX,
+            )
+        every = await self._store.events_of(replay.job_id, limit=REPLAY_MAX)
+        rows += [row for row in every if row.attempt > replay.after_attempt]
+        events = [JobEvent.model_validate_json(row.body) for row in rows[:REPLAY_MAX]]
+        return [Events(events=tuple(events[i : i + 100])) for i in range(0, len(events), 100)]
+
+    async def _look_up(self, job_id: JobId) -> None:
+        records = [decode(data) for _, _, data in await self._store.records_of(job_id)]
+        spec = next((r.job for r in records if isinstance(r, JobSubmitted)), None)
+        outcome = next((r.outcome for r in records if isinstance(r, JobFinished)), None)
+        self.post(Found(job_id, spec, outcome))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- upkeep ---
+
+    async def keep_tidy(self, keep_finished_s: float, clock: Callable[[], float]) -> None:
+        """Forget what nobody asked for in a long time; runs until cancelled."""
+        while True:
+            await self._store.prune(finished_before=clock() - keep_finished_s, limit=PRUNE_JOBS)
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def write_whereabouts(text_of_url: str) -> str:
+    """What programs on this machine read to find the coordinator."""
+    return json.dumps({"url": text_of_url}) + "\n"

@@ -1,0 +1,102 @@
+"""From what the core decided to what the store keeps."""
+
+from collections.abc import Mapping
+
+from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
+from lineshaft_coordinator.core.ledger import Job
+from lineshaft_coordinator.core.records import (
+    AttemptLeft,
+    JobFinished,
+    JobSubmitted,
+    encode,
+)
+from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.jobs import JobSpec
+
+
+class Facts:
+    """Turns effects into batches of the store.
+
+    A job's row is written when it is submitted and when it ends; between the two the ledger
+    knows better, and two writes a job are a third less than three.
+
+    Args:
+        live: The ledger's jobs.
+    """
+
+    def __init__(self, live: Mapping[JobId, Job]) -> None:
+        self._specs: dict[str, tuple[JobSpec, str]] = {
+            job_id: (job.spec, job.client_id) for job_id, job in live.items()
+        }
+
+    def batch(self, effects: list[Effect], at: float) -> Batch | None:
+        """Collect what must be durable before anything of these effects is visible.
+
+        Args:
+            effects: Of one batch of the core.
+            at: Wall time, in seconds since 1970.
+        """
+        records: list[tuple[str, float, bytes]] = []
+        rows: dict[str, JobRow] = {}
+        events: list[EventRow] = []
+        for effect in effects:
+            if isinstance(effect, Append):
+                record = effect.record
+                records.append((record.job_id, at, encode(record)))
+                if isinstance(record, JobSubmitted):
+                    self._specs[record.job_id] = (record.job, record.client_id)
+                    rows[record.job_id] = _row(record.job, record.client_id, at)
+                elif isinstance(record, JobFinished):
+                    rows[record.job_id] = self._final_row(record, at)
+                elif isinstance(record, AttemptLeft) and record.cause == "failed":
+                    spec, client_id = self._specs[record.job_id]
+                    rows[record.job_id] = _row(spec, client_id, at, error=record.reason)
+            elif isinstance(effect, AppendEvents):
+                events += [event_row(event) for event in effect.events]
+        if not records and not events:
+            return None
+        return Batch(records=records, rows=tuple(rows.values()), events=events)
+
+    def _final_row(self, record: JobFinished, at: float) -> JobRow:
+        spec, client_id = self._specs.pop(record.job_id)
+        outcome = record.outcome
+        error = outcome.failure.message if outcome.failure is not None else None
+        return JobRow(
+            job_id=record.job_id,
+            is_live=False,
+            status=outcome.status,
+            name=spec.name or "",
+            kind=spec.kind,
+            client_id=client_id,
+            submitted_at=at,
+            finished_at=at,
+            worker_id=outcome.worker_id,
+            attempt=outcome.attempt,
+            tags=",".join(spec.tags or ()),
+            error=error or outcome.reason or "",
+        )
+
+
+def _row(spec: JobSpec, client_id: str, at: float, *, error: str | None = None) -> JobRow:
+    return JobRow(
+        job_id=spec.job_id,
+        is_live=True,
+        status="queued",
+        name=spec.name or "",
+        kind=spec.kind,
+        client_id=client_id,
+        submitted_at=at,
+        finished_at=None,
+        worker_id=None,
+        attempt=0,
+        tags=",".join(spec.tags or ()),
+        error=error,
+    )
+
+
+def event_row(event: JobEvent) -> EventRow:
+    """The row of one event."""
+    body = event.__pydantic_serializer__.to_json(event)
+    return EventRow(event.job_id, event.attempt, event.seq, event.at, body)

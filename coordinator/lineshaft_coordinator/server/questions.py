@@ -1,0 +1,155 @@
+"""Answers to what clients ask about jobs and workers, from the core and from the store."""
+
+import json
+
+from pydantic import JsonValue
+
+from lineshaft_coordinator.core import views
+from lineshaft_coordinator.core.records import decode
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.store.interface import JobRow, Store
+from lineshaft_protocol.client_messages import Query
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.version import __version__
+
+
+class UnknownJobError(Exception):
+    """Nobody knows the job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id} is known; it may have been pruned with the history")
+
+
+class Questions:
+    """Reads, and changes nothing."""
+
+    def __init__(self, shop: Shop, store: Store) -> None:
+        self._shop, self._store = shop, store
+
+    async def answer(self, query: Query) -> JsonValue:
+        """Answer a query.
+
+        Raises:
+            UnknownJobError: It is about a job that nobody knows.
+        """
+        job_id = JobId(query.job_id or "")
+        match query.what:
+            case "jobs":
+                return await self.jobs(status=query.status, limit=query.limit)
+            case "job":
+                return await self.job(job_id)
+            case "why":
+                return await self.why(job_id)
+            case "story":
+                return await self.story(job_id)
+            case "workers":
+                return self.workers()
+            case "events":
+                return await self.events(
+                    job_id, (query.after_attempt, query.after_seq), query.limit
+                )
+            case "info":
+                return await self.info()
+
+    async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
+        """Jobs, the last submitted first; live ones as they are now."""
+        finished = status in ("succeeded", "failed", "cancelled")
+        is_live = None if status is None else not finished
+        rows = await self._store.rows(
+            limit=limit, status=status if finished else None, is_live=is_live
+        )
+        seen = [self._merged(row) for row in rows]
+        return [
+            job for job in seen if finished or status is None or _status_of(job) in (status, "live")
+        ]
+
+    async def job(self, job_id: JobId) -> dict[str, JsonValue]:
+        """One job."""
+        row = await self._store.row_of(job_id)
+        if row is None:
+            raise UnknownJobError(job_id)
+        return self._merged(row)
+
+    def _merged(self, row: JobRow) -> dict[str, JsonValue]:
+        facts: dict[str, JsonValue] = {
+            "job_id": row.job_id,
+            "name": row.name or None,
+            "kind": row.kind,
+            "client_id": row.client_id,
+            "status": row.status,
+            "attempt": row.attempt,
+            "worker_id": row.worker_id,
+            "submitted_at": row.submitted_at,
+            "finished_at": row.finished_at,
+            "tags": [*(row.tags.split(",") if row.tags else ())],
+            "error": row.error,
+        }
+        return facts | (views.job_view(self._shop, JobId(row.job_id)) or {})
+
+    def workers(self) -> list[JsonValue]:
+        """All workers that are here, or that have jobs."""
+        return views.workers_view(self._shop)
+
+    async def why(self, job_id: JobId) -> dict[str, JsonValue]:
+        """Why a job is where it is, or how it ended."""
+        found = views.why(self._shop, job_id)
+        if found is not None:
+            return found
+        job = await self.job(job_id)
+        text = f"it {job['status']}"
+        if job["error"]:
+            text += f": {job['error']}"
+        return {"job_id": job_id, "status": job["status"], "reasons": [text]}
+
+    async def story(self, job_id: JobId) -> list[JsonValue]:
+        """Every record about a job, in order, with wall times."""
+        records = await self._store.records_of(job_id)
+        if not records:
+            raise UnknownJobError(job_id)
+        return [
+            {"seq": seq, "at": at, **_told(decode(data).model_dump(mode="json", exclude_none=True))}
+            for seq, at, data in records
+        ]
+
+    async def events(
+        self, job_id: JobId, after: tuple[int, int], limit: int = 1000
+    ) -> list[JsonValue]:
+        """What a job said after (attempt, seq)."""
+        attempt, seq = after
+        rows = []
+        if attempt:
+            rows = await self._store.events_of(job_id, attempt=attempt, after_seq=seq, limit=limit)
+        later = await self._store.events_of(job_id, limit=limit)
+        rows += [row for row in later if row.attempt > attempt]
+        return [json.loads(row.body) for row in rows[:limit]]
+
+    async def info(self) -> dict[str, JsonValue]:
+        """What the coordinator is and how much it has to do."""
+        shop = self._shop
+        return {
+            "lineshaft": __version__,
+            "epoch": shop.epoch,
+            "live_jobs": len(shop.ledger.jobs),
+            "queued_jobs": len(shop.queues),
+            "workers": len(shop.fleet.by_session),
+            "clients": len(shop.clients),
+            "jobs": dict(await self._store.counts()),
+        }
+
+
+def _status_of(job: dict[str, JsonValue]) -> JsonValue:
+    return job["status"]
+
+
+def _told(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """A record for people: what a job carries is not part of its story."""
+    job = record.get("job")
+    if isinstance(job, dict):
+        record["job"] = {key: value for key, value in job.items() if key != "payload"}
+    outcome = record.get("outcome")
+    if isinstance(outcome, dict):
+        failure = outcome.get("failure")
+        if isinstance(failure, dict):
+            failure.pop("pickled", None)
+        outcome.pop("result", None)
+    return record

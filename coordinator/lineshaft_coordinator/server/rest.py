@@ -1,0 +1,169 @@
+"""HTTP for people and programs: health, and the state of jobs and workers as JSON."""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from pydantic import JsonValue
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from lineshaft_coordinator.server.admission import Gate, Tokens
+from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_protocol.ids import JobId
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIApplication
+
+LIMIT_MAX = 1000
+
+
+class Actions(Protocol):
+    """What HTTP may change."""
+
+    async def cancel(self, job_id: JobId, reason: str) -> None:
+        """Ask for the end of a job."""
+        ...
+
+
+class Rest:
+    """Builds the HTTP application.
+
+    Args:
+        is_ready: Whether new work is accepted; the text says why not.
+    """
+
+    def __init__(
+        self,
+        questions: Questions,
+        actions: Actions,
+        tokens: Tokens,
+        gate: Gate,
+        is_ready: Callable[[], str | None],
+    ) -> None:
+        self._questions, self._actions = questions, actions
+        self._tokens, self._gate, self._is_ready = tokens, gate, is_ready
+
+    def application(self) -> "ASGIApplication":
+        """The ASGI application."""
+        app = Starlette(
+            routes=[
+                Route("/livez", self._livez),
+                Route("/readyz", self._readyz),
+                Route("/api/v1/info", self._guarded(self._info)),
+                Route("/api/v1/jobs", self._guarded(self._jobs)),
+                Route("/api/v1/jobs/{job_id}", self._guarded(self._job)),
+                Route("/api/v1/jobs/{job_id}/why", self._guarded(self._why)),
+                Route("/api/v1/jobs/{job_id}/story", self._guarded(self._story)),
+                Route("/api/v1/jobs/{job_id}/events", self._guarded(self._events)),
+                Route(
+                    "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
+                ),
+                Route("/api/v1/workers", self._guarded(self._workers)),
+            ]
+        )
+        # Starlette and uvicorn write the same interface down in two ways.
+        return cast("ASGIApplication", app)
+
+    async def _livez(self, request: Request) -> Response:
+        del request
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, request: Request) -> Response:
+        del request
+        obstacle = self._is_ready()
+        if obstacle is None:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse(f"{obstacle}\n", status_code=503)
+
+    def _guarded(
+        self, answer: Callable[[Request], Awaitable[JsonValue]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let in who has a token for clients, and no other site's page."""
+
+        async def endpoint(request: Request) -> Response:
+            headers = request.headers
+            refusal = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
+            if refusal is not None:
+                return _error(refusal.status, refusal.text)
+            scheme, _, secret = headers.get("authorization", "").partition(" ")
+            token = secret.strip() if scheme.lower() == "bearer" else None
+            grant = self._tokens.grant(token or request.query_params.get("token"))
+            if grant is None:
+                return _error(401, "send a token for clients: Authorization: Bearer <token>")
+            if not grant.allows("client"):
+                return _error(403, f"this token is for a {grant.role}")
+            try:
+                data = await answer(request)
+            except UnknownJobError as error:
+                return _error(404, str(error))
+            except ValueError as error:
+                return _error(400, str(error))
+            return _fresh(request, data)
+
+        return endpoint
+
+    async def _info(self, request: Request) -> JsonValue:
+        del request
+        return await self._questions.info()
+
+    async def _jobs(self, request: Request) -> JsonValue:
+        limit = _number(request, "limit", 100)
+        status = request.query_params.get("status")
+        return await self._questions.jobs(status=status, limit=limit)
+
+    async def _job(self, request: Request) -> JsonValue:
+        return await self._questions.job(_job_id(request))
+
+    async def _why(self, request: Request) -> JsonValue:
+        return await self._questions.why(_job_id(request))
+
+    async def _story(self, request: Request) -> JsonValue:
+        return await self._questions.story(_job_id(request))
+
+    async def _events(self, request: Request) -> JsonValue:
+        after = (
+            _number(request, "after_attempt", 0, least=0),
+            _number(request, "after_seq", 0, least=0),
+        )
+        return await self._questions.events(_job_id(request), after, _number(request, "limit", 100))
+
+    async def _cancel(self, request: Request) -> JsonValue:
+        job_id = _job_id(request)
+        job = await self._questions.job(job_id)
+        await self._actions.cancel(job_id, "cancelled over HTTP")
+        return {"job_id": job_id, "status_before": job["status"]}
+
+    async def _workers(self, request: Request) -> JsonValue:
+        del request
+        return self._questions.workers()
+
+
+def _job_id(request: Request) -> JobId:
+    return JobId(str(request.path_params["job_id"]))
+
+
+def _number(request: Request, name: str, default: int, *, least: int = 1) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < least or (name == "limit" and int(text) > LIMIT_MAX):
+        raise ValueError(f"{name} must be a whole number from {least} to {LIMIT_MAX}, not {text!r}")
+    return int(text)
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": text.strip()}, status_code=status)
+
+
+def _fresh(request: Request, data: JsonValue) -> Response:
+    """Send data, or 304 when the reader has just that."""
+    body = json.dumps(data, separators=(",", ":")).encode()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    headers = {"ETag": tag}
+    return Response(body, media_type="application/json", headers=headers)

@@ -1,0 +1,124 @@
+"""Starts a coordinator, keeps it until it is told to stop, and stops it in order."""
+
+import asyncio
+import logging
+import ssl
+import time
+
+from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.server.admission import (
+    Gate,
+    InsecureListenError,
+    Tokens,
+    is_loopback,
+    local_token,
+    write_private,
+)
+from lineshaft_coordinator.server.daemon import Daemon, write_whereabouts
+from lineshaft_coordinator.server.rest import Rest
+from lineshaft_coordinator.settings import CoordinatorSettings
+from lineshaft_coordinator.store.sqlite import SqliteStore
+from lineshaft_protocol.client_messages import Cancel
+from lineshaft_protocol.ids import JobId
+from lineshaft_runtime.connection import Limits
+from lineshaft_runtime.serving import Address, Server
+from lineshaft_runtime.stopping import stop_on_signals
+
+logger = logging.getLogger(__name__)
+
+UNLIMITED_BYTES = 1 << 62
+CONTROL_FRAME_BYTES = 4 * 1024 * 1024
+CHUNK_FRAME_BYTES = 5 * 1024 * 1024
+
+
+async def serve(settings: CoordinatorSettings) -> None:
+    """Run a coordinator until SIGTERM or SIGINT.
+
+    Raises:
+        InsecureListenError: It should listen to the network without TLS.
+        AddressInUseError: Another process listens there.
+        StoreError: The data folder cannot be used.
+    """
+    if not is_loopback(settings.host) and settings.tls_certificate is None:
+        raise InsecureListenError(settings.host)
+    store = SqliteStore(settings.data)
+    epoch = await store.open()
+    try:
+        blobs = BlobStore(
+            settings.data / "blobs",
+            blob_bytes_max=settings.blob_bytes_max,
+            total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
+        )
+        daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
+        await _run(settings, daemon)
+    finally:
+        await store.close()
+
+
+async def _run(settings: CoordinatorSettings, daemon: Daemon) -> None:
+    tokens = Tokens(settings.data, local_token(settings.home))
+    gate = Gate(tokens, daemon.sessions, is_loopback=is_loopback(settings.host))
+    actions = _Actions(daemon)
+    rest = Rest(daemon.questions, actions, tokens, gate, lambda: actions.obstacle)
+    server = Server(
+        rest.application(),
+        gate.accept,
+        address=Address(host=settings.host, port=settings.port, ssl=_tls(settings)),
+        connection_limits=Limits(
+            text_bytes=CONTROL_FRAME_BYTES,
+            binary_bytes=CHUNK_FRAME_BYTES,
+            ping_interval_s=10.0,
+            ping_timeout_s=20.0,
+        ),
+    )
+    await server.start()
+    _announce(settings, server.port)
+    with stop_on_signals() as stopping:
+        upkeep = asyncio.create_task(daemon.keep_tidy(settings.keep_finished_s, time.time))
+        pump = asyncio.create_task(daemon.run())
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait((pump, upkeep, stop), return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                actions.obstacle = "stopping"
+                daemon.stop_placing()
+        finally:
+            await server.close("the coordinator stops; it keeps all jobs")
+            for task in (upkeep, pump, stop):
+                task.cancel()
+            results = await asyncio.gather(upkeep, pump, stop, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    logger.info("stopped")
+
+
+class _Actions:
+    """What HTTP may change."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self.obstacle: str | None = None
+
+    async def cancel(self, job_id: JobId, reason: str) -> None:
+        """Ask for the end of a job."""
+        self._daemon.cancel(Cancel(job_id=job_id, reason=reason))
+
+
+def _tls(settings: CoordinatorSettings) -> ssl.SSLContext | None:
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    return context
+
+
+def _announce(settings: CoordinatorSettings, port: int) -> None:
+    scheme = "ws" if settings.tls_certificate is None else "wss"
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    write_private(settings.home / "coordinator.json", write_whereabouts(url))
+    if settings.port_file is not None:
+        write_private(settings.port_file, f"{port}\n")
+    logger.info("coordinator ready", extra={"url": url, "data": str(settings.data)})

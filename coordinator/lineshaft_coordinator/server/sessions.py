@@ -1,0 +1,210 @@
+"""Sessions: what arrives on a connection goes to the core, what the core says goes out."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lineshaft_coordinator.core.io import (
+    POLICY,
+    PROTOCOL_FAULT,
+    Connected,
+    Disconnected,
+    Event,
+    Received,
+)
+from lineshaft_coordinator.data.transfers import Transfers
+from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
+from lineshaft_protocol.client_messages import FromClient, Query, Refused, Submit
+from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
+from lineshaft_protocol.errors import ProtocolError
+from lineshaft_protocol.frames import decode_chunk
+from lineshaft_protocol.ids import Session
+from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import FromWorker
+from lineshaft_runtime.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["client", "worker"]
+
+WAITING_MAX = 100_000
+"""Messages waiting for the core at which a session that sends more is dropped."""
+
+
+class Desk(Protocol):
+    """What a session needs of the daemon."""
+
+    def post(self, event: Event) -> None:
+        """Give the core an event."""
+        ...
+
+    def waiting(self) -> int:
+        """How many events the core has not seen yet."""
+        ...
+
+    def ask(self, session: Session, query: Query) -> None:
+        """Answer a question, some time."""
+        ...
+
+    def missing_blob(self, submit: Submit) -> str | None:
+        """A blob that the job needs and that is not stored."""
+        ...
+
+
+@dataclass(slots=True)
+class _Link:
+    connection: Connection
+    role: Role
+    transfers: Transfers
+
+
+class Sessions:
+    """All open sessions, and the way out to each."""
+
+    def __init__(self, desk: Desk, make_transfers: Callable[["Outlet"], Transfers]) -> None:
+        self._desk, self._make_transfers = desk, make_transfers
+        self._numbers = itertools.count(1)
+        self._links: dict[Session, _Link] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def listener(self, role: Role) -> "SessionListener":
+        """Who hears a new connection of this role."""
+        return SessionListener(self, Session(next(self._numbers)), role)
+
+    def send(self, session: Session, messages: list[Wire]) -> None:
+        """Send messages in order, in as few frames as their sizes allow."""
+        if (link := self._links.get(session)) is not None:
+            for frame in Codec.encode_batches(map(Codec.encode, messages)):
+                link.connection.send_text(frame)
+
+    def close(self, session: Session, code: int, reason: str) -> None:
+        """End a session; what was sent before still leaves."""
+        if (link := self._links.get(session)) is not None:
+            link.connection.close(code, reason)
+
+    # --- for the listeners ---
+
+    def opened(self, session: Session, role: Role, connection: Connection) -> None:
+        """A connection is open."""
+        transfers = self._make_transfers(Outlet(connection))
+        self._links[session] = _Link(connection, role, transfers)
+        self._desk.post(Connected(session, role))
+
+    def closed(self, session: Session) -> None:
+        """A connection is gone."""
+        link = self._links.pop(session, None)
+        if link is not None:
+            link.transfers.close()
+            self._desk.post(Disconnected(session))
+
+    def text(self, session: Session, data: bytes) -> None:
+        """A frame of control messages arrived."""
+        link = self._links.get(session)
+        if link is None:
+            return
+        try:
+            codec: Codec[FromClient] | Codec[FromWorker]
+            codec = FROM_CLIENT if link.role == "client" else FROM_WORKER
+            messages = codec.decode(data)
+        except ProtocolError as error:
+            self._fault(session, link, error)
+            return
+        if self._desk.waiting() > WAITING_MAX:
+            link.connection.close(POLICY, "the coordinator is overloaded; slow down")
+            return
+        for message in messages:
+            self._route(session, link, message)
+
+    def _route(self, session: Session, link: _Link, message: FromClient | FromWorker) -> None:
+        match message:
+            case BlobOffer() | FetchBlob() | BlobAck():
+                link.transfers.on_message(message)
+            case Query():
+                self._desk.ask(session, message)
+            case Submit() if (missing := self._desk.missing_blob(message)) is not None:
+                text = f"blob {missing} is not stored here; upload it first"
+                refused = Refused(job_id=message.job.job_id, code="blob_missing", message=text)
+                self.send(session, [refused])
+            case _:
+                self._desk.post(Received(session, message))
+
+    def binary(self, session: Session, data: bytes | bytearray) -> None:
+        """A frame of bulk data arrived."""
+        link = self._links.get(session)
+        if link is None:
+            return
+        try:
+            link.transfers.on_chunk(decode_chunk(data))
+        except ProtocolError as error:
+            self._fault(session, link, error)
+
+    def writable(self, session: Session) -> None:
+        """The peer caught up."""
+        if (link := self._links.get(session)) is not None:
+            link.transfers.on_writable()
+
+    def _fault(self, session: Session, link: _Link, error: ProtocolError) -> None:
+        fields = {"session": session, "peer": link.connection.peer, "reason": error.reason}
+        logger.warning("a peer broke the protocol", extra=fields)
+        link.connection.close(PROTOCOL_FAULT, error.reason[:100])
+
+
+class SessionListener:
+    """Hears one connection."""
+
+    def __init__(self, sessions: Sessions, session: Session, role: Role) -> None:
+        self._sessions, self._session = sessions, session
+        self._role: Role = role
+
+    def on_open(self, connection: Connection) -> None:
+        """The handshake is done."""
+        self._sessions.opened(self._session, self._role, connection)
+
+    def on_text(self, connection: Connection, data: bytes) -> None:
+        """Control messages."""
+        del connection
+        self._sessions.text(self._session, data)
+
+    def on_binary(self, connection: Connection, data: bytes | bytearray) -> None:
+        """Bulk data."""
+        del connection
+        self._sessions.binary(self._session, data)
+
+    def on_writable(self, connection: Connection) -> None:
+        """There is room to send again."""
+        del connection
+        self._sessions.writable(self._session)
+
+    def on_close(self, connection: Connection, code: int | None, reason: str) -> None:
+        """The connection is gone."""
+        fields = {"session": self._session, "peer": connection.peer, "code": code, "why": reason}
+        logger.debug("session closed", extra=fields)
+        self._sessions.closed(self._session)
+
+
+class Outlet:
+    """What transfers may do with their connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, message: Wire) -> None:
+        """Send one control message."""
+        self._connection.send_text(Codec.encode(message))
+
+    def send_binary(self, buffers: list[bytes | memoryview]) -> None:
+        """Send one frame."""
+        self._connection.send_binary(buffers)
+
+    def close(self, reason: str) -> None:
+        """End the session: the peer broke a rule."""
+        self._connection.close(PROTOCOL_FAULT, reason)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the peer keeps up."""
+        return self._connection.is_writable
