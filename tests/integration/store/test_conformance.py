@@ -121,6 +121,7 @@ async def test_an_empty_text_clears_worker_and_error(store: Store) -> None:
 
 
 async def test_a_finished_job_keeps_its_end_until_it_lives_again(store: Store) -> None:
+    await store.append(submitted("j1"))
     await store.append(finished("j1", at=7.0))
     await store.append(Batch(rows=[row("j1", is_live=False, status="failed")]))
 
@@ -131,6 +132,7 @@ async def test_a_finished_job_keeps_its_end_until_it_lives_again(store: Store) -
     assert ended is not None
     assert (ended.status, ended.finished_at) == ("failed", 7.0)
     assert revived == row("j1")
+    assert list(store.live_records()) == [b"submitted", b"finished"]
 
 
 async def test_rows_are_listed_newest_first_page_by_page(store: Store) -> None:

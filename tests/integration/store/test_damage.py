@@ -1,6 +1,7 @@
 """Damaged files are refused with the file named, or nothing of what they held is lost (F11)."""
 
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -130,6 +131,22 @@ async def test_a_damaged_database_is_refused_or_nothing_is_missing(
             (folder / beside).unlink(missing_ok=True)
 
     assert refused > 5
+
+
+async def test_a_job_id_is_missed_wherever_it_changes(closed: tuple[Path, Everything]) -> None:
+    folder, everything = closed
+    original = (folder / DATABASE).read_bytes()
+    places = [found.start() for found in re.finditer(rb"j39", original)]
+
+    refusals = []
+    for place in places:
+        (folder / DATABASE).write_bytes(original[:place] + b"J" + original[place + 1 :])
+        refusals.append(await refused_or_whole(folder, everything))
+        for beside in (LOG, "lineshaft.sqlite-shm", "store.open"):
+            (folder / beside).unlink(missing_ok=True)
+
+    # Table and index of the journal, of the jobs by id, by time and by mark, and three events.
+    assert refusals.count(True) >= 8
 
 
 @pytest.mark.parametrize("damage", [flip_bit, flip_bits, zero_block])
