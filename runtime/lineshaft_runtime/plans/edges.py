@@ -58,7 +58,7 @@ def sinks(plan: ExecutionPlan, edges: Edges) -> tuple[str, ...]:
 
     In the order of the plan. Empty if the edges know none of its nodes.
     """
-    fed_from = {name for predecessors in edges.values() for name in predecessors}
+    fed_from = {name for node_id in node_ids(plan) for name in edges.get(node_id, ())}
     own = dict.fromkeys(_scope(plan, fed_from))
     return tuple(node_id for node_id in own if node_id in edges and node_id not in fed_from)
 

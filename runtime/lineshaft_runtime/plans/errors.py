@@ -17,6 +17,7 @@ class NodeFailedError(PlanError):
             f"node {node_id!r} failed in {method}: {type(original).__name__}: {original}"
         )
         self.node_id, self.method, self.original = node_id, method, original
+        self.__cause__ = original  # Also after the way from a runner to the client.
 
     @override
     def __reduce__(self) -> tuple[type["NodeFailedError"], tuple[str, str, BaseException]]:

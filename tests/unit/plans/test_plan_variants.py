@@ -1,5 +1,6 @@
 """Each kind of plan over live filters."""
 
+import pickle
 import threading
 from collections.abc import Callable
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from tests.unit.plans.plan_bench import Add, Call, Labels, Mean, PlanBench, parallel, sequence
 
+from lineshaft_protocol.seed.plans import EmptyPlan, read_plan
+from lineshaft_runtime.packing import PackingError, pack_bytes, unpack
 from lineshaft_runtime.plans.calling import Choice, Done
 from lineshaft_runtime.plans.errors import (
     CachedValueMissingError,
@@ -22,6 +25,7 @@ from lineshaft_runtime.plans.events import (
     NodeStarted,
 )
 from lineshaft_runtime.plans.executor import LOOP_TURNS_DEFAULT, PlanOutcome
+from lineshaft_runtime.plans.work import execute_payload, plan_payload, read_outcome
 
 
 def loop(body: object, limit: int | None, **more: object) -> object:
@@ -395,3 +399,36 @@ def test_a_filter_that_calls_itself_stateless_is_not_fitted(bench: PlanBench, ki
     outcome = bench.run(sequence("k"), 1, {"k": Kind()}, mode="fit")
 
     assert bool(outcome.states) == (kind == "trainable")
+
+
+def test_the_errors_of_plans_can_be_sent() -> None:
+    for error in (
+        NodeFailedError("n", "fit", ValueError("v")),
+        NodeNotFoundError("n"),
+        CachedValueMissingError("n"),
+        PlanShapeError("text"),
+    ):
+        back = pickle.loads(pickle.dumps(error))
+
+        assert (type(back), str(back)) == (type(error), str(error))
+        assert repr(back.__cause__) == repr(error.__cause__)
+
+
+def test_a_filter_that_cannot_be_loaded_is_named_by_its_node() -> None:
+    parts = unpack(b"".join(plan_payload(EmptyPlan(), 1, filters={"n": abs})))
+    assert isinstance(parts, dict)
+    parts["filters"]["n"] = b"damaged"
+
+    with pytest.raises(PackingError, match="filter of node 'n'"):
+        execute_payload(pack_bytes(parts))
+
+
+def test_a_packed_plan_gives_output_and_states() -> None:
+    plan = read_plan(sequence("m", "a"))
+    filters = {"m": Mean(), "a": Call(lambda x: (x, threading.current_thread().name))}
+    edges = {"m": (), "a": ("m",)}
+
+    payload = plan_payload(plan, [1.0, 3.0], filters=filters, mode="fit", y="y", edges=edges)
+    outcome = read_outcome(b"".join(execute_payload(b"".join(payload))))
+
+    assert outcome == PlanOutcome(([-1.0, 1.0], "MainThread"), {"m": {"mean": 2.0}})
