@@ -70,7 +70,11 @@ class Peer:
         self.pump()
 
     def pump(self) -> None:
-        send = self.connection.send_text if isinstance(self.payload, str) else self.connection.send_binary
+        send = (
+            self.connection.send_text
+            if isinstance(self.payload, str)
+            else self.connection.send_binary
+        )
         # In rounds, so that reading goes on: as a pump does with its batches.
         for _ in range(min(self.unsent, 512)):
             if not self.connection.is_writable:
@@ -93,7 +97,7 @@ class Peer:
                 self.missing = int(order["count"])
             case "source":
                 self.send(TEXT if order["kind"] == "text" else CHUNK, int(order["count"]))
-            case "echo":
+            case _:
                 self.is_echo = True
 
 
@@ -155,7 +159,7 @@ async def serve_stock(pipe: Pipe) -> None:
                     payload = TEXT if order["kind"] == "text" else CHUNK
                     for _ in range(order["count"]):
                         await connection.send(payload)
-                case "echo":
+                case _:
                     async for message in connection:
                         await connection.send(message)
 

@@ -14,7 +14,7 @@ from lineshaft_runtime.opening import ClientHandshake
 from lineshaft_runtime.websocket import WebSocketProtocol
 
 
-async def dial(  # noqa: PLR0913 - all but two are keywords with defaults
+async def dial(
     url: str,
     listener: Listener,
     *,

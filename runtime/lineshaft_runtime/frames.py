@@ -152,7 +152,8 @@ class FrameReader:
             if stop > end:
                 if length >= _LARGE_BYTES and start <= end:
                     mask = bytes(view[start - 4 : start]) if is_masked else b""
-                    self._large = _LargeFrame(first, mask, length, view[start:end])
+                    self._large = _LargeFrame(first, mask, length, view)
+                    self._large.append(view[start:end])
                     position = end
                 break
             if is_masked:
@@ -215,38 +216,55 @@ class FrameReader:
 
 
 class _LargeFrame:
-    """One frame on its way in, received into memory of its own."""
+    """One frame on its way in, collected in memory of its own.
 
-    def __init__(self, first: int, mask: bytes, length: int, beginning: memoryview) -> None:
+    An unmasked payload is received straight into it. A masked one comes by way of the scratch
+    buffer and is unmasked piece by piece: unmasking needs a second buffer in any case, and a
+    small one that is still in the cache is cheaper than fresh pages for the whole frame.
+    """
+
+    def __init__(self, first: int, mask: bytes, length: int, scratch: memoryview) -> None:
         self.first = first
         self._mask = mask
-        self._missing = length  # bytes that no segment has room for yet
+        self._scratch = scratch
+        self._missing = length
         self._segments: list[bytearray] = []
         self._filled = 0  # of the last segment
-        while len(beginning):
-            room = self.room()
-            count = min(len(room), len(beginning))
-            room[:count] = beginning[:count]
-            self.fill(count)
-            beginning = beginning[count:]
 
     def room(self) -> memoryview:
-        if not self._segments or self._filled == len(self._segments[-1]):
-            size = min(self._missing, _SEGMENT_BYTES)
-            self._segments.append(bytearray(size))
-            self._missing -= size
-            self._filled = 0
-        return memoryview(self._segments[-1])[self._filled :]
+        return self._scratch[: self._missing] if self._mask else self._free()
 
     def fill(self, count: int) -> bool:
         """Count bytes put into `room`; tell whether the frame is whole."""
+        if self._mask:
+            return self.append(self._scratch[:count])
         self._filled += count
-        return not self._missing and self._filled == len(self._segments[-1])
+        self._missing -= count
+        return not self._missing
+
+    def append(self, data: memoryview) -> bool:
+        """Take in bytes from elsewhere; tell whether the frame is whole."""
+        if mask := self._mask:
+            self._mask = mask[len(data) % 4 :] + mask[: len(data) % 4]
+            data = memoryview(apply_mask(data, mask))
+        while data:
+            free = self._free()
+            count = min(len(free), len(data))
+            free[:count] = data[:count]
+            data = data[count:]
+            self._filled += count
+            self._missing -= count
+        return not self._missing
 
     def payload(self) -> bytes | bytearray:
         segments = self._segments
-        whole = segments[0] if len(segments) == 1 else b"".join(segments)
-        return apply_mask(whole, self._mask) if self._mask else whole
+        return segments[0] if len(segments) == 1 else b"".join(segments)
+
+    def _free(self) -> memoryview:
+        if not self._segments or self._filled == len(self._segments[-1]):
+            self._segments.append(bytearray(min(self._missing, _SEGMENT_BYTES)))
+            self._filled = 0
+        return memoryview(self._segments[-1])[self._filled :]
 
 
 class FrameWriter:
@@ -297,7 +315,10 @@ def flat(data: Buffer) -> Buffer:
         return data
     if data.nbytes == 0:
         return b""
-    return data if data.format == "B" and data.ndim == 1 and data.contiguous else data.cast("B")
+    if data.ndim == 1 and data.format == "B" and data.c_contiguous:
+        return data
+    # A cast knows only C order and formats of one letter; the rest, which is rare, is copied.
+    return data.cast("B") if data.c_contiguous and len(data.format) == 1 else data.tobytes()
 
 
 def close_payload(code: int, reason: str) -> bytes:

@@ -10,10 +10,10 @@ import logging
 import math
 import ssl as ssl_module
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import h11
 import uvicorn
@@ -27,13 +27,11 @@ from lineshaft_runtime.frames import SCRATCH_BYTES
 from lineshaft_runtime.opening import Rejection, ServerHandshake
 from lineshaft_runtime.websocket import WebSocketProtocol, peer_name
 
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIApplication
-
 __all__ = ["Address", "Rejection", "Server", "ServerLimits"]
 
 logger = logging.getLogger(__name__)
 
+AsgiApp = Callable[..., Awaitable[None]]
 Accept = Callable[[UpgradeRequest], Listener | Rejection]
 
 _HEAD_BYTES_MAX = 64 * 1024
@@ -84,7 +82,7 @@ class Server:
 
     def __init__(
         self,
-        app: "ASGIApplication",
+        app: AsgiApp,
         accept: Accept,
         *,
         address: Address,

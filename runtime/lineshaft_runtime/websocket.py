@@ -215,6 +215,9 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         elif opcode == PING and self._state is _State.OPEN and self.is_writable:
             # A peer that pings but does not read gets no pile of pongs.
             self._send(PONG, data)
+        elif opcode == PONG and self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._plan_ping()
 
     # The socket: called by asyncio.
 
