@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import msgpack  # type: ignore[import-untyped]  # it has no stubs
+import msgpack
 
 from lineshaft_protocol.errors import LineshaftError
 
@@ -80,24 +80,17 @@ def decode_bundle(data: bytes | bytearray | memoryview) -> PipelineBundle:
     if len(data) > PACKED_BYTES_MAX:
         raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
     try:
-        match _unpackb(data, use_list=False, max_array_len=FILES_MAX, max_map_len=0):
-            case [
-                1,
-                tuple(files),
-                tuple(requirements),
-                str(entry_point),
-                (bytes() | None) as input_data,
-                bytes(params),
-            ]:
-                bundle = PipelineBundle(
-                    tuple(_file(item) for item in cast("tuple[object, ...]", files)),
-                    tuple(_text(item) for item in cast("tuple[object, ...]", requirements)),
-                    entry_point,
-                    input_data,
-                    params,
-                )
-            case _:
-                raise BundleError("this is no bundle, or one of another version")
+        items = _items(_unpackb(data, use_list=False, max_array_len=FILES_MAX, max_map_len=0))
+        if len(items) != 6 or items[0] != _VERSION:
+            raise BundleError("this is no bundle, or one of another version")
+        input_data = items[4]
+        bundle = PipelineBundle(
+            tuple(_file(item) for item in _items(items[1])),
+            tuple(_text(item) for item in _items(items[2])),
+            _text(items[3]),
+            None if input_data is None else _bytes(input_data),
+            _bytes(items[5]),
+        )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise BundleError(f"damaged: {error}") from error
     check_bundle(bundle)
@@ -213,17 +206,28 @@ def _key(path: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
+def _items(items: object) -> tuple[object, ...]:
+    if not isinstance(items, tuple):
+        raise BundleError("damaged: an array is missing")
+    return cast("tuple[object, ...]", items)
+
+
 def _file(item: object) -> tuple[str, bytes]:
-    match item:
-        case (str(path), bytes(content)):
-            return path, content
-        case _:
-            raise BundleError("a file is a name and bytes")
+    pair = _items(item)
+    if len(pair) != 2:
+        raise BundleError("damaged: a file is a name and bytes")
+    return _text(pair[0]), _bytes(pair[1])
 
 
 def _text(item: object) -> str:
     if not isinstance(item, str):
-        raise BundleError("a requirement is a text")
+        raise BundleError("damaged: a text is missing")
+    return item
+
+
+def _bytes(item: object) -> bytes:
+    if not isinstance(item, bytes):
+        raise BundleError("damaged: bytes are missing")
     return item
 
 

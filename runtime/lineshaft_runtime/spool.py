@@ -85,19 +85,19 @@ class SpoolRecord:
 def parse_line(line: bytes) -> SpoolRecord | None:
     """Return what a line says; None if it is no whole line of ours."""
     try:
-        match json.loads(line):
-            case {
-                "k": str(kind),
-                "n": int(seq),
-                "t": float(at),
-                "m": float(monotonic),
-                "b": dict(body),
-            } if kind in KINDS:
-                return SpoolRecord(kind, seq, (at, monotonic), body)
-            case _:
-                return None
-    except (ValueError, RecursionError):
+        record = json.loads(line)
+        # The annotations say what is checked right after.
+        kind: str = record["k"]
+        seq: int = record["n"]
+        at: float = record["t"]
+        monotonic: float = record["m"]
+        body: dict[str, object] = record["b"]
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
+    fields = (kind, seq, at, monotonic, body)
+    if not all(map(isinstance, fields, (str, int, float, float, dict))) or kind not in KINDS:
+        return None
+    return SpoolRecord(kind, seq, (at, monotonic), body)
 
 
 class JobContext:
@@ -118,7 +118,8 @@ class JobContext:
         self.params: Mapping[str, object] = params or {}
         self.input_data = input_data
         self.set_result = set_result
-        self.kept_folder, self.pause_file = files or (None, None)
+        self.kept_folder: str | None = files[0] if files else None
+        self.pause_file: str | None = files[1] if files else None
 
 
 class _Place:

@@ -41,5 +41,19 @@ class Attempt:
     done: Done | None = None
     has_files: bool = False
     """There is something to delete once it is settled."""
+    done_at: float = 0.0
+    """When the runner said so, on the monotonic clock."""
     is_over: bool = False
     """Its end was reported, or is about to be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Facts of an end besides the outcome."""
+
+    ends: list[int] | None = None
+    """Where the attempt's part of the runner's files ends; None if it never ran."""
+    run_s: float = 0.0
+    peak_bytes: int | None = None
+    is_gone: bool = True
+    """No process of the attempt is left."""

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.attempts import Attempt, Ending
 from lineshaft_worker.execution.process import ExitRecord
 from lineshaft_worker.execution.reports import (
     Failed,
@@ -83,14 +83,15 @@ def failed_start(record: ExitRecord | None, reason: str, last_lines: Lines) -> F
     return Failed(Failure(cause="start", message=reason, last_lines=last_lines))
 
 
-def done_of_outcome(attempt: Attempt, outcome: Outcome, *, run_s: float, peak: int | None) -> Done:
+def done_of_outcome(attempt: Attempt, outcome: Outcome, ending: Ending) -> Done:
     """Return an end that no runner described, as it is kept for a later daemon."""
     failure = outcome.error.fields() if isinstance(outcome, Failed) else None
     status = "failed" if failure is not None else "stopped"
     begins = attempt.begins or [0, 0, 0]
     return Done(
         attempt.ticket, attempt.key.job_id, attempt.key.attempt, attempt.kind, status, None, 0, "",
-        failure, attempt.started_wall, run_s, peak, begins, begins, False,
+        failure, attempt.started_wall, ending.run_s, ending.peak_bytes, begins,
+        ending.ends or begins, False,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ when its processes are gone, not when we ask. Who ends what:
   that were to follow in the same runner are returned, and the queue goes on in a new runner.
 """
 
+import contextlib
 import json
 import time
 from collections import deque
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from lineshaft_worker.execution import endings
-from lineshaft_worker.execution.attempts import Attempt, Verdict
+from lineshaft_worker.execution.attempts import Attempt, Ending, Verdict
+from lineshaft_worker.execution.found import adopted_attempt, attempt_of_done, read_done
 from lineshaft_worker.execution.host import Host
-from lineshaft_worker.execution.orders import AttemptKey, Shape
+from lineshaft_worker.execution.orders import Shape
 from lineshaft_worker.execution.process import ExitRecord, kill_marked, read_exit
 from lineshaft_worker.execution.reports import (
     AttemptBegan,
@@ -32,13 +34,15 @@ from lineshaft_worker.execution.reports import (
     Stopped,
 )
 from lineshaft_worker.runner.files import attempt_file, read_current
-from lineshaft_worker.runner.frames import Done, FrameError, Hello, Revoked, Spawn, decode_one
+from lineshaft_worker.runner.frames import Done, Hello, Revoked, Spawn
 from lineshaft_worker.runner.records import decode_current
 
 TOLD_S = 0.02
 """Attempts that are over sooner are not announced."""
 START_S_MAX = 60.0
 TIMEOUT_GRACE_S = 5.0
+LEAVE_S_MAX = 60.0
+"""What a pipeline job may still do at exit once it has its result."""
 IDLE_END_S_MAX = 10.0
 """An idle runner without a daemon ends by itself within this time."""
 UNKILLABLE_S = 60.0
@@ -58,7 +62,7 @@ class LaneOwner(Protocol):
         """Start a runner. Raises OSError."""
         ...
 
-    def finish(self, attempt: Attempt, outcome: Outcome, ending: "Ending") -> None:
+    def finish(self, attempt: Attempt, outcome: Outcome, ending: Ending) -> None:
         """Report an end, after the attempt's last events."""
         ...
 
@@ -75,21 +79,6 @@ class LaneOwner(Protocol):
         ...
 
 
-class Ending:
-    """Facts of an end besides the outcome."""
-
-    __slots__ = ("ends", "is_gone", "peak_bytes", "run_s", "streams")
-
-    def __init__(
-        self, host: Host | None, ends: list[int], *, run_s: float, peak_bytes: int | None
-    ) -> None:
-        self.streams = None if host is None else host.streams
-        self.ends = ends
-        self.run_s = run_s
-        self.peak_bytes = peak_bytes
-        self.is_gone = True
-
-
 class Lane:
     """See the module."""
 
@@ -97,6 +86,8 @@ class Lane:
         self.number = number
         self.host: Host | None = None
         self._queue: deque[Attempt] = deque()
+        self._wanted: Shape | None = None
+        """What to start when the runner that is in the way is gone."""
         self._owner = owner
 
     @property
@@ -117,12 +108,12 @@ class Lane:
         if self.is_busy or (self.host is not None and self.host.shape == shape):
             return
         if self.host is not None:
+            self._wanted = shape
             self.host.stop(0.0)
             return
-        try:
+        # Who starts an attempt is told what is wrong.
+        with contextlib.suppress(OSError):
             self.host = self._owner.spawn(self.number, shape)
-        except OSError:
-            return  # Who starts an attempt is told what is wrong.
 
     def revoke(self, attempt: Attempt) -> None:
         """Give an attempt back if it has not begun."""
@@ -138,7 +129,7 @@ class Lane:
         host = attempt.host
         if host is None:
             self._queue.remove(attempt)
-            self._owner.finish(attempt, Stopped(), Ending(None, [], run_s=0.0, peak_bytes=None))
+            self._owner.finish(attempt, Stopped(), Ending())
         elif self._first(host) is attempt or host.is_closing:
             host.stop(grace_s)
         else:
@@ -162,6 +153,10 @@ class Lane:
             first.is_told = True
             pid = host.process.runner_pid()
             self._owner.report(AttemptBegan(first.key, pid, host.process.runner_id))
+        if first.done is not None:
+            if now - first.done_at > LEAVE_S_MAX and not host.is_closing:
+                host.stop(TIMEOUT_GRACE_S)
+            return
         if first.run_s is not None and now - first.began > first.run_s and not host.is_closing:
             self.stop(first, TIMEOUT_GRACE_S, "timeout")
 
@@ -188,8 +183,8 @@ class Lane:
         if attempt.is_over:
             return
         attempt.done = done
-        attempt.begins = done.begins
-        attempt.started_wall = done.started_wall
+        attempt.begins, attempt.started_wall = done.begins, done.started_wall
+        attempt.done_at = time.monotonic()
         if done.kind == "pipeline":
             return  # Its process ends by itself; the lane goes on when that is done.
         if done.has_children or host.is_closing:
@@ -200,9 +195,8 @@ class Lane:
         host.begin_first()
         self._finish_done(host, attempt, done, done.ends)
         first = self._first(host)
-        if first is not None and first.verdict is not None:
-            host.stop(0.0)
-        elif first is None and max(done.ends) > STREAM_BYTES_MAX:
+        is_full = first is None and max(done.ends) > STREAM_BYTES_MAX
+        if is_full or (first is not None and first.verdict is not None):
             host.stop(0.0)
         elif self._queue:
             self._pump()
@@ -247,6 +241,15 @@ class Lane:
                 self._finish_exit(host, attempt, ends, record, is_gone=is_gone)
         self._owner.retire(host)
         self._pump()
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and not self._queue:
+            self.prepare(wanted)
+
+    def clear(self) -> None:
+        """Give back what waits; nothing more is started."""
+        self._wanted = None
+        while self._queue:
+            self._owner.give_back(self._queue.popleft())
 
     def adopt(self, host: Host) -> Attempt | None:
         """Take a runner that an earlier daemon started; returns the attempt it is executing."""
@@ -300,7 +303,7 @@ class Lane:
 
     def _fail_start(self, attempt: Attempt, reason: str) -> None:
         outcome = Failed(Failure(cause="start", message=reason))
-        self._owner.finish(attempt, outcome, Ending(None, [], run_s=0.0, peak_bytes=None))
+        self._owner.finish(attempt, outcome, Ending())
 
     def _first(self, host: Host) -> Attempt | None:
         return next(iter(host.sent.values()), None)
@@ -336,7 +339,7 @@ class Lane:
     def _return(self, host: Host, attempt: Attempt) -> None:
         host.sent.pop(attempt.ticket, None)
         if attempt.verdict == "stop":
-            self._owner.finish(attempt, Stopped(), Ending(None, [], run_s=0.0, peak_bytes=None))
+            self._owner.finish(attempt, Stopped(), Ending())
         else:
             self._owner.give_back(attempt)
 
@@ -351,8 +354,7 @@ class Lane:
         peaks = [done.peak_bytes or 0, record.peak_bytes if record is not None else 0]
         lines = host.streams.last_lines(done.begins, ends) if done.status == "failed" else ()
         outcome = endings.outcome_of_done(attempt, done, lines)
-        peak_bytes = max(peaks) or None
-        ending = Ending(host, ends, run_s=done.run_s, peak_bytes=peak_bytes)
+        ending = Ending(ends=ends, run_s=done.run_s, peak_bytes=max(peaks) or None)
         self._owner.finish(attempt, outcome, ending)
 
     def _finish_exit(
@@ -371,10 +373,8 @@ class Lane:
         else:
             outcome = endings.outcome_of_exit(attempt, record, lines)
         run_s = 0.0 if attempt.began is None else time.monotonic() - attempt.began
-        ending = Ending(
-            host, ends, run_s=run_s, peak_bytes=None if record is None else record.peak_bytes
-        )
-        ending.is_gone = is_gone
+        peak_bytes = None if record is None else record.peak_bytes
+        ending = Ending(ends=ends, run_s=run_s, peak_bytes=peak_bytes, is_gone=is_gone)
         self._owner.finish(attempt, outcome, ending)
 
     def _give_up(self, host: Host) -> None:
@@ -383,49 +383,3 @@ class Lane:
         first = self._first(host)
         if first is not None and not first.is_over:
             self._finish_exit(host, first, ends, None, is_gone=False)
-
-
-def adopted_attempt(lane: int, host: Host, record: bytes) -> Attempt:
-    """Return the attempt that a runner's `current` file tells of."""
-    current = decode_current(record)
-    attempt = Attempt(
-        key=AttemptKey(current.job_id, current.attempt),
-        kind=current.kind,  # type: ignore[arg-type]  # written by our runner from an order
-        lane=lane,
-        ticket=current.ticket,
-        host=host,
-        folder=host.folder,
-        run_s=current.run_s,
-        memory_bytes=current.memory_bytes,
-        began=current.started_monotonic,
-        started_wall=current.started_wall,
-        is_told=True,
-        begins=current.begins,
-        has_files=True,
-    )
-    return attempt
-
-
-def attempt_of_done(lane: int, host: Host, done: Done) -> Attempt:
-    """Return an attempt of an earlier daemon, of which only the end is known."""
-    return Attempt(
-        key=AttemptKey(done.job_id, done.attempt),
-        kind=done.kind,  # type: ignore[arg-type]  # written by our runner from an order
-        lane=lane,
-        ticket=done.ticket,
-        host=host,
-        folder=host.folder,
-        started_wall=done.started_wall,
-        begins=done.begins,
-        done=done,
-        has_files=True,
-    )
-
-
-def read_done(path: Path) -> Done | None:
-    """Return the end that was saved for an attempt, if it can be read."""
-    try:
-        frame = decode_one(path.read_bytes())
-    except (OSError, FrameError):
-        return None
-    return frame if isinstance(frame, Done) else None

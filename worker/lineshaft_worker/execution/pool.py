@@ -1,46 +1,42 @@
 """Everything that runs on this machine for one worker daemon."""
 
 import asyncio
-import contextlib
-import fcntl
 import itertools
 import json
 import logging
-import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from lineshaft_worker.execution import endings
-from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.attempts import Attempt, Ending
 from lineshaft_worker.execution.connections import Listener
-from lineshaft_worker.execution.host import Host
-from lineshaft_worker.execution.lane import Ending, Lane
+from lineshaft_worker.execution.feed import Feed
+from lineshaft_worker.execution.host import Host, inlined
+from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
 from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Shape
-from lineshaft_worker.execution.process import RunnerProcess
+from lineshaft_worker.execution.process import RunnerProcess, is_of_another_boot
 from lineshaft_worker.execution.reports import (
     AttemptEnded,
-    AttemptEvents,
     AttemptReturned,
     Failure,
     Outcome,
     Report,
     Succeeded,
 )
-from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX, Tail
-from lineshaft_worker.runner.files import attempt_file, write_whole
+from lineshaft_worker.execution.state_folder import StateFolder
+from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX
+from lineshaft_worker.runner.files import CURRENT, attempt_file, write_whole
 from lineshaft_worker.runner.frames import Answer, encode
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.025
-INLINE_ROUNDS_MAX = 4
-"""Batches of an attempt's last events that are read at once; more are read beside other work."""
 
 
 class Adopted(NamedTuple):
@@ -50,14 +46,6 @@ class Adopted(NamedTuple):
     lane: int
     started_at: float
     """Seconds since 1970."""
-
-
-class StateFolderInUseError(Exception):
-    """Another worker daemon owns the state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"another worker daemon uses {folder}; stop it, or choose another folder")
-        self.folder = folder
 
 
 def own_interpreter(environment: str) -> Path:
@@ -95,20 +83,18 @@ class Execution:
         self._report_to = report
         self._interpreter_of = interpreter_of
         self._cgroup = cgroup
-        self._output_bytes_max = output_bytes_max
+        self._feed = Feed(report, self._drained, output_bytes_max=output_bytes_max)
         self._lanes: dict[int, Lane] = {}
         self._hosts: dict[str, Host] = {}
         self._gone: set[str] = set()
         self._attempts: dict[AttemptKey, Attempt] = {}
-        self._draining: dict[asyncio.Task[None], Host] = {}
         self._cleaning: set[asyncio.Future[None]] = set()
         self._tickets = itertools.count((secrets.randbits(30) << 32) + 1)
         self._listener: Listener | None = None
-        self._lock = -1
+        self._state: StateFolder | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._memory = MemoryWatch(self._over_memory)
         self._all_gone = asyncio.Event()
-        self._is_open = False
 
     async def open(self) -> list[Adopted]:
         """Begin; take over what runs already, and report what ended meanwhile.
@@ -117,19 +103,11 @@ class Execution:
             StateFolderInUseError: Another daemon owns the folder.
             OSError: The folder cannot be used.
         """
-        runners = self._folder / "runners"
-        runners.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise StateFolderInUseError(self._folder) from None
-        self._is_open = True
+        self._state = StateFolder.open(self._folder)
         # Before anybody is looked for: who is poked shall find somebody to call.
         self._listener = await Listener.open(self._folder, self)
-        adopted = [found for path in sorted(runners.iterdir()) if (found := self._adopt(path))]
+        folders = sorted(self._state.runners.iterdir())
+        adopted = [found for folder in folders if (found := self._adopt(folder)) is not None]
         self._arm()
         return adopted
 
@@ -191,13 +169,8 @@ class Execution:
         if isinstance(answer, Failure):
             attempt.host.answer(Answer(request, None, answer.fields()))
             return
-        path = str(answer) if isinstance(answer, Path) else None
-        if isinstance(answer, bytes):
-            file = attempt_file(str(attempt.host.folder), attempt.ticket, f"answer-{request}")
-            path = attempt.host.written_if_large(answer, file, attempt)
-        result = path if path is not None else answer
-        assert not isinstance(result, Path), "a path is sent as text"
-        attempt.host.answer(Answer(request, result, None))
+        file = attempt_file(str(attempt.host.folder), attempt.ticket, f"answer-{request}")
+        attempt.host.answer(Answer(request, inlined(answer, file, attempt), None))
 
     def settled(self, key: AttemptKey) -> None:
         """Forget an attempt whose end the coordinator has: delete its files."""
@@ -227,6 +200,8 @@ class Execution:
             for attempt in list(self._attempts.values()):
                 if not attempt.is_over:
                     self._lane(attempt.lane).stop(attempt, 0.0)
+        for lane in self._lanes.values():
+            lane.clear()
         for host in list(self._hosts.values()):
             if not (keep_running and host.sent):
                 host.stop(0.0)
@@ -240,13 +215,15 @@ class Execution:
             self._tick.cancel()
             self._tick = None
         for host in list(self._hosts.values()):
+            host.flush()
             host.process.forget()
             host.close()
-        while self._draining or self._cleaning:
-            await asyncio.wait([*self._draining, *self._cleaning])
-        if self._is_open:
-            os.close(self._lock)
-            self._is_open = False
+        await self._feed.drained()
+        while self._cleaning:
+            await asyncio.wait(list(self._cleaning))
+        if self._state is not None:
+            self._state.close()
+            self._state = None
 
     # What connections, lanes and runners ask (Reception, LaneOwner)
 
@@ -291,9 +268,7 @@ class Execution:
             return
         attempt.is_over = True
         if attempt.done is None and attempt.ticket:
-            attempt.done = endings.done_of_outcome(
-                attempt, outcome, run_s=ending.run_s, peak=ending.peak_bytes
-            )
+            attempt.done = endings.done_of_outcome(attempt, outcome, ending)
         if isinstance(outcome, Succeeded) and not isinstance(outcome.result, bytes):
             attempt.has_files = True
         ended = AttemptEnded(
@@ -304,18 +279,7 @@ class Execution:
             ending.peak_bytes,
             ending.is_gone,
         )
-        tail = self._tail(attempt)
-        if tail is None or ending.streams is None or attempt.host is None:
-            self._report_to(ended)
-            return
-        for _ in range(INLINE_ROUNDS_MAX):
-            if tail.is_at(ending.ends):
-                self._report_to(ended)
-                return
-            self._report_events(attempt, tail, attempt.host, ending.ends, is_final=True)
-        drain = asyncio.create_task(self._drain(attempt, tail, ended, ending.ends))
-        self._draining[drain] = attempt.host
-        drain.add_done_callback(self._drained)
+        self._feed.end(attempt, ended, ending.ends)
 
     def retire(self, host: Host) -> None:
         """Take a runner that is gone: its folder goes when nothing in it is needed."""
@@ -343,9 +307,8 @@ class Execution:
     def _group(self, runner_id: str) -> Path | None:
         if self._cgroup is None:
             return None
-        group = self._cgroup / f"runner-{runner_id}"
-        group.mkdir()
-        return group
+        (self._cgroup / f"runner-{runner_id}").mkdir()
+        return self._cgroup / f"runner-{runner_id}"
 
     def _adopt(self, folder: Path) -> Adopted | None:
         try:
@@ -356,6 +319,10 @@ class Execution:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         process = RunnerProcess.adopt(folder)
+        if process is None and is_of_another_boot(folder):
+            # The machine went down with everything on it: not the attempt's own end. What had
+            # ended before is still reported.
+            (folder / CURRENT).unlink(missing_ok=True)
         is_alive = process is not None
         lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
         shape = Shape(environment, tuple(devices), (("", "unknown to this daemon"),))
@@ -371,7 +338,11 @@ class Execution:
         return Adopted(attempt.key, number, attempt.started_wall)
 
     def _arm(self) -> None:
-        if self._tick is None and self._is_open and any(x.is_busy for x in self._lanes.values()):
+        if (
+            self._tick is None
+            and self._state is not None
+            and any(x.is_busy for x in self._lanes.values())
+        ):
             self._tick = asyncio.get_running_loop().call_later(TICK_S, self._on_tick)
 
     def _on_tick(self) -> None:
@@ -386,44 +357,12 @@ class Execution:
             if attempt.is_told and not attempt.is_over
         ]
         for attempt in told:
-            host, tail = attempt.host, self._tail(attempt)
-            if host is not None and tail is not None:
-                self._report_events(attempt, tail, host, host.streams.sizes(), is_final=False)
+            self._feed.poll(attempt)
         if self._cgroup is None:
             self._memory.look(told, now)
         self._arm()
 
-    def _tail(self, attempt: Attempt) -> Tail | None:
-        if attempt.tail is None and attempt.host is not None and attempt.ticket:
-            begins = attempt.begins or attempt.host.begins_now(attempt.ticket)
-            if begins is not None:
-                attempt.tail = Tail(
-                    attempt.host.folder,
-                    attempt.ticket,
-                    begins,
-                    output_bytes_max=self._output_bytes_max,
-                )
-        return attempt.tail
-
-    def _report_events(
-        self, attempt: Attempt, tail: Tail, host: Host, ends: list[int], *, is_final: bool
-    ) -> None:
-        events = tail.read(host.streams, ends, is_final=is_final)
-        if events:
-            attempt.has_files = True
-            self._report_to(AttemptEvents(attempt.key, tuple(events)))
-
-    async def _drain(
-        self, attempt: Attempt, tail: Tail, ended: AttemptEnded, ends: list[int]
-    ) -> None:
-        assert attempt.host is not None, "only what ran has output"
-        while not tail.is_at(ends):
-            self._report_events(attempt, tail, attempt.host, ends, is_final=True)
-            await asyncio.sleep(0)
-        self._report_to(ended)
-
-    def _drained(self, drain: asyncio.Task[None]) -> None:
-        host = self._draining.pop(drain)
+    def _drained(self, host: Host) -> None:
         if host.process.runner_id in self._gone:
             self._clean_up(host)
 
@@ -433,7 +372,7 @@ class Execution:
 
     def _clean_up(self, host: Host) -> None:
         """Delete what a runner that is gone has left, as far as nobody needs it."""
-        if host in self._draining.values():
+        if self._feed.is_draining(host):
             return
         host.close()
         if any(attempt.host is host for attempt in self._attempts.values()):

@@ -163,6 +163,14 @@ class RunnerProcess:
             self._started.wait()
 
 
+def is_of_another_boot(folder: Path) -> bool:
+    """Say whether the machine was restarted since a runner was started in the folder."""
+    try:
+        return shim.read(f"{folder}/shim.pid").split()[2] != shim.boot_id()
+    except (OSError, IndexError):
+        return False
+
+
 def read_exit(folder: Path) -> ExitRecord | None:
     """Return what the shim wrote at its end; None if it was killed."""
     try:

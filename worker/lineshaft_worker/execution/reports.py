@@ -145,7 +145,7 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReturned:
-    """The attempt never began, and will not: its runner ended before its turn, or it was revoked."""
+    """The attempt never began, and will not: revoked, or its runner ended."""
 
     key: AttemptKey
 

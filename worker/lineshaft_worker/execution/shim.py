@@ -19,6 +19,10 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GRACE_S = 5.0
 """When asked to end by somebody who left no order."""
 PR_SET_PDEATHSIG = 1
@@ -65,7 +69,7 @@ class Shim:
         self.was_told = False
         self.killed = False
 
-    def start(self, program: list[str], prctl: "ctypes._NamedFuncPointer") -> None:
+    def start(self, program: list[str], prctl: "Callable[..., int]") -> None:
         """Fork, and become the runner's interpreter in the child."""
         self.runner = os.fork()
         if self.runner:
@@ -81,7 +85,7 @@ class Shim:
             for name in ("HUP", "INT", "QUIT"):
                 signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.execv(program[0], program)
+            os.execv(program[0], program)  # noqa: S606 - this is what the shim is for
         except OSError as error:
             os.write(2, f"cannot start {program[0]}: {error}\n".encode())
             os._exit(127)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import NoReturn, cast
 
 from lineshaft_runtime.bundles import PipelineBundle
-from lineshaft_worker.runner.failures import EntryPointError, FailureError, exit_status
+from lineshaft_worker.runner.failures import EntryPointError, FailureError
 
 FILES_NAMED_MAX = 20
 
@@ -61,11 +61,7 @@ def _run_script(path: str) -> None:
     if folder:
         sys.path.insert(0, str(Path(folder).absolute()))
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
-    try:
-        exec(code, main.__dict__)  # noqa: S102 - this is what a runner is for
-    except SystemExit as leaving:
-        if exit_status(leaving) != 0:
-            raise
+    exec(code, main.__dict__)  # noqa: S102 - this is what a runner is for
 
 
 def _load_file(path: str) -> ModuleType:

@@ -30,8 +30,8 @@ def describe(error: BaseException, cause: str) -> list[object]:
     return [
         cause,
         f"{module}{kind.__qualname__}",
-        _message(error)[:MESSAGE_CHARACTERS_MAX],
-        _traceback(error)[-TRACEBACK_CHARACTERS_MAX:],
+        _sound(_message(error)[:MESSAGE_CHARACTERS_MAX]),
+        _sound(_traceback(error)[-TRACEBACK_CHARACTERS_MAX:]),
         _pickled(error),
         exit_code,
         None,
@@ -63,6 +63,11 @@ def _traceback(error: BaseException) -> str:
         return "".join(traceback.format_exception(type(error), error, trace, limit=50))
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         return ""
+
+
+def _sound(text: str) -> str:
+    """Return the text with what no UTF-8 can carry written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -10,7 +10,7 @@ This module is imported by every runner: it stays small.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, cast
 
-import msgpack  # type: ignore[import-untyped]  # it has no stubs
+import msgpack
 
 INLINE_BYTES_MAX = 32 * 1024
 FRAME_BYTES_MAX = 512 * 1024
@@ -127,8 +127,8 @@ _TYPES: dict[type[Frame], tuple[type | tuple[type, ...], ...]] = {
     Answer: (int, (bytes, str, _NONE), (list, _NONE)),
     Hello: (str, int, int),
     Done: (
-        int, str, int, str, str, (bytes, _NONE), int, str, (list, _NONE), float, float, (int, _NONE),
-        list, list, bool,
+        int, str, int, str, str, (bytes, _NONE), int, str, (list, _NONE), float, float,
+        (int, _NONE), list, list, bool,
     ),
     Revoked: (int, bool),
     Spawn: (int, int, str, (bytes, _NONE)),
@@ -183,7 +183,7 @@ def decode_one(data: bytes) -> Frame:
 
 def _decode(item: object) -> Frame:
     if not isinstance(item, list) or not item:
-        raise FrameError(f"a frame is an array, not {type(item).__name__}")
+        raise FrameError("a frame is an array with something in it")
     tag, *fields = cast("list[object]", item)
     if not isinstance(tag, int) or not 0 <= tag < len(_CLASSES):
         raise FrameError(f"unknown frame {tag!r}")

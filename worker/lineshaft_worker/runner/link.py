@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import cast
 
@@ -100,7 +100,10 @@ class Link:
         return self._send(b"".join(frames))
 
     def next(self) -> tuple[Execute, Function | None] | None:
-        """Wait for the next attempt and its function; None when the daemon is gone, and everything is saved."""
+        """Wait for the next attempt and its function.
+
+        None when the daemon is gone; what it has not acknowledged is saved then.
+        """
         while not self._pending:
             if self._socket is None and not self.dial():
                 self._save()
@@ -110,7 +113,7 @@ class Link:
         return self._pending.popleft()
 
     @contextlib.contextmanager
-    def user_code(self, ticket: int) -> Iterator[None]:
+    def user_code(self, ticket: int) -> Generator[None]:
         """Let pokes through while the user's code runs."""
         self._ticket = ticket
         self._is_in_user_code = True
@@ -166,7 +169,7 @@ class Link:
                 self._answered.wait(0.05)
 
     @contextlib.contextmanager
-    def _undisturbed(self) -> Iterator[None]:
+    def _undisturbed(self) -> Generator[None]:
         if not self._is_in_user_code or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -232,13 +235,17 @@ class Link:
                 self._send(encode(Revoked(ticket, bool(found))))
             case Ack(tickets):
                 for ticket in tickets:
-                    if isinstance(ticket, int):
-                        self._unacknowledged.pop(ticket, None)
+                    self._forget(ticket)
             case Answer(request):
                 if request in self._asked:
                     self._answers[request] = frame
             case Hello() | Done() | Revoked() | Spawn():
                 raise FrameError(f"{type(frame).__name__} is for the daemon")
+
+    def _forget(self, ticket: int) -> None:
+        if self._unacknowledged.pop(ticket, None) is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(attempt_file(self._folder, ticket, "ended"))  # noqa: PTH108 - no pathlib here
 
     def _send(self, data: bytes) -> bool:
         connection = self._socket

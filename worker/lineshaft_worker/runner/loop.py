@@ -1,5 +1,6 @@
 """The runner: takes attempts one after the other, executes them, says how they ended."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime import spool
 from lineshaft_runtime.packing import CannotPackError, PackingError, pack, unpack
 from lineshaft_worker.runner.codes import CodeShelf
-from lineshaft_worker.runner.failures import FailureError, describe, print_failure
+from lineshaft_worker.runner.failures import FailureError, describe, exit_status, print_failure
 from lineshaft_worker.runner.files import STREAMS, Current, attempt_file
 from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
@@ -39,7 +40,7 @@ class Runner:
             os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             for name in STREAMS
         ]
-        self._spool = spool.SpoolWriter(f"{folder}/{STREAMS[0]}")
+        self.spool = spool.SpoolWriter(f"{folder}/{STREAMS[0]}")
         self._ends = self._sizes()
         self._requests = 0
         self._requesting = threading.Lock()
@@ -53,7 +54,6 @@ class Runner:
             order, function = turn
             self._execute(order, function)
             if order.kind == "pipeline":
-                _wait_for_threads()
                 break
         self._link.leave()
         return 0
@@ -102,7 +102,7 @@ class Runner:
                 begins,
                 self._ends,
                 self._has_children(run_s),
-            )  # fmt: skip
+            )
         )
         self._current.end()
 
@@ -207,8 +207,15 @@ class _Attempt:
             return None if packed_input is None else unpack(bytearray(packed_input))
 
         self._attach(params, load_input)
-        returned = run_entry_point(bundle, work, params=params, load_input=load_input)
-        return self._set[-1] if self._set else _awaited(returned)
+        returned: object = None
+        try:
+            returned = run_entry_point(bundle, work, params=params, load_input=load_input)
+            returned = _awaited(returned)
+        except SystemExit as leaving:
+            if exit_status(leaving) != 0:
+                raise
+        _wait_for_threads()
+        return self._set[-1] if self._set else returned
 
     def _attach(
         self, params: object = None, load_input: Callable[[], object] | None = None
@@ -216,7 +223,7 @@ class _Attempt:
         ticket = self._order.ticket
         spool.attach(
             spool.JobContext(
-                self._runner._spool,  # noqa: SLF001 - the two classes of this module are one
+                self._runner.spool,
                 params=cast("Mapping[str, object]", params) if isinstance(params, Mapping) else {},
                 input_data=load_input,
                 set_result=self._set.append,
@@ -239,10 +246,8 @@ def _awaited(value: object) -> object:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(Exception):  # User code may have closed or replaced it.
             stream.flush()
-        except Exception:  # noqa: BLE001, S110 - user code may have closed or replaced it
-            pass
 
 
 def _peak_bytes() -> int | None:
@@ -263,7 +268,7 @@ def _peak_bytes() -> int | None:
 
 
 def _wait_for_threads() -> None:
-    """Wait as Python does at the end of a script; the rest follows when the process ends."""
+    """Wait for the threads of a script, as Python does at its end; they may set its result."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()

@@ -1,0 +1,101 @@
+"""Reports what attempts tell: while they run, and the rest before their end is reported."""
+
+import asyncio
+from collections.abc import Callable
+
+from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.host import Host
+from lineshaft_worker.execution.reports import AttemptEnded, AttemptEvents, Report
+from lineshaft_worker.execution.tail import Tail
+
+INLINE_ROUNDS_MAX = 4
+"""Batches of an attempt's last events that are read at once; more are read beside other work."""
+
+
+class Feed:
+    """Knows how far each attempt's events were reported."""
+
+    def __init__(
+        self,
+        report: Callable[[Report], None],
+        on_drained: Callable[[Host], None],
+        *,
+        output_bytes_max: int,
+    ) -> None:
+        self._report = report
+        self._on_drained = on_drained
+        self._output_bytes_max = output_bytes_max
+        self._draining: dict[asyncio.Task[None], Host] = {}
+
+    def poll(self, attempt: Attempt) -> None:
+        """Report what is new of an attempt that is running."""
+        host, tail = attempt.host, self._tail(attempt)
+        if host is not None and tail is not None:
+            self._tell(attempt, tail, host, host.streams.sizes(), is_final=False)
+
+    def end(self, attempt: Attempt, ended: AttemptEnded, ends: list[int] | None) -> None:
+        """Report what is left of an attempt, and then its end.
+
+        Args:
+            attempt: The attempt that is over.
+            ended: What to report last.
+            ends: Where the attempt's part of the output ends; None if it never ran.
+        """
+        if ends == attempt.begins and attempt.tail is None:
+            self._report(ended)  # Most calls are silent, and this is a third of their cost.
+            return
+        host, tail = attempt.host, self._tail(attempt) if ends is not None else None
+        if tail is None or ends is None or host is None:
+            self._report(ended)
+            return
+        for _ in range(INLINE_ROUNDS_MAX):
+            if tail.is_at(ends):
+                self._report(ended)
+                return
+            self._tell(attempt, tail, host, ends, is_final=True)
+        drain = asyncio.create_task(self._drain(attempt, tail, host, ended, ends=ends))
+        self._draining[drain] = host
+        drain.add_done_callback(self._drained)
+
+    def is_draining(self, host: Host) -> bool:
+        """Say whether files of a runner are still being read."""
+        return host in self._draining.values()
+
+    async def drained(self) -> None:
+        """Wait until every end is reported."""
+        while self._draining:
+            await asyncio.wait(list(self._draining))
+
+    def _tail(self, attempt: Attempt) -> Tail | None:
+        if attempt.tail is None and attempt.host is not None and attempt.ticket:
+            begins = attempt.begins or attempt.host.begins_now(attempt.ticket)
+            if begins is not None:
+                attempt.tail = Tail(
+                    attempt.host.folder,
+                    attempt.ticket,
+                    begins,
+                    output_bytes_max=self._output_bytes_max,
+                )
+        return attempt.tail
+
+    def _tell(
+        self, attempt: Attempt, tail: Tail, host: Host, ends: list[int], *, is_final: bool
+    ) -> None:
+        events = tail.read(host.streams, ends, is_final=is_final)
+        if events:
+            attempt.has_files = True
+            self._report(AttemptEvents(attempt.key, tuple(events)))
+
+    async def _drain(
+        self, attempt: Attempt, tail: Tail, host: Host, ended: AttemptEnded, *, ends: list[int]
+    ) -> None:
+        while not tail.is_at(ends):
+            self._tell(attempt, tail, host, ends, is_final=True)
+            await asyncio.sleep(0)
+        self._report(ended)
+
+    def _drained(self, drain: asyncio.Task[None]) -> None:
+        host = self._draining.pop(drain)
+        if not drain.cancelled():
+            drain.result()  # An exception is our bug and must not be lost.
+        self._on_drained(host)

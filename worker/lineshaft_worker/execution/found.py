@@ -1,0 +1,54 @@
+"""Attempts of an earlier daemon, as they are found in the folders of runners."""
+
+from pathlib import Path
+
+from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.host import Host
+from lineshaft_worker.execution.orders import AttemptKey
+from lineshaft_worker.runner.frames import Done, FrameError, decode_one
+from lineshaft_worker.runner.records import decode_current
+
+
+def adopted_attempt(lane: int, host: Host, record: bytes) -> Attempt:
+    """Return the attempt that a runner's `current` file tells of."""
+    current = decode_current(record)
+    return Attempt(
+        key=AttemptKey(current.job_id, current.attempt),
+        kind=current.kind,  # type: ignore[arg-type]  # written by our runner from an order
+        lane=lane,
+        ticket=current.ticket,
+        host=host,
+        folder=host.folder,
+        run_s=current.run_s,
+        memory_bytes=current.memory_bytes,
+        began=current.started_monotonic,
+        started_wall=current.started_wall,
+        is_told=True,
+        begins=current.begins,
+        has_files=True,
+    )
+
+
+def attempt_of_done(lane: int, host: Host, done: Done) -> Attempt:
+    """Return an attempt of an earlier daemon, of which only the end is known."""
+    return Attempt(
+        key=AttemptKey(done.job_id, done.attempt),
+        kind=done.kind,  # type: ignore[arg-type]  # written by our runner from an order
+        lane=lane,
+        ticket=done.ticket,
+        host=host,
+        folder=host.folder,
+        started_wall=done.started_wall,
+        begins=done.begins,
+        done=done,
+        has_files=True,
+    )
+
+
+def read_done(path: Path) -> Done | None:
+    """Return the end that was saved for an attempt, if it can be read."""
+    try:
+        frame = decode_one(path.read_bytes())
+    except (OSError, FrameError):
+        return None
+    return frame if isinstance(frame, Done) else None

@@ -1,0 +1,49 @@
+"""The folder of one worker daemon: where its runners live, between its lives too."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+
+class StateFolderInUseError(Exception):
+    """Another worker daemon owns the state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another worker daemon uses {folder}; stop it, or choose another folder")
+        self.folder = folder
+
+
+class StateFolder:
+    """A folder that is ours as long as this object is open."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Make the folder if need be, and claim it.
+
+        Raises:
+            StateFolderInUseError: Another daemon owns it.
+            OSError: It cannot be used.
+        """
+        (path / "runners").mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise StateFolderInUseError(path) from None
+        return cls(path, lock)
+
+    @property
+    def runners(self) -> Path:
+        """Where each runner has a folder."""
+        return self.path / "runners"
+
+    def close(self) -> None:
+        """Let another daemon have it."""
+        os.close(self._lock)
