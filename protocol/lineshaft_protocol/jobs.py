@@ -1,5 +1,6 @@
 """A job as its client describes it."""
 
+import base64
 from typing import Literal
 
 from pydantic import Field
@@ -25,6 +26,19 @@ class Payload(Wire):
     blob: Digest | None = None
     size_bytes: int | None = Field(default=None, ge=0)
     """Length of the blob's content."""
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> "Payload":
+        """A payload that the message carries itself; at most ``INLINE_BYTES_MAX`` bytes."""
+        return cls(inline=base64.b64encode(data).decode())
+
+    def inline_bytes(self) -> bytes:
+        """The bytes that the message carries.
+
+        Raises:
+            ValueError: They are not base64.
+        """
+        return base64.b64decode(self.inline or "", validate=True)
 
 
 class Timeouts(Wire):

@@ -23,6 +23,7 @@ from lineshaft_worker.devices.selection import (
 
 UNRESTRICTED = Restrictions()
 SYSTEM_FILES = SystemFiles()
+PYTHONS_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class Inventory:
             gpus=gpus.gpus,
             gpu_faults=gpus.faults,
             no_gpu_reason=no_gpu_reason,
-            python_envs=python_envs(self._environ),
+            # A worker should be ready at once: interpreters that must be started to tell their
+            # version are left out when they are slow.
+            python_envs=python_envs(self._environ, budget_s=PYTHONS_S),
             tags=tuple(dict.fromkeys([*usual, *restrictions.tags])),
             boot_id=self._boot_id(),
         )

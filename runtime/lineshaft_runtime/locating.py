@@ -1,0 +1,173 @@
+"""Where the coordinator is, and what opens it: arguments, environment, this machine's files."""
+
+import asyncio
+import hashlib
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lineshaft_protocol.errors import LineshaftError
+
+PINNED = "ls1"
+PIN_TIMEOUT_S = 10.0
+
+
+class NoCoordinatorError(LineshaftError):
+    """Nothing says where the coordinator is."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"no coordinator is known: none was started on this machine ({home} has no "
+            "coordinator.json). Start one with 'lineshaft coordinator', or name one by URL or "
+            "LINESHAFT_URL."
+        )
+        self.home = home
+
+
+class NoTokenError(LineshaftError):
+    """Nothing says what opens the coordinator."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"no token for {url}: give one, set LINESHAFT_TOKEN, or run 'lineshaft login'. "
+            "'lineshaft token create' on the head node makes one."
+        )
+        self.url = url
+
+
+class WrongCertificateError(LineshaftError):
+    """Who answers is not the coordinator that made the token; nothing secret was sent."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the certificate of {url} is not the one that the token names: somebody else may be "
+            "answering, or the coordinator has a new certificate; then make a new token there."
+        )
+        self.url = url
+
+
+class BadUrlError(LineshaftError, ValueError):
+    """A text does not name a coordinator."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} names no coordinator; write it as ws://host:7433 or host:7433")
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """A coordinator, and the way in."""
+
+    url: str
+    """``ws://host:port`` or ``wss://host:port``."""
+    token: str
+    home: Path
+
+    @classmethod
+    def find(
+        cls, url: str | None, token: str | None, *, environ: Mapping[str, str]
+    ) -> "Whereabouts":
+        """Look in arguments, then ``LINESHAFT_*``, then what was kept on this machine.
+
+        Raises:
+            NoCoordinatorError: Nothing names one.
+            NoTokenError: There is no token for it.
+            BadUrlError: The URL is none.
+            OSError: A file that is there cannot be read.
+        """
+        home = home_of(environ)
+        text = url or environ.get("LINESHAFT_URL") or _kept_url(home)
+        if text is None:
+            raise NoCoordinatorError(home)
+        plain = normal_url(text)
+        secret = token or environ.get("LINESHAFT_TOKEN") or _kept_token(home, plain, environ)
+        if secret is None:
+            raise NoTokenError(plain)
+        return cls(plain, secret, home)
+
+    @property
+    def secret(self) -> str:
+        """What is sent as the bearer token."""
+        return self.token.rpartition(".")[2] if self._pin else self.token
+
+    @property
+    def _pin(self) -> str | None:
+        kind, _, rest = self.token.partition(".")
+        pin, _, _ = rest.partition(".")
+        return pin if kind == PINNED and pin else None
+
+    async def trust(self) -> ssl.SSLContext | None:
+        """The context for TLS; with a pinned certificate it trusts that one alone.
+
+        Raises:
+            WrongCertificateError: The server has another certificate than the pinned one.
+            OSError: The server cannot be reached.
+        """
+        if not self.url.startswith("wss:"):
+            return None
+        if (pin := self._pin) is None:
+            return ssl.create_default_context()
+        parts = urlsplit(self.url)
+        address = (parts.hostname or "", parts.port or 443)
+        async with asyncio.timeout(PIN_TIMEOUT_S):
+            pem = await asyncio.to_thread(
+                ssl.get_server_certificate, address, timeout=PIN_TIMEOUT_S
+            )
+        if hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() != pin:
+            raise WrongCertificateError(self.url)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # The certificate itself is what is trusted, whatever name it bears.
+        context.check_hostname = False
+        context.load_verify_locations(cadata=pem)
+        return context
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """Where Lineshaft keeps what belongs to this user: ``LINESHAFT_HOME`` or ``~/.lineshaft``."""
+    return Path(environ.get("LINESHAFT_HOME") or Path.home() / ".lineshaft")
+
+
+def normal_url(text: str) -> str:
+    """A coordinator's URL from ``host:port``, ``http(s)://…`` or ``ws(s)://…``.
+
+    Raises:
+        BadUrlError: It is none of these.
+    """
+    full = text if "://" in text else f"ws://{text}"
+    try:
+        parts = urlsplit(full)
+        port = parts.port
+    except ValueError as error:
+        raise BadUrlError(text) from error
+    scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.hostname or parts.path not in ("", "/"):
+        raise BadUrlError(text)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{scheme}://{host}:{port or 7433}"
+
+
+def _kept_url(home: Path) -> str | None:
+    for name in ("login.json", "coordinator.json"):
+        path = home / name
+        if path.exists():
+            return str(json.loads(path.read_text())["url"])
+    return None
+
+
+def _kept_token(home: Path, url: str, environ: Mapping[str, str]) -> str | None:
+    if named := environ.get("LINESHAFT_TOKEN_FILE"):
+        return Path(named).read_text().strip()
+    login = home / "login.json"
+    if login.exists():
+        kept = json.loads(login.read_text())
+        if normal_url(str(kept["url"])) == url:
+            return str(kept["token"])
+    local = home / "token"
+    host = urlsplit(url).hostname or ""
+    # The local token opens everything here: it is never sent to another machine.
+    if local.exists() and (host in ("localhost", "::1") or host.startswith("127.")):
+        return local.read_text().strip()
+    return None

@@ -1,0 +1,132 @@
+"""The worker daemon's command line: ``lineshaft-worker``."""
+
+import argparse
+import asyncio
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.ids import WorkerId
+from lineshaft_protocol.version import __version__
+from lineshaft_protocol.versions import Versions
+from lineshaft_runtime.connection import Connection, Limits
+from lineshaft_runtime.dialing import dial
+from lineshaft_runtime.locating import Whereabouts
+from lineshaft_runtime.logs import configure_logging
+from lineshaft_runtime.sizes import parse_size
+from lineshaft_runtime.stopping import stop_on_signals
+from lineshaft_worker.core.machine import Identity
+from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
+from lineshaft_worker.daemon.shell import Link, WorkerShell
+from lineshaft_worker.devices.selection import Restrictions
+
+EXIT_CANNOT_START = 2
+CONTROL_FRAME_BYTES = 4 * 1024 * 1024
+CHUNK_FRAME_BYTES = 5 * 1024 * 1024
+GIB = 1024**3
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags."""
+    flags = argparse.ArgumentParser(prog="lineshaft-worker", description=__doc__)
+    flags.add_argument("url", nargs="?", help="the coordinator; default LINESHAFT_URL, or local")
+    flags.add_argument("--token", help="default LINESHAFT_TOKEN, LINESHAFT_TOKEN_FILE, or local")
+    flags.add_argument("--name", help="the worker's id; default the host's name")
+    flags.add_argument("--slots", type=int, help="attempts at once; default one for each CPU")
+    flags.add_argument("--cpus", type=float, help="offer no more CPUs than this")
+    flags.add_argument("--memory", help="offer no more memory than this, as 8GiB")
+    flags.add_argument("--gpus", help="a number, or indexes and UUIDs: 2, or 0,GPU-8f3a")
+    flags.add_argument("--tags", default="", help="comma-separated, for jobs that ask for them")
+    flags.add_argument("--state", type=Path, help="folder of runners; default HOME/workers/NAME")
+    flags.add_argument("--cache", default="20GiB", help="room for payloads kept for later jobs")
+    flags.add_argument("--grace", type=float, default=30.0, help="seconds from SIGTERM to SIGKILL")
+    flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
+    return flags
+
+
+def restrictions_of(chosen: argparse.Namespace) -> Restrictions:
+    """What the operator lets jobs have of this machine."""
+    gpus: int | list[int | str] | None = None
+    if chosen.gpus is not None:
+        text = str(chosen.gpus)
+        gpus = int(text) if text.isdecimal() else [_device(part) for part in text.split(",")]
+    return Restrictions(
+        cpus=chosen.cpus,
+        memory_bytes=parse_size(chosen.memory) if chosen.memory else None,
+        gpus=gpus,
+        tags=tuple(tag for tag in str(chosen.tags).split(",") if tag),
+    )
+
+
+def _device(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns its exit status."""
+    chosen = parser().parse_args(arguments)
+    configure_logging(chosen.log_level, chosen.log_style)
+    try:
+        _loop_run(_work(chosen))
+    except (LineshaftError, OSError, ValueError) as error:
+        sys.stderr.write(f"lineshaft-worker: {error}\n")
+        return EXIT_CANNOT_START
+    return 0
+
+
+async def _work(chosen: argparse.Namespace) -> None:
+    where = Whereabouts.find(chosen.url, chosen.token, environ=os.environ)
+    name = chosen.name or re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "worker"
+    state: Path = chosen.state or where.home / "workers" / name
+    room = MachineRoom(restrictions_of(chosen), slots=chosen.slots)
+    identity = Identity(
+        worker_id=WorkerId(name),
+        incarnation=secrets.token_hex(8),
+        capabilities=room.offer.capabilities,
+        tags=room.offer.tags,
+        pythons=(own_python(),),
+        versions=Versions(lineshaft=__version__, python=own_python()),
+    )
+    limits = Limits(
+        text_bytes=CONTROL_FRAME_BYTES,
+        binary_bytes=CHUNK_FRAME_BYTES,
+        ping_interval_s=10.0,
+        ping_timeout_s=20.0,
+    )
+
+    async def connect(link: Link) -> Connection:
+        # Looked up each time: the coordinator may have moved to another port.
+        now = Whereabouts.find(chosen.url, chosen.token, environ=os.environ)
+        ssl = await now.trust()
+        return await dial(f"{now.url}/v1/worker", link, token=now.secret, ssl=ssl, limits=limits)
+
+    shell = WorkerShell(
+        identity=identity,
+        room=room,
+        dial=connect,
+        state=state,
+        cache_bytes_max=parse_size(chosen.cache),
+        grace_s=chosen.grace,
+    )
+    with stop_on_signals() as stopping:
+        await shell.run(stopping)
+
+
+def _loop_run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The worker process: connection, processes and files around a WorkerCore."""

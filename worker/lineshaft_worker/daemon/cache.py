@@ -1,0 +1,94 @@
+"""Blobs on this machine, by hash: code and payloads that jobs here need or needed lately."""
+
+from collections import Counter, OrderedDict
+from pathlib import Path
+
+from lineshaft_protocol.ids import BlobId
+
+CODE_BYTES_MAX = 1024 * 1024
+"""Blobs up to this length are also kept in memory."""
+
+
+class BlobCache:
+    """Files named by their hash; what no job holds goes when room is needed, oldest use first.
+
+    Args:
+        folder: Of this daemon alone.
+        bytes_max: Length of all blobs above which those that nobody holds are removed.
+    """
+
+    def __init__(self, folder: Path, *, bytes_max: int) -> None:
+        self._folder, self._bytes_max = folder, bytes_max
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sizes: OrderedDict[BlobId, int] = OrderedDict()
+        self._holders: Counter[BlobId] = Counter()
+        self._small: dict[BlobId, bytes] = {}
+        self._total_bytes = 0
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime):
+            if path.suffix == ".part":
+                path.unlink()
+            else:
+                self._sizes[BlobId(path.name)] = path.stat().st_size
+        self._total_bytes = sum(self._sizes.values())
+
+    def __contains__(self, blob_id: BlobId) -> bool:
+        return blob_id in self._sizes
+
+    def path(self, blob_id: BlobId) -> Path:
+        """Where a blob lies, or will lie."""
+        return self._folder / blob_id
+
+    def hold(self, blob_id: BlobId) -> None:
+        """Keep the blob until it is released as often as it was held."""
+        self._holders[blob_id] += 1
+
+    def release(self, blob_id: BlobId) -> list[BlobId]:
+        """Let go of a blob; returns those that were removed to make room."""
+        self._holders[blob_id] -= 1
+        if self._holders[blob_id] <= 0:
+            del self._holders[blob_id]
+        return self._make_room()
+
+    def draft(self, blob_id: BlobId) -> Path:
+        """Where to write a blob that arrives."""
+        return self._folder / f"{blob_id}.part"
+
+    def keep(self, blob_id: BlobId) -> None:
+        """The draft is whole and verified."""
+        draft, path = self.draft(blob_id), self.path(blob_id)
+        size_bytes = draft.stat().st_size
+        draft.chmod(0o400)
+        draft.replace(path)
+        self._sizes[blob_id] = size_bytes
+        self._total_bytes += size_bytes
+        self._sizes.move_to_end(blob_id)
+
+    def content(self, blob_id: BlobId) -> bytes | Path:
+        """A blob that is here: its bytes if it is small, else its file.
+
+        Raises:
+            OSError: Somebody removed the file.
+        """
+        self._sizes.move_to_end(blob_id)
+        known = self._small.get(blob_id)
+        if known is not None:
+            return known
+        if self._sizes[blob_id] > CODE_BYTES_MAX:
+            return self.path(blob_id)
+        data = self._small[blob_id] = self.path(blob_id).read_bytes()
+        return data
+
+    def _make_room(self) -> list[BlobId]:
+        removed: list[BlobId] = []
+        if self._total_bytes <= self._bytes_max:
+            return removed
+        for blob_id in tuple(self._sizes):
+            if self._total_bytes <= self._bytes_max:
+                break
+            if self._holders[blob_id]:
+                continue
+            self._total_bytes -= self._sizes.pop(blob_id)
+            self._small.pop(blob_id, None)
+            self.path(blob_id).unlink(missing_ok=True)
+            removed.append(blob_id)
+        return removed

@@ -1,0 +1,170 @@
+"""Between the words of the wire and the words of the execution layer."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from pydantic import JsonValue
+
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.jobs import JobSpec, Parent, Payload
+from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.worker_messages import Assign
+from lineshaft_worker.core.io import AttemptKey
+from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.execution import reports
+from lineshaft_worker.execution.orders import AttemptKey as OrderKey
+from lineshaft_worker.execution.orders import AttemptOrder
+
+TEXT_MAX = 64 * 1024
+"""Longest traceback or message that travels, in characters."""
+
+
+def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
+    """What the execution layer is told to run.
+
+    Raises:
+        OSError: A blob that was here is gone.
+    """
+    job = assign.job
+    wanted = job.resources
+    return AttemptOrder(
+        key=OrderKey(job.job_id, assign.attempt),
+        kind=job.kind,
+        name=job.name or job.job_id,
+        payload=(
+            cache.path(BlobId(job.payload.blob))
+            if job.payload.blob is not None
+            else job.payload.inline_bytes()
+        ),
+        code_id=job.code,
+        code=cache.content(BlobId(job.code)) if job.code is not None else None,
+        devices=assign.devices or (),
+        run_s=job.timeouts.run_s if job.timeouts is not None else None,
+        memory_bytes=(wanted.memory_bytes or None) if wanted is not None else None,
+    )
+
+
+def blobs_of(assign: Assign) -> tuple[BlobId, ...]:
+    """The blobs an attempt needs."""
+    job = assign.job
+    return tuple(BlobId(b) for b in (job.code, job.payload.blob) if b is not None)
+
+
+def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.ResultFile | None]:
+    """What the coordinator is told of an end, and the file of a result that must be stored."""
+    key, outcome = ended.key, ended.outcome
+    payload: Payload | None = None
+    failure: Failure | None = None
+    file: reports.ResultFile | None = None
+    match outcome:
+        case reports.Succeeded(result=content):
+            if isinstance(content, bytes):
+                payload = Payload.of_bytes(content)
+            else:
+                file = content
+        case reports.Failed(error=error):
+            failure = failure_of(error)
+        case reports.Stopped():
+            pass
+    statuses: Mapping[type, str] = {reports.Succeeded: "succeeded", reports.Failed: "failed"}
+    result = AttemptResult.model_validate(
+        {
+            "job_id": key.job_id,
+            "attempt": key.attempt,
+            "status": statuses.get(type(outcome), "stopped"),
+            "result": payload,
+            "failure": failure,
+            "run_s": max(0.0, ended.run_s),
+            "peak_memory_bytes": ended.peak_memory_bytes,
+        }
+    )
+    return result, file
+
+
+def failure_of(error: reports.Failure) -> Failure:
+    """Why an attempt failed, in the words of the wire."""
+    return Failure(
+        cause=error.cause,
+        message=error.message[:TEXT_MAX],
+        type_name=error.type_name,
+        traceback=error.traceback[-TEXT_MAX:],
+        pickled=base64.b64encode(error.pickled).decode() if error.pickled else None,
+        exit_code=error.exit_code,
+        signal_name=error.signal_name,
+        last_lines=error.last_lines,
+    )
+
+
+def events_of(spoke: reports.AttemptEvents) -> tuple[JobEvent, ...]:
+    """What an attempt said, in the words of the wire."""
+    return tuple(
+        JobEvent(
+            job_id=spoke.key.job_id,
+            attempt=spoke.key.attempt,
+            seq=seq,
+            at=at,
+            kind=kind,
+            body=cast("dict[str, JsonValue]", dict(body)),
+        )
+        for seq, at, kind, body in spoke.events
+    )
+
+
+def child_spec(asked: reports.ChildRequested, payload: Payload, parent: JobSpec | None) -> JobSpec:
+    """The job that does a plan's Remote node.
+
+    Its id is made of the attempt and the request, so that asking again asks for the same job.
+    """
+    target = cast("dict[str, str]", json.loads(str(asked.target)))
+    tag, worker_id = target.get("tag"), target.get("worker_id")
+    key = asked.key
+    return JobSpec(
+        job_id=child_id(key.job_id, key.attempt, asked.request),
+        kind="plan",
+        payload=payload,
+        name=f"remote node of {parent.label if parent else key.job_id}"[:200],
+        tags=(tag,) if tag is not None else None,
+        worker_id=worker_id,
+        priority=parent.priority if parent else 0,
+        python=parent.python if parent else None,
+        parent=Parent(job_id=key.job_id, attempt=key.attempt),
+    )
+
+
+def child_id(job_id: str, attempt: int, request: int) -> str:
+    """The id of the job for one request of one attempt."""
+    return f"{job_id[:96]}.{attempt}.{request}"
+
+
+def request_of(key: AttemptKey, child: str) -> int | None:
+    """The request that a child's id names; ``None`` when the child is not of this attempt."""
+    head, _, request = child.rpartition(".")
+    is_ours = head == f"{key.job_id[:96]}.{key.attempt}" and request.isdecimal()
+    return int(request) if is_ours else None
+
+
+def child_failure(outcome: Outcome) -> reports.Failure:
+    """Why a child job has no result, in the words of the execution layer."""
+    failure = outcome.failure
+    if failure is None:
+        message = f"the job for a remote node was {outcome.status}: {outcome.reason or ''}"
+        return reports.Failure(cause="exception", type_name="RuntimeError", message=message)
+    cause = failure.cause if failure.cause in _CAUSES else "exception"
+    return reports.Failure(
+        cause=cast("reports.FailureCause", cause),  # checked in the line above
+        type_name=failure.type_name or "RuntimeError",
+        message=failure.message,
+        traceback=failure.traceback,
+        pickled=base64.b64decode(failure.pickled) if failure.pickled else None,
+        exit_code=failure.exit_code,
+        signal_name=failure.signal_name,
+        last_lines=failure.last_lines,
+    )
+
+
+_CAUSES = frozenset(
+    {"exception", "exit", "signal", "oom", "timeout", "start", "unpickle", "result"}
+)
