@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -84,7 +85,9 @@ class RunnerProcess:
             return None
         # Asked after the pidfd is open: so it is this process and not a later one of its number.
         with contextlib.suppress(OSError):
-            if (shim.start_time(int(pid)), shim.boot_id()) == (started, boot_id):
+            is_it = (shim.start_time(int(pid)), shim.boot_id()) == (started, boot_id)
+            # One that has ended stays in the table until its parent looks, which is not us.
+            if is_it and not select.select([pidfd], [], [], 0)[0]:
                 return cls(folder, pidfd)
         os.close(pidfd)
         return None
