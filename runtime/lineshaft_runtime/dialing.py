@@ -71,9 +71,7 @@ async def _connect(
     loop = asyncio.get_running_loop()
     context = (ssl or ssl_module.create_default_context()) if uri.secure else None
     try:
-        await loop.create_connection(
-            lambda: protocol, uri.host, uri.port, ssl=context, happy_eyeballs_delay=0.25
-        )
+        await loop.create_connection(lambda: protocol, uri.host, uri.port, ssl=context)
     except ConnectionRefusedError as error:
         raise CannotConnectError(shown_url, "nobody listens there") from error
     except TimeoutError as error:

@@ -88,6 +88,7 @@ class ClientHandshake:
 
     def __init__(self, uri: WebSocketURI, url: str, listener: Listener, token: str | None) -> None:
         loop = asyncio.get_running_loop()
+        self._uri = uri
         self._url = url
         self._listener = listener
         self._token = token
@@ -122,7 +123,7 @@ class ClientHandshake:
             self._protocol.receive_data(head)
             if self._protocol.state is State.OPEN:
                 self._settle(None)
-                path = self._protocol.uri.resource_name.partition("?")[0]
+                path = unquote(self._uri.path) or "/"
                 return Opened(self._listener, UpgradeRequest(path=path, peer=self._peer), rest=data)
         if data and not self._has_failed():
             self._protocol.receive_data(data)

@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import errno
 import logging
 import ssl
 from pathlib import Path
@@ -294,9 +293,8 @@ async def test_a_port_in_use_is_named_with_what_to_do(serve: Serve) -> None:
 
 
 async def test_an_address_that_is_not_ours_is_an_os_error(serve: Serve) -> None:
-    with pytest.raises(OSError, match="assign requested address") as caught:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1"):
         await serve(Desk().accept, address=Address(host="192.0.2.1"))
-    assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
 async def test_a_closed_server_leaves_its_port_free(serve: Serve) -> None:
