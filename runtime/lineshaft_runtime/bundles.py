@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import LineshaftError
 

@@ -1,4 +1,4 @@
-"""What tests of the execution layer need: orders, the reports that came, processes that are left."""
+"""Orders for tests of the execution layer, the reports that came, processes that are left."""
 
 import asyncio
 import contextlib
@@ -30,10 +30,11 @@ PATIENCE_S = 20.0
 _Found = TypeVar("_Found")
 
 
-async def until(condition: Callable[[], _Found | None], *, patience_s: float = PATIENCE_S) -> _Found:
+async def until(condition: Callable[[], _Found | None]) -> _Found:
     """Wait until the condition returns something true, and return it."""
-    async with asyncio.timeout(patience_s):
-        while not (found := condition()):
+    async with asyncio.timeout(PATIENCE_S):
+        # What is waited for happens in other processes, where no event can be set.
+        while not (found := condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         return found
 
@@ -168,12 +169,11 @@ def processes_of(state_folder: Path) -> list[int]:
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     marks = [f"{MARK}={name}".encode() for name in names] + [f"{folder}/".encode()]
     found: list[int] = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                environment = Path(f"/proc/{name}/environ").read_bytes()
-                if any(mark in environment for mark in marks) and int(name) != os.getpid():
-                    found.append(int(name))
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            environment = path.read_bytes()
+            if any(mark in environment for mark in marks) and path.parent.name != str(os.getpid()):
+                found.append(int(path.parent.name))
     return found
 
 

@@ -1,5 +1,7 @@
 """A daemon that was killed is followed by one that finds everything as it was."""
 
+# ruff: noqa: ASYNC240 - a test may wait for its own files
+
 import asyncio
 import os
 import signal

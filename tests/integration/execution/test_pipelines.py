@@ -1,5 +1,6 @@
 """Pipeline jobs: files, entry points, parameters; what they tell while they run."""
 
+import ctypes
 import math
 import os
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.integration.execution.execution_bench import ExecutionBench, until
 
+from lineshaft import run
 from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder
 from lineshaft_worker.execution.reports import AttemptBegan, AttemptEvents
 
@@ -194,10 +196,6 @@ run.artifact("missing.txt")
 
 async def test_events_arrive_while_the_job_holds_the_gil(bench: ExecutionBench) -> None:
     def report_and_hold() -> None:
-        import ctypes
-
-        from lineshaft import run
-
         run.progress(1)
         ctypes.PyDLL(None).sleep(60)
 
@@ -264,5 +262,3 @@ run.result("paused")
     bench.execution.ask_pause(key)
 
     assert await bench.value(key) == "paused"
-
-

@@ -1,5 +1,7 @@
 """Stop means gone: no process of the attempt is left when its end is reported."""
 
+# ruff: noqa: ASYNC240 - a test may wait for its own files
+
 import ctypes
 import os
 import signal

@@ -10,7 +10,7 @@ This module is imported by every runner: it stays small.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 INLINE_BYTES_MAX = 32 * 1024
 FRAME_BYTES_MAX = 512 * 1024

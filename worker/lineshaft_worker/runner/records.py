@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 
 class CurrentAttempt(NamedTuple):

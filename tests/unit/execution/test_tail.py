@@ -1,0 +1,125 @@
+"""Events out of files: in batches that are made again, equal, after a crash."""
+
+from pathlib import Path
+
+from lineshaft_runtime.spool import SpoolWriter
+from lineshaft_worker.execution.tail import Event, Streams, Tail
+from lineshaft_worker.runner.files import SPOOL, STDERR, STDOUT
+
+MIB = 2**20
+
+
+def tail_in(folder: Path, begins: list[int] | None = None, cap: int = 10 * MIB) -> Tail:
+    return Tail(folder, 1, begins or [0, 0, 0], output_bytes_max=cap)
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def plain(events: list[Event]) -> list[tuple[int, str, object]]:
+    return [(seq, kind, dict(body)) for seq, _, kind, body in events]
+
+
+def test_a_daemon_after_a_crash_makes_the_last_batch_again(tmp_path: Path) -> None:
+    writer = SpoolWriter(str(tmp_path / SPOOL))
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+    writer.write("progress", {"step": 1})
+    first = tail.read(streams, streams.sizes())
+    writer.write("progress", {"step": 2})
+    append(tmp_path / STDOUT, b"two\n")
+    second = tail.read(streams, streams.sizes())
+    writer.write("progress", {"step": 3})
+    append(tmp_path / STDOUT, b"three\n")
+
+    after = tail_in(tmp_path)
+    repeated = after.read(streams, streams.sizes())
+    third = after.read(streams, streams.sizes())
+
+    assert [seq for seq, *_ in first] == [1]
+    assert plain(repeated) == plain(second)
+    assert plain(third) == [
+        (4, "progress", {"step": 3}),
+        (5, "log", {"stream": "stdout", "text": "three\n"}),
+    ]
+    streams.close()
+
+
+def test_only_the_attempts_own_part_is_read(tmp_path: Path) -> None:
+    append(tmp_path / STDERR, b"before|mine|after")
+    streams = Streams(tmp_path)
+
+    events = tail_in(tmp_path, [0, 0, 7]).read(streams, [0, 0, 11], is_final=True)
+
+    assert plain(events) == [(1, "log", {"stream": "stderr", "text": "mine"})]
+    streams.close()
+
+
+def test_a_line_that_is_not_whole_waits_and_is_told_of_in_the_end(tmp_path: Path) -> None:
+    append(tmp_path / SPOOL, b'{"k":"progress","n":1,')
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+
+    assert tail.read(streams, streams.sizes()) == []
+    (event,) = tail.read(streams, streams.sizes(), is_final=True)
+
+    assert event[3]["code"] == "bad_event"
+    assert tail.is_at(streams.sizes())
+    streams.close()
+
+
+def test_a_line_without_an_end_does_not_stop_the_tail(tmp_path: Path) -> None:
+    append(tmp_path / SPOOL, b"x" * 3 * MIB)
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+
+    rounds = 0
+    while not tail.is_at(streams.sizes()):
+        tail.read(streams, streams.sizes(), is_final=True)
+        rounds += 1
+        assert rounds < 100
+
+    streams.close()
+
+
+def test_bytes_that_are_no_text_are_replaced_and_do_not_stop_the_tail(tmp_path: Path) -> None:
+    append(tmp_path / STDOUT, b"\xff\xfe\x80ok\xf0\x9f")
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+
+    first = tail.read(streams, streams.sizes())
+    last = tail.read(streams, streams.sizes(), is_final=True)
+
+    assert [event[3]["text"] for event in first + last] == ["\ufffd\ufffd\ufffdok", "\ufffd"]
+    assert tail.is_at(streams.sizes())
+    streams.close()
+
+
+def test_output_beyond_the_cap_gives_its_disk_back(tmp_path: Path) -> None:
+    append(tmp_path / STDOUT, b"x" * 8 * MIB)
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path, cap=MIB)
+    events: list[Event] = []
+
+    while not tail.is_at(streams.sizes()):
+        events += tail.read(streams, streams.sizes(), is_final=True)
+
+    assert sum(len(str(event[3]["text"])) for event in events if event[2] == "log") == MIB
+    assert [event[3]["code"] for event in events if event[2] == "notice"] == ["output_capped"]
+    stat = (tmp_path / STDOUT).stat()
+    assert stat.st_size == 8 * MIB
+    assert stat.st_blocks * 512 < 4 * MIB
+    streams.close()
+
+
+def test_the_last_lines_are_those_of_stderr_if_it_has_any(tmp_path: Path) -> None:
+    append(tmp_path / STDOUT, b"out 1\nout 2\n")
+    streams = Streams(tmp_path)
+    assert streams.last_lines([0, 0, 0], streams.sizes()) == ("out 1", "out 2")
+
+    append(tmp_path / STDERR, b"".join(b"error %d\n" % number for number in range(30)))
+
+    assert streams.last_lines([0, 0, 0], streams.sizes())[::19] == ("error 10", "error 29")
+    streams.close()
