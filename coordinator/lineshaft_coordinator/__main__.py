@@ -1,7 +1,6 @@
 """The coordinator daemon's command line: ``lineshaft-coordinator``."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from lineshaft_coordinator.server.tls import self_signed
 from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.logs import configure_logging
+from lineshaft_runtime.loops import run
 
 EXIT_CANNOT_START = 2
 
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status."""
     try:
         settings = settings_of(arguments)
-        _run(settings)
+        run(serve(settings))
     except LineshaftError as error:
         sys.stderr.write(f"lineshaft-coordinator: {error}\n")
         return EXIT_CANNOT_START
@@ -81,15 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"lineshaft-coordinator: cannot start: {error}\n")
         return EXIT_CANNOT_START
     return 0
-
-
-def _run(settings: CoordinatorSettings) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
-    except ImportError:
-        asyncio.run(serve(settings))
-    else:
-        uvloop.run(serve(settings))
 
 
 if __name__ == "__main__":

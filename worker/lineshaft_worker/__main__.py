@@ -1,15 +1,13 @@
 """The worker daemon's command line: ``lineshaft-worker``."""
 
 import argparse
-import asyncio
 import os
 import re
 import secrets
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import WorkerId
@@ -19,6 +17,7 @@ from lineshaft_runtime.connection import Connection, Limits
 from lineshaft_runtime.dialing import dial
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.logs import configure_logging
+from lineshaft_runtime.loops import run
 from lineshaft_runtime.sizes import parse_size
 from lineshaft_runtime.stopping import stop_on_signals
 from lineshaft_worker.core.machine import Identity
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     configure_logging(chosen.log_level, chosen.log_style)
     try:
-        _loop_run(_work(chosen))
+        run(_work(chosen))
     except (LineshaftError, OSError, ValueError) as error:
         sys.stderr.write(f"lineshaft-worker: {error}\n")
         return EXIT_CANNOT_START
@@ -117,15 +116,6 @@ async def _work(chosen: argparse.Namespace) -> None:
     )
     with stop_on_signals() as stopping:
         await shell.run(stopping)
-
-
-def _loop_run(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
 
 
 if __name__ == "__main__":

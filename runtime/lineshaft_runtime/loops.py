@@ -1,0 +1,32 @@
+"""Running a daemon's event loop."""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+GC_YOUNG = 100_000
+GC_MIDDLE = 50
+GC_OLD = 100
+"""Python's own limits (700, 10, 10) look at every live job again and again while many arrive:
+measured, they cost a coordinator 40 % of its time at 20,000 live jobs. Daemons make next to no
+cycles, so looking rarely loses nothing."""
+
+SWITCH_S = 0.001
+"""How soon the thread that writes the journal gets its turn beside a busy loop, in seconds;
+measured, Python's own 5 ms doubles the longest waits."""
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a daemon to its end, on uvloop where that is installed."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
