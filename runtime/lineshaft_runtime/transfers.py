@@ -135,6 +135,13 @@ class BlobTransfers:
         finally:
             download.sinks.remove(sink)
 
+    def abandon(self, error: Exception) -> None:
+        """There will be no other connection: all who wait get the error."""
+        for upload in self._uploads.values():
+            upload.fail(error)
+        for download in self._downloads.values():
+            download.fail(error)
+
     # --- the connection ---
 
     def on_connected(self) -> None:

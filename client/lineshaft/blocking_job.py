@@ -1,0 +1,97 @@
+"""One job, as its user sees it from a program without an event loop."""
+
+from collections.abc import Generator
+from functools import partial
+from typing import Generic, TypeVar
+
+from pydantic import JsonValue
+
+from lineshaft.endings import error_of
+from lineshaft.job import AsyncJob
+from lineshaft.job_events import Event
+from lineshaft.loop_thread import LoopThread
+
+ResultT = TypeVar("ResultT")
+
+
+class Job(Generic[ResultT]):
+    """A job, as its user sees it; `AsyncJob` is the same for event loops."""
+
+    def __init__(self, job: AsyncJob[ResultT], thread: LoopThread) -> None:
+        self._job, self._thread = job, thread
+
+    @property
+    def id(self) -> str:
+        """Its name for the coordinator; `client.job(id)` finds it again, from anywhere."""
+        return self._job.id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    def result(self, timeout: float | None = None) -> ResultT:
+        """Wait for what the job returns.
+
+        Args:
+            timeout: Longest wait, in seconds.
+
+        Raises:
+            TimeoutError: The job has not ended in time; it goes on.
+            JobCancelledError: It was cancelled.
+            LineshaftError: It ended without a result, or the client was closed.
+            Exception: Whatever it raised.
+        """
+        return self._job.value(*self._thread.run(self._job.settled(timeout)))
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Wait for the job's end and return what its result raises; None if it has a result.
+
+        Raises:
+            TimeoutError: The job has not ended in time; it goes on.
+        """
+        ending, _ = self._thread.run(self._job.settled(timeout, with_data=False))
+        return error_of(ending)
+
+    @property
+    def status(self) -> str:
+        """Where the job is: "queued", "running", "succeeded" and so on.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        return self._thread.run(self._job.status())
+
+    def why(self) -> JsonValue:
+        """Tell why the job is where it is, or how it ended.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        return self._thread.run(self._job.why())
+
+    def story(self) -> JsonValue:
+        """Return every record about the job, in order.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        return self._thread.run(self._job.story())
+
+    def cancel(self, reason: str = "cancelled by its user") -> None:
+        """End the job, whatever it is doing."""
+        self._thread.post(partial(self._job.cancel, reason))
+
+    def events(self) -> Generator[Event]:
+        """Yield what the job tells, from its beginning, and at last how it ended.
+
+        Raises:
+            LineshaftError: Nobody knows the job, or the client was closed.
+        """
+        return self._thread.iterate(self._job.events())
+
+    def logs(self) -> Generator[str]:
+        """Yield what the job prints, from its beginning, in pieces that may end within a line.
+
+        Raises:
+            LineshaftError: Nobody knows the job, or the client was closed.
+        """
+        return self._thread.iterate(self._job.logs())

@@ -1,0 +1,326 @@
+"""The client, for programs without an event loop."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from pydantic import JsonValue
+
+from lineshaft.async_client import AsyncClient
+from lineshaft.blocking_job import Job
+from lineshaft.chunks import ChunkCall, chunks_of
+from lineshaft.endings import Ending
+from lineshaft.errors import LineshaftError
+from lineshaft.futures import LineshaftFuture
+from lineshaft.job import AsyncJob, Decode, inline_result, packed_result
+from lineshaft.loop_thread import LoopThread
+from lineshaft.mapping import in_flight
+from lineshaft.work import fitted_of, output_of
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from lineshaft.core.machine import CoreSettings
+    from lineshaft.fitted import Fitted
+    from lineshaft.graph import Graph
+    from lineshaft.options import JobOptions
+    from lineshaft.pipeline import Pipeline
+    from lineshaft.shell import Shell
+    from lineshaft.shipping import Prepared
+    from lineshaft.work import FilesLike
+
+ResultT = TypeVar("ResultT")
+
+
+class Client:
+    """Submits jobs to a coordinator, and waits for them as long as anybody here wants to.
+
+        with Client() as client:
+            future = client.submit(train, seed=3, resources={"gpus": 1}, retries=2)
+            model = future.result()
+
+    It is connected once it is made. Cuts of the connection are mended without anybody noticing.
+    Closing the client ends the waiting, never the jobs: a future that is not done then raises
+    `ClientClosedError`, and `Client().job(future.id).result()` waits again. All methods may be
+    called from any thread, also where an event loop runs, as in a notebook; but not in a process
+    forked from the one that made the client.
+
+    Args:
+        url: `host:port`, `ws://…` or `wss://…`; by default `LINESHAFT_URL`, or the coordinator of
+            this machine.
+        token: By default from `LINESHAFT_TOKEN`, `LINESHAFT_TOKEN_FILE` or the folder
+            `LINESHAFT_HOME` (`~/.lineshaft`).
+        client_id: Name of this client in queues and records; by default user, host and process.
+        connect_timeout: How long the first connection may take, in seconds.
+
+    Raises:
+        InvalidUrlError: The URL is none.
+        CoordinatorUnreachableError: The coordinator is not there within `connect_timeout`.
+        AccessDeniedError: It does not accept our token.
+        CertificateError: It is another one than the token is for.
+        IncompatibleVersionError: It is too old or too new for us.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        client_id: str | None = None,
+        connect_timeout: float = 10.0,
+        settings: CoreSettings | None = None,
+    ) -> None:
+        self._client = AsyncClient(
+            url,
+            token=token,
+            client_id=client_id,
+            connect_timeout=connect_timeout,
+            settings=settings,
+        )
+        self._thread = LoopThread("lineshaft client")
+        try:
+            self._thread.run(self._client.connect())
+        except BaseException:
+            self._thread.stop()
+            raise
+        self._shell: Shell = self._client.shell
+        self._work = self._client.work
+        # Also at the end of the interpreter, if nobody closes it.
+        self._finalizer = weakref.finalize(self, _close, self._thread, self._client)
+
+    @property
+    def url(self) -> str:
+        """Where the coordinator is."""
+        return self._client.url
+
+    def close(self) -> None:
+        """End the connection, once the coordinator has all jobs; those go on."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def options(self, **given: Unpack[JobOptions]) -> Self:
+        """Return this client with options for the jobs it is given, as `retries=2`.
+
+        All arguments of `submit` are then the function's own, whatever their names.
+
+        Raises:
+            InvalidJobError: An option is not possible.
+        """
+        other = copy.copy(self)
+        other._client = self._client.options(**given)  # noqa: SLF001 - our own class
+        other._work = other._client.work  # noqa: SLF001 - our own class
+        return other
+
+    # --- jobs ---
+
+    def submit(
+        self, function: Callable[..., ResultT], /, *args: object, **kwargs: object
+    ) -> LineshaftFuture[ResultT]:
+        """Call a function on a worker.
+
+        Arguments named as a field of `JobOptions` (`resources`, `retries`, `timeout`, …) are
+        options of the job; for a function with parameters of these names, use
+        `client.options(...).submit(function, ...)`.
+
+        Raises:
+            CannotPackError: The function or an argument cannot leave the process.
+            InvalidJobError: An option is not possible.
+            ClientClosedError: The client is closed.
+        """
+        prepared = self._work.call(function, args, kwargs)
+        job_id = JobId(prepared.spec.job_id)
+        future: LineshaftFuture[ResultT] = LineshaftFuture(job_id, partial(self._cancel, job_id))
+        self._thread.post(partial(_submit, self._shell, prepared, future))
+        return future
+
+    def map(
+        self, function: Callable[..., ResultT], /, *iterables: Iterable[object], chunksize: int = 1
+    ) -> Generator[ResultT]:
+        """Call a function for each of the arguments, and return the results as they are taken.
+
+        The first calls are submitted at once, the others as results are taken; those that nobody
+        takes are cancelled when the generator is closed.
+
+        Args:
+            function: As for `submit`.
+            iterables: Arguments, as for the built-in `map`.
+            chunksize: Calls in one job: more, if a call takes less than some milliseconds.
+
+        Raises:
+            Exception: Whatever a call raised; the others are cancelled.
+        """
+        arguments = zip(*iterables, strict=False)
+        submit = self.options().submit  # The arguments are the function's own.
+        if chunksize <= 1:
+            return _results(in_flight(lambda each: submit(function, *each), arguments))
+        call = ChunkCall(function)
+        chunks = chunks_of(arguments, chunksize)
+        return _flattened(in_flight(lambda chunk: submit(call, chunk), chunks))
+
+    def fit(self, subject: Pipeline | Graph, x: object, y: object = None) -> Fitted:
+        """Fit a pipeline or graph on workers.
+
+        Raises:
+            GraphError: It cannot be compiled.
+            CannotPackError: A filter or the data cannot leave the process.
+            Exception: Whatever a filter raised.
+        """
+        prepared = self._work.fit(subject, x, y)
+        return self._submit(prepared, lambda data: fitted_of(subject, data)).result()
+
+    def forward(self, subject: Fitted | Pipeline | Graph, x: object) -> object:
+        """Run what was fitted on workers, and return its output.
+
+        Raises:
+            GraphError: It cannot be compiled.
+            CannotPackError: A filter, a state or the input cannot leave the process.
+            Exception: Whatever a filter raised.
+        """
+        return self._submit(self._work.forward(subject, x), output_of).result()
+
+    def run(
+        self,
+        entry_point: str,
+        *,
+        files: FilesLike = (),
+        requirements: Iterable[str] = (),
+        params: Mapping[str, object] | None = None,
+        input_data: object = None,
+        **options: Unpack[JobOptions],
+    ) -> Job[object]:
+        """Run files in an environment of their own.
+
+        Args:
+            entry_point: `train.py`, `train.py:main` or `package.module:main`.
+            files: Paths of files or folders; or names in the job, with contents or paths.
+            requirements: Lines as in a requirements.txt.
+            params: For the function, by name, and in `lineshaft.run.params`.
+            input_data: For `lineshaft.run.input_data()`.
+            options: Of the job.
+
+        Raises:
+            BundleError: A file may not be there, or there is too much.
+            CannotPackError: A parameter or the data cannot leave the process.
+            InvalidJobError: An option is not possible.
+            OSError: A file cannot be read.
+        """
+        prepared = self._work.run(
+            entry_point,
+            files=files,
+            requirements=requirements,
+            params=params,
+            input_data=input_data,
+            options=options,
+        )
+        return self._submit(prepared)
+
+    def job(self, job_id: str) -> Job[object]:
+        """Return a job that was submitted earlier, by whomever."""
+        return Job(AsyncJob(self._shell, job_id), self._thread)
+
+    # --- questions ---
+
+    def jobs(self, *, status: str | None = None, limit: int = 100) -> JsonValue:
+        """Return jobs, the last submitted first.
+
+        Args:
+            status: "live", "queued", "running", "succeeded", "failed" or "cancelled"; None for all.
+            limit: The most to return; 1 to 1000.
+        """
+        return self._thread.run(self._client.jobs(status=status, limit=limit))
+
+    def workers(self) -> JsonValue:
+        """Return all workers that are here, or that have jobs."""
+        return self._thread.run(self._client.workers())
+
+    def info(self) -> JsonValue:
+        """Return what the coordinator is and how much it has to do."""
+        return self._thread.run(self._client.info())
+
+    def why(self, job_id: str) -> JsonValue:
+        """Tell why a job is where it is, or how it ended.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        return self._thread.run(self._client.why(job_id))
+
+    def story(self, job_id: str) -> JsonValue:
+        """Return every record about a job, in order.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        return self._thread.run(self._client.story(job_id))
+
+    def _submit(self, prepared: Prepared, decode: Decode[ResultT] | None = None) -> Job[ResultT]:
+        job = AsyncJob(self._shell, prepared.spec.job_id, decode)
+
+        async def submit() -> None:
+            job.submit(prepared)
+
+        self._thread.run(submit())
+        return Job(job, self._thread)
+
+    def _cancel(self, job_id: JobId, reason: str) -> None:
+        self._thread.post(partial(self._shell.cancel, job_id, reason))
+
+
+def _submit(shell: Shell, prepared: Prepared, future: LineshaftFuture[ResultT]) -> None:
+    def on_end(ending: Ending) -> None:
+        if isinstance(ending, LineshaftError) or ending.status != "succeeded":
+            future.settle(ending, None)
+        elif (data := inline_result(ending)) is not None:
+            future.settle(ending, data)
+        else:
+            shell.spawn(_fetch(shell, ending, future))
+
+    if not future.cancelled():
+        shell.submit(prepared, on_end)
+
+
+async def _fetch(shell: Shell, outcome: Outcome, future: LineshaftFuture[ResultT]) -> None:
+    # Not when it is asked for: who asks may be a callback in the thread that would have to fetch.
+    try:
+        data = await packed_result(shell, outcome)
+    except LineshaftError as error:
+        future.settle(error, None)
+    else:
+        future.settle(outcome, data)
+
+
+def _results(futures: Generator[LineshaftFuture[ResultT]]) -> Generator[ResultT]:
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        futures.close()
+
+
+def _flattened(futures: Generator[LineshaftFuture[list[ResultT]]]) -> Generator[ResultT]:
+    for results in _results(futures):
+        yield from results
+
+
+def _close(thread: LoopThread, client: AsyncClient) -> None:
+    if thread.is_current:
+        # The last reference went away in a callback; what could be waited for is done then.
+        thread.stop()
+        return
+    try:
+        thread.run(client.close())
+    except LineshaftError:
+        return  # Closed already, or forked: then it is the parent's.
+    finally:
+        thread.stop()

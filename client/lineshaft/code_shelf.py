@@ -1,0 +1,156 @@
+"""Functions as bytes, pickled again only when something they refer to may have changed."""
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from typing import TypeAlias, cast
+
+import cloudpickle
+
+from lineshaft.chunks import ChunkCall
+from lineshaft.local_modules import LocalModules
+from lineshaft_protocol.ids import BlobId
+from lineshaft_runtime.packing import pack
+
+_DEPTH_MAX = 32
+_ABSENT = ("not there",)
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, BuiltinFunctionType)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A function as the content of a blob."""
+
+    id: BlobId
+    data: bytes
+
+
+class CodeShelf:
+    """Keeps the bytes of functions for as long as the functions live.
+
+    A function pickled by value takes along the globals and variables it refers to, as they are
+    now. Its bytes are therefore kept only if all of these are constants, modules or other
+    functions, and used only while they are the same ones.
+    """
+
+    def __init__(self, modules: LocalModules) -> None:
+        self._modules = modules
+        self._kept: dict[tuple[int, bool], _Kept] = {}
+        self._changing = threading.Lock()
+
+    def code(self, function: Callable[..., object]) -> Code:
+        """Return the function as bytes.
+
+        Raises:
+            CannotPackError: It refers to what cannot leave the process; the error names it.
+        """
+        is_chunked = isinstance(function, ChunkCall)
+        inner: object = function.function if is_chunked else function  # type: ignore[attr-defined]  # narrowed by the flag
+        key = (id(inner), is_chunked)
+        kept = self._kept.get(key)
+        if kept is not None and kept.is_valid_for(inner):
+            return kept.code
+        watched = tuple(_watch(inner, self._modules))
+        code = self._pickled(function, inner)
+        if all(each is not None for each in watched):
+            self._keep(key, inner, code, cast("tuple[_Watched, ...]", watched))
+        return code
+
+    def _pickled(self, function: object, inner: object) -> Code:
+        dumps = cloudpickle.dumps  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        with self._modules.by_value():
+            try:
+                data: bytes = dumps(function, protocol=5)
+            except Exception:
+                # This finds the culprit, and raises an error that names it.
+                pack(inner, name=f"function {getattr(inner, '__qualname__', inner)!r}")
+                raise
+        return Code(BlobId(hashlib.sha256(data).hexdigest()), data)
+
+    def _keep(
+        self, key: tuple[int, bool], inner: object, code: Code, watched: tuple["_Watched", ...]
+    ) -> None:
+        def forget(_: object) -> None:
+            self._kept.pop(key, None)
+
+        try:
+            reference = weakref.ref(inner, forget)
+        except TypeError:  # Some callables cannot be referred to weakly.
+            return
+        with self._changing:
+            self._kept[key] = _Kept(reference, code, watched)
+
+
+_Watched: TypeAlias = tuple[Callable[[], object], object]
+"""How to look at something that a function refers to, and what was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    reference: weakref.ref[object]
+    code: Code
+    watched: tuple[_Watched, ...]
+
+    def is_valid_for(self, function: object) -> bool:
+        return self.reference() is function and all(look() is was for look, was in self.watched)
+
+
+def _watch(
+    part: object, modules: LocalModules, seen: set[int] | None = None, depth: int = 0
+) -> Iterator[_Watched | None]:
+    """Yield all that pickling the part takes along; None for what may change unseen."""
+    seen = set() if seen is None else seen
+    if id(part) in seen or part is _ABSENT or isinstance(part, _CONSTANTS):
+        return
+    seen.add(id(part))
+    if _goes_by_name(part, modules):
+        return
+    if not isinstance(part, FunctionType) or part.__dict__ or depth > _DEPTH_MAX:
+        yield None
+        return
+    yield (lambda: part.__code__), part.__code__
+    yield (lambda: part.__defaults__), part.__defaults__
+    yield (lambda: part.__kwdefaults__), part.__kwdefaults__
+    values = [*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).values()]
+    for name in _names(part.__code__):
+        # Also what is not there: it may be an attribute's name, or a global that is set later.
+        value: object = part.__globals__.get(name, _ABSENT)
+        yield _looker(part.__globals__, name), value
+        values.append(value)
+    for cell in part.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # It has no value yet, and may get one.
+            yield None
+            return
+        yield _cell_looker(cell), value
+        values.append(value)
+    for value in values:
+        yield from _watch(value, modules, seen, depth + 1)
+
+
+def _goes_by_name(part: object, modules: LocalModules) -> bool:
+    if isinstance(part, ModuleType):
+        return not modules.is_by_value(part.__name__)
+    if isinstance(part, FunctionType | type):
+        is_global = "<locals>" not in part.__qualname__ and "<lambda>" not in part.__qualname__
+        return is_global and not modules.is_by_value(part.__module__)
+    return False
+
+
+def _looker(names: dict[str, object], name: str) -> Callable[[], object]:
+    return lambda: names.get(name, _ABSENT)
+
+
+def _cell_looker(cell: CellType) -> Callable[[], object]:
+    return lambda: cast("object", cell.cell_contents)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

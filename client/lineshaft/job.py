@@ -1,0 +1,209 @@
+"""One job, as its user sees it from an event loop."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing
+from typing import Generic, Literal, TypeVar, cast
+
+from pydantic import JsonValue
+
+from lineshaft.endings import Ending, error_of, raise_no_result
+from lineshaft.errors import LineshaftError
+from lineshaft.job_events import Event, Log
+from lineshaft.shell import Shell
+from lineshaft.shipping import Prepared
+from lineshaft_protocol.client_messages import Query
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.outcomes import Outcome
+from lineshaft_runtime.packing import BytesLike, unpack
+
+ResultT = TypeVar("ResultT")
+
+Decode = Callable[[BytesLike], ResultT]
+
+
+class AsyncJob(Generic[ResultT]):
+    """A job that was submitted, here or elsewhere. Awaiting it gives its result.
+
+    Who stops waiting, by a timeout or by being cancelled, does not stop the job; `cancel` does.
+    """
+
+    def __init__(self, shell: Shell, job_id: str, decode: Decode[ResultT] | None = None) -> None:
+        self._shell = shell
+        self._job_id = JobId(job_id)
+        self._decode = decode or cast("Decode[ResultT]", unpack)
+        self._ended: asyncio.Future[Ending] | None = None
+        self._value: tuple[ResultT] | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name for the coordinator; `client.job(id)` finds it again, from anywhere."""
+        return self._job_id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    def __await__(self) -> Generator[object, None, ResultT]:
+        """Wait for the result."""
+        return self.result().__await__()
+
+    def submit(self, prepared: Prepared) -> None:
+        """Send it off. Called once, by the client that made it."""
+        self._shell.submit(prepared, self._expect().set_result)
+
+    async def result(self, timeout: float | None = None) -> ResultT:  # noqa: ASYNC109 - as in concurrent.futures
+        """Wait for what the job returns.
+
+        Args:
+            timeout: Longest wait, in seconds.
+
+        Raises:
+            TimeoutError: The job has not ended in time; it goes on.
+            JobCancelledError: It was cancelled.
+            LineshaftError: It ended without a result, or the client was closed.
+            Exception: Whatever it raised.
+        """
+        return self.value(*await self.settled(timeout))
+
+    async def exception(self, timeout: float | None = None) -> Exception | None:  # noqa: ASYNC109 - as above
+        """Wait for the job's end and return what its result raises; None if it has a result.
+
+        Raises:
+            TimeoutError: The job has not ended in time; it goes on.
+        """
+        ending, _ = await self.settled(timeout, with_data=False)
+        return error_of(ending)
+
+    async def status(self) -> str:
+        """Tell where the job is: "queued", "running", "succeeded" and so on.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        if self._ended is not None and self._ended.done():
+            ending = self._ended.result()
+            if not isinstance(ending, LineshaftError):
+                return ending.status
+        data = await self._ask("job")
+        match data:
+            case {"status": str(status)}:
+                return status
+            case _:
+                return "unknown"
+
+    async def why(self) -> JsonValue:
+        """Tell why the job is where it is, or how it ended.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        return await self._ask("why")
+
+    async def story(self) -> JsonValue:
+        """Return every record about the job, in order.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        return await self._ask("story")
+
+    def cancel(self, reason: str = "cancelled by its user") -> None:
+        """End the job, whatever it is doing."""
+        self._shell.cancel(self._job_id, reason)
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield what the job tells, from its beginning, and at last how it ended.
+
+        A cut of the connection repeats nothing and leaves nothing out.
+
+        Raises:
+            LineshaftError: Nobody knows the job, or the client was closed.
+        """
+        feed = self._shell.feed(self._job_id)
+        try:
+            async for event in feed.read():
+                yield event
+        finally:
+            self._shell.leave(self._job_id, feed)
+
+    async def logs(self) -> AsyncGenerator[str]:
+        """Yield what the job prints, from its beginning, in pieces that may end within a line.
+
+        Raises:
+            LineshaftError: Nobody knows the job, or the client was closed.
+        """
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                if isinstance(event, Log):
+                    yield event.text
+
+    # --- for the client ---
+
+    async def settled(
+        self,
+        timeout: float | None,  # noqa: ASYNC109 - as above
+        *,
+        with_data: bool = True,
+    ) -> tuple[Ending, BytesLike | None]:
+        """Wait until it is known how the job ended; return that and the packed result.
+
+        Raises:
+            TimeoutError: Not in time.
+            LineshaftError: The result cannot be fetched.
+        """
+        async with asyncio.timeout(timeout):
+            if self._ended is None:
+                expected = self._expect()
+                self._shell.watch(self._job_id, expected.set_result)
+            assert self._ended is not None, "set in the lines above"
+            # Others may wait as well, and one of them being cancelled must not end their waiting.
+            ending = await asyncio.shield(self._ended)
+            if isinstance(ending, LineshaftError) or ending.status != "succeeded":
+                return ending, None
+            return ending, await packed_result(self._shell, ending) if with_data else None
+
+    def value(self, ending: Ending, data: BytesLike | None) -> ResultT:
+        """Unpack the result, which runs code of the user's: in the thread of who asks for it.
+
+        Raises:
+            LineshaftError: The job ended without a result, or it cannot be unpacked.
+            Exception: Whatever the job raised.
+        """
+        if self._value is None:
+            if (error := error_of(ending)) is not None:
+                raise error
+            assert data is not None, "a job that succeeded has a result, or raises"
+            self._value = (self._decode(data),)
+        return self._value[0]
+
+    def _expect(self) -> asyncio.Future[Ending]:
+        self._ended = asyncio.get_running_loop().create_future()
+        return self._ended
+
+    async def _ask(self, what: Literal["job", "why", "story"]) -> JsonValue:
+        return await self._shell.questions.ask(Query(request_id=0, what=what, job_id=self._job_id))
+
+
+def inline_result(outcome: Outcome) -> bytes | None:
+    """Return the packed result if the outcome carries it; None if it is a blob, or not there."""
+    if outcome.result is None or outcome.result.inline is None:
+        return None
+    return base64.b64decode(outcome.result.inline)
+
+
+async def packed_result(shell: Shell, outcome: Outcome) -> BytesLike:
+    """Return the packed result of a job that succeeded, fetched if need be.
+
+    Raises:
+        ResultError: It has none.
+        LineshaftError: It cannot be fetched.
+    """
+    if outcome.result is None:
+        raise_no_result(outcome.job_id)
+    if (data := inline_result(outcome)) is not None:
+        return data
+    return await shell.fetch(outcome.result)

@@ -1,0 +1,138 @@
+"""An event loop in a thread of its own, for those who have none."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import TypeVar
+
+from lineshaft.errors import ClientClosedError, ForkedClientError
+
+ResultT = TypeVar("ResultT")
+
+STOP_S = 5.0
+"""Longest wait for the thread's end, in seconds."""
+
+
+class LoopThread:
+    """Runs an event loop in a daemon thread, and calls what other threads give it."""
+
+    def __init__(self, name: str) -> None:
+        self._pid = os.getpid()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+        self._is_stopped = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is in this thread, where waiting for it would never end."""
+        return threading.current_thread() is self._thread
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have something called soon, in order; cheap, and may be done from any thread.
+
+        Raises:
+            ForkedClientError: This is a child of the process that has the thread.
+            ClientClosedError: The thread was stopped.
+        """
+        self._check()
+        self._calls.append(call)
+        # Waking the loop costs a system call; one is enough for all that is posted meanwhile.
+        if not self._is_woken:
+            self._is_woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                # The loop was closed since we looked: the calls find the client closed.
+                self._drain()
+
+    def run(self, work: Coroutine[object, None, ResultT]) -> ResultT:
+        """Run a coroutine there, and wait for its result.
+
+        Raises:
+            ForkedClientError: This is a child of the process that has the thread.
+            ClientClosedError: The thread was stopped.
+            Exception: Whatever the coroutine raised.
+        """
+        try:
+            self._check()
+            assert not self.is_current, "the loop's own thread cannot wait for it"
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if self._is_stopped:
+                raise ClientClosedError from None
+            raise
+        finally:
+            # After Ctrl-C nobody wants the result any more.
+            future.cancel()
+
+    def iterate(self, items: AsyncGenerator[ResultT]) -> Generator[ResultT]:
+        """Yield what an asynchronous generator yields there."""
+
+        async def advance() -> ResultT | _End:
+            return await anext(items, _END)
+
+        try:
+            while not isinstance(item := self.run(advance()), _End):
+                yield item
+        finally:
+            with contextlib.suppress(ClientClosedError, ForkedClientError):
+                self.run(items.aclose())
+
+    def stop(self) -> None:
+        """End the thread; what is still running there is cancelled."""
+        if self._is_stopped or os.getpid() != self._pid:
+            return
+        self._is_stopped = True
+        with contextlib.suppress(RuntimeError):  # The loop has ended by itself.
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if not self.is_current:
+            self._thread.join(STOP_S)
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedClientError
+        if self._is_stopped:
+            raise ClientClosedError
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.run_until_complete(_settled(self._loop))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+            self._drain()
+
+    def _drain(self) -> None:
+        # Before the calls are taken: who posts from now on wakes the loop again.
+        self._is_woken = False
+        calls = self._calls
+        while calls:
+            calls.popleft()()
+
+
+class _End:
+    """Follows the last item."""
+
+
+_END = _End()
+
+
+async def _settled(loop: asyncio.AbstractEventLoop) -> None:
+    others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,187 @@
+"""What may be said about a job besides what it runs."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias, TypedDict, cast, runtime_checkable
+
+from pydantic import ValidationError
+
+from lineshaft.errors import InvalidJobError
+from lineshaft_protocol.jobs import Timeouts
+from lineshaft_protocol.resources import Resources
+
+
+@runtime_checkable
+class HasId(Protocol):
+    """A job, or the future of one."""
+
+    @property
+    def id(self) -> str:
+        """Of the job."""
+        ...
+
+
+class ResourceNames(TypedDict, total=False):
+    """What a job needs on its worker."""
+
+    cpus: float
+    memory: int | str
+    """Bytes, or text such as "8GiB"."""
+    gpus: int
+    gpu_memory: int | str
+    """On each GPU; without it, a GPU is the job's alone."""
+
+
+ResourcesLike: TypeAlias = Resources | ResourceNames | Mapping[str, object]
+
+
+class JobOptions(TypedDict, total=False):
+    """The names that `submit` keeps for itself; `client.options(...)` takes them as well."""
+
+    name: str | None
+    """What people call the job."""
+    resources: ResourcesLike | None
+    tags: Iterable[str]
+    """Tags that the worker must all have."""
+    worker: str | None
+    """The only worker it may run on."""
+    priority: int
+    """-1000 to 1000; higher goes first."""
+    retries: int
+    """How often it may run again after its own code failed."""
+    after: Iterable[str | HasId]
+    """Jobs that must have succeeded before it starts."""
+    timeout: float | None
+    """Longest run, in seconds."""
+    queue_timeout: float | None
+    """Longest wait for a worker, in seconds."""
+    lost_after: float | None
+    """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
+
+
+RESERVED = frozenset(JobOptions.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The same, checked."""
+
+    name: str | None = None
+    resources: Resources | None = None
+    tags: tuple[str, ...] | None = None
+    worker_id: str | None = None
+    priority: int = 0
+    retries: int = 0
+    after: tuple[str, ...] | None = None
+    timeouts: Timeouts | None = None
+
+    def updated(self, given: Mapping[str, object]) -> "Options":
+        """Return these options with those given by name instead.
+
+        Raises:
+            InvalidJobError: A name or value is not possible.
+        """
+        if not given:
+            return self
+        if unknown := given.keys() - RESERVED:
+            raise InvalidJobError(
+                f"no option {min(unknown)!r}; there are: {', '.join(sorted(RESERVED))}"
+            )
+        # The names are checked; the values are by what they are put into.
+        options = cast("JobOptions", given)
+        try:
+            changed = replace(self, timeouts=_timeouts(self.timeouts, options))
+            if "resources" in options:
+                changed = replace(changed, resources=read_resources(options["resources"]))
+        except ValidationError as error:
+            raise InvalidJobError(first_fault(error)) from error
+        if "name" in options:
+            changed = replace(changed, name=options["name"])
+        if "tags" in options:
+            changed = replace(changed, tags=_texts("tags", options["tags"]))
+        if "worker" in options:
+            changed = replace(changed, worker_id=options["worker"])
+        if "priority" in options:
+            changed = replace(changed, priority=options["priority"])
+        if "retries" in options:
+            changed = replace(changed, retries=options["retries"])
+        if "after" in options:
+            ids = [each.id if isinstance(each, HasId) else each for each in options["after"]]
+            changed = replace(changed, after=_texts("after", ids))
+        return changed
+
+
+def read_resources(given: ResourcesLike | None) -> Resources | None:
+    """Return what a job needs, from names such as `{"gpus": 1, "gpu_memory": "20GiB"}`.
+
+    Raises:
+        InvalidJobError: A name is unknown, or a size is none.
+        ValidationError: A value is out of its range.
+    """
+    if given is None or isinstance(given, Resources):
+        return given
+    fields: dict[str, object] = {}
+    for key, value in given.items():
+        match key:
+            case "cpus" | "gpus":
+                fields[key] = value
+            case "memory" | "gpu_memory":
+                fields[f"{key}_bytes"] = read_bytes(value)
+            case _:
+                names = ", ".join(ResourceNames.__annotations__)
+                raise InvalidJobError(f"no resource {key!r}; there are: {names}")
+    return Resources.model_validate(fields)
+
+
+def read_bytes(given: object) -> int:
+    """Return a number of bytes, from a number or text such as "512MiB", "1.5 GB" or "100000".
+
+    Raises:
+        InvalidJobError: It is neither.
+    """
+    if isinstance(given, int):
+        return given
+    match = _SIZE.fullmatch(given.strip()) if isinstance(given, str) else None
+    if match is None:
+        raise InvalidJobError(f"{given!r} is no size; write bytes, or text such as '8GiB'")
+    number, prefix, binary = match.groups()
+    factor = 1024 if binary else 1000
+    return (
+        int(float(number) * factor ** "KMGTP".index(prefix.upper()) * factor)
+        if prefix
+        else int(float(number))
+    )
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return what is wrong in a sentence."""
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}"
+
+
+def _timeouts(before: Timeouts | None, options: JobOptions) -> Timeouts | None:
+    fields: dict[str, object] = {} if before is None else before.model_dump()
+    if "timeout" in options:
+        fields["run_s"] = options["timeout"]
+    if "queue_timeout" in options:
+        fields["queue_s"] = options["queue_timeout"]
+    if "lost_after" in options:
+        fields["lost_after_s"] = options["lost_after"]
+    if all(value is None for value in fields.values()):
+        return None
+    return Timeouts.model_validate(fields)
+
+
+def _texts(what: str, given: Iterable[object]) -> tuple[str, ...] | None:
+    if isinstance(given, str):
+        raise InvalidJobError(f"{what} takes several, as a list: {what}=[{given!r}]")
+    items = tuple(given)
+    texts = tuple(each for each in items if isinstance(each, str))
+    if len(texts) != len(items):
+        raise InvalidJobError(f"{what} takes texts only")
+    return texts or None
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTPkmgtp])(i)?)?[Bb]?")

@@ -1,0 +1,157 @@
+"""What a job consists of, made ready to be sent: its description, and the blobs it needs."""
+
+import base64
+import hashlib
+import itertools
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from lineshaft.chunks import ChunkCall
+from lineshaft.code_shelf import CodeShelf
+from lineshaft.errors import InvalidJobError
+from lineshaft.local_modules import LocalModules
+from lineshaft.options import Options, first_fault
+from lineshaft_protocol.ids import BlobId, JobId
+from lineshaft_protocol.jobs import INLINE_BYTES_MAX, JobKind, JobSpec, Payload
+from lineshaft_runtime.packing import BytesLike, pack, packed_size
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+MadeT = TypeVar("MadeT")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that are sent once, before the jobs that need them."""
+
+    id: BlobId
+    data: bytes
+    is_code: bool = False
+    """Whether later jobs are likely to need it as well."""
+
+    def read(self, offset: int, size_bytes: int) -> memoryview:
+        """Return a part, without a copy."""
+        return memoryview(self.data)[offset : offset + size_bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that can be submitted, and again after a cut."""
+
+    spec: JobSpec
+    blobs: tuple[Blob, ...] = ()
+
+
+class Shipper:
+    """Makes jobs ready. May be used in several threads at once."""
+
+    def __init__(self, modules: LocalModules | None = None) -> None:
+        self._modules = modules or LocalModules()
+        self._codes = CodeShelf(self._modules)
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def call(
+        self,
+        function: Callable[..., object],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        options: Options,
+    ) -> Prepared:
+        """Prepare a call of a function.
+
+        Args are packed now, so that the caller may change them afterwards.
+
+        Raises:
+            CannotPackError: The function or an argument cannot leave the process.
+            InvalidJobError: An option is out of its range.
+        """
+        code = self._codes.code(function)
+        with self._modules.by_value():
+            buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
+        name = _name_of(function) if options.name is None else options.name
+        code_blob = Blob(code.id, code.data, is_code=True)
+        return self._prepared("function", buffers, options, name=name, code=code_blob)
+
+    def plan(self, make: Callable[[], list[BytesLike]], options: Options, *, name: str) -> Prepared:
+        """Prepare the run of a plan.
+
+        Args:
+            make: Makes the payload; what it pickles of local modules goes by value.
+            options: Of the job.
+            name: For a job that was given none.
+
+        Raises:
+            CannotPackError: A filter or the data cannot leave the process.
+            InvalidJobError: An option is out of its range.
+        """
+        return self._prepared("plan", self.by_value(make), options, name=options.name or name)
+
+    def pipeline(self, bundle: bytes, options: Options, *, name: str) -> Prepared:
+        """Prepare a pipeline job from its bundle.
+
+        Raises:
+            InvalidJobError: An option is out of its range.
+        """
+        return self._prepared("pipeline", [bundle], options, name=options.name or name)
+
+    def by_value(self, make: Callable[[], MadeT]) -> MadeT:
+        """Call something that pickles; the user's own modules go by value meanwhile."""
+        with self._modules.by_value():
+            return make()
+
+    def _prepared(
+        self,
+        kind: JobKind,
+        buffers: list[BytesLike],
+        options: Options,
+        *,
+        name: str,
+        code: Blob | None = None,
+    ) -> Prepared:
+        payload, blob = _payload(buffers)
+        try:
+            spec = JobSpec(
+                job_id=self._new_id(),
+                kind=kind,
+                payload=payload,
+                name=name[:200],
+                code=None if code is None else code.id,
+                resources=options.resources,
+                tags=options.tags,
+                worker_id=options.worker_id,
+                priority=options.priority,
+                retries=options.retries,
+                after=options.after,
+                timeouts=options.timeouts,
+                # A bundle is files, and its environment has a Python of its own.
+                python=None if kind == "pipeline" else PYTHON,
+            )
+        except ValidationError as error:
+            raise InvalidJobError(first_fault(error)) from error
+        return Prepared(spec, tuple(each for each in (code, blob) if each is not None))
+
+    def _new_id(self) -> JobId:
+        return JobId(f"{self._prefix}-{next(self._numbers)}")
+
+
+def _payload(buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:
+    size_bytes = packed_size(buffers)
+    # One piece, for the buffers are views of memory that the caller may change once we return.
+    data = bytes(buffers[0]) if len(buffers) == 1 else b"".join(buffers)
+    if size_bytes <= INLINE_BYTES_MAX:
+        return Payload(inline=base64.b64encode(data).decode("ascii")), None
+    blob = Blob(BlobId(hashlib.sha256(data).hexdigest()), data)
+    return Payload(blob=blob.id, size_bytes=size_bytes), blob
+
+
+def _name_of(function: object) -> str:
+    if isinstance(function, ChunkCall):
+        return _name_of(function.function)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - any function
+    name: object = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
