@@ -130,6 +130,7 @@ async def test_a_call_that_ends_without_a_daemon_is_reported_by_the_next(
     assert found == []
     assert value_of(await bench.ended(FIRST)) == "went on"
     await bench.close()
+    assert [report.key for report in bench.of(AttemptEnded)] == [FIRST]
 
 
 async def test_results_that_were_not_settled_are_reported_again(
@@ -153,10 +154,13 @@ async def test_what_was_settled_is_not_reported_again(state_folder: Path, go: Pa
     async with daemon_running(state_folder, "settled", go):
         pass
 
+    await until(lambda: not processes_of(state_folder))
     bench, found = await adopted(state_folder)
+    await bench.ended(AttemptKey("job-2", 1))
     await bench.close()
 
-    assert (found, bench.reports) == ([], [])
+    assert found == []
+    assert [report.key.job_id for report in bench.of(AttemptEnded)] == ["job-2"]
 
 
 async def test_an_adopted_attempt_can_be_stopped(state_folder: Path, go: Path) -> None:

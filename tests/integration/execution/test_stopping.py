@@ -176,9 +176,9 @@ async def test_the_next_job_starts_only_when_no_process_of_the_last_is_left(
 ) -> None:
     first = bench.run({"job.py": STUBBORN}, "job.py", devices=("GPU-1",))
     pids = await stubborn_pids(bench, first)
-    check = bench.call(lambda: [pid for pid in pids if Path(f"/proc/{pid}").exists()])
 
-    bench.execution.stop(first, 0.0)
+    bench.execution.stop(first, 0.5)
+    check = bench.call(lambda: [pid for pid in pids if Path(f"/proc/{pid}").exists()])
 
     assert await bench.value(check) == []
 

@@ -102,11 +102,10 @@ class Link:
     def next(self) -> tuple[Execute, Function | None] | None:
         """Wait for the next attempt and its function.
 
-        None when the daemon is gone; what it has not acknowledged is saved then.
+        None when the daemon is gone: then `leave`, and end.
         """
         while not self._pending:
             if self._socket is None and not self.dial():
-                self._save()
                 return None
             with self._reading:
                 self._receive()
