@@ -227,7 +227,9 @@ class ClientDesk:
         client = shop.clients.get(session)
         if client is None:
             return
-        if shop.now - client.heard_at < shop.settings.client_silence_s:
+        # Compared as it was set: the difference of two floats may fall short of their distance, and
+        # the same moment would be set again for ever.
+        if shop.now < client.heard_at + shop.settings.client_silence_s:
             self._watch_silence(session)
             return
         shop.close(session, POLICY, f"silent for {shop.settings.client_silence_s:g} s")

@@ -223,7 +223,8 @@ class WorkerDesk:
         worker = shop.fleet.workers.get(worker_id)
         if worker is None or worker.session is None:
             return
-        if shop.now - worker.heard_at < shop.settings.silence_s:
+        # Compared as it was set, see ClientDesk.on_silence.
+        if shop.now < worker.heard_at + shop.settings.silence_s:
             self._watch_silence(worker)
             return
         session = worker.session

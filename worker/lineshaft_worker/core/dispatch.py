@@ -92,7 +92,8 @@ class Dispatcher:
     def revoke_stuck(self, now: float) -> None:
         """Take back what waits on a lane behind an attempt that is not brief after all."""
         for lane in self._bench.lanes.values():
-            is_late = now - lane.since >= self._settings.stuck_s
+            # Compared as next_stuck says it: a difference of floats might make us wake for ever.
+            is_late = now >= lane.since + self._settings.stuck_s
             if is_late and len(lane.keys) > 1 and not lane.is_revoking:
                 lane.is_revoking = True
                 self._effects += [RevokeAttempt(key) for key in tuple(lane.keys)[1:]]
