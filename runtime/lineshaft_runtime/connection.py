@@ -15,6 +15,8 @@ class Limits:
     """Longest text message accepted; a longer one closes the connection with 1009."""
     binary_bytes: int = 64 * 1024 * 1024
     """Longest binary message accepted; a longer one closes the connection with 1009."""
+    frame_bytes: int = 1 << 62
+    """Longest frame sent; a longer message goes in several."""
     write_high_bytes: int = 1024 * 1024
     """`is_writable` turns false when more than this waits to be sent."""
     write_low_bytes: int = 256 * 1024
@@ -99,6 +101,17 @@ class Connection(Protocol):
         """
         ...
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the socket, so that the peer has to wait.
+
+        What was read already still arrives. The peer's end is noticed only after the pause.
+        """
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on after a pause."""
+        ...
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye; what was sent before still leaves. Nothing but `on_close` follows."""
         ...
@@ -139,6 +152,14 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A server's decision for one connection that may cost something else than the others."""
+
+    listener: Listener
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The handshake succeeded."""
 
@@ -148,6 +169,8 @@ class Opened:
     """What to send to the peer before anything else."""
     rest: bytes = b""
     """What the peer sent behind the handshake: frames."""
+    limits: Limits | None = None
+    """What this connection may cost, if not what all may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ written here. Why: docs/decisions/0002-websocket-transport.md.
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from websockets.exceptions import ProtocolError as BadCloseError
@@ -111,6 +111,10 @@ class FrameReader:
         elif large.fill(count):
             self._large = None
             self._take(large.first, large.payload())
+
+    def limit(self, *, text_bytes_max: int, binary_bytes_max: int) -> None:
+        """Accept other lengths from the next frame on."""
+        self._text_bytes_max, self._binary_bytes_max = text_bytes_max, binary_bytes_max
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that were received elsewhere.
@@ -290,6 +294,19 @@ class FrameWriter:
             return head, payload
         mask = self._next_mask()
         return head + mask, apply_mask(payload, mask)
+
+    def frames(
+        self, opcode: int, payload: Buffer, frame_bytes: int
+    ) -> Iterator[tuple[bytes, Buffer]]:
+        """Give a message in frames of at most so many bytes of payload."""
+        if len(payload) <= frame_bytes:
+            yield self.frame(opcode, payload)
+            return
+        view = memoryview(payload)
+        for start in range(0, len(view), frame_bytes):
+            head, piece = self.frame(CONTINUATION if start else opcode, view[start:][:frame_bytes])
+            is_last = start + frame_bytes >= len(view)
+            yield head if is_last else bytes((head[0] & ~FINAL,)) + head[1:], piece
 
     def head(self, opcode: int, length: int) -> bytes:
         """Give the header of a frame, up to where a masking key would follow."""

@@ -13,7 +13,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from lineshaft_protocol.errors import LineshaftError
-from lineshaft_runtime.connection import Listener, Opened, Refused, UpgradeRequest
+from lineshaft_runtime.connection import Admitted, Listener, Opened, Refused, UpgradeRequest
 from lineshaft_runtime.connection_errors import CannotConnectError, RefusedError
 
 _HEAD_BYTES_MAX = 64 * 1024
@@ -38,7 +38,7 @@ class ServerHandshake:
 
     is_client = False
 
-    def __init__(self, accept: Callable[[UpgradeRequest], Listener | Rejection]) -> None:
+    def __init__(self, accept: Callable[[UpgradeRequest], Listener | Admitted | Rejection]) -> None:
         self._accept = accept
         self._protocol = ServerProtocol()
         self._peer = ""
@@ -71,6 +71,9 @@ class ServerHandshake:
         verdict = self._accept(request)
         if isinstance(verdict, Rejection):
             return Refused(self._protocol.reject(verdict.status, verdict.text).serialize())
+        if isinstance(verdict, Admitted):
+            reply = response.serialize()
+            return Opened(verdict.listener, request, reply, limits=verdict.limits)
         return Opened(verdict, request, response.serialize())
 
 

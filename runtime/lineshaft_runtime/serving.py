@@ -21,18 +21,19 @@ from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from lineshaft_runtime.connection import Limits, Listener, UpgradeRequest
+from lineshaft_runtime.connection import Admitted, Limits, Listener, UpgradeRequest
 from lineshaft_runtime.connection_errors import AddressInUseError
 from lineshaft_runtime.frames import SCRATCH_BYTES
 from lineshaft_runtime.opening import Rejection, ServerHandshake
-from lineshaft_runtime.websocket import WebSocketProtocol, peer_name
+from lineshaft_runtime.peer_names import peer_name
+from lineshaft_runtime.websocket import WebSocketProtocol
 
 __all__ = ["Address", "Rejection", "Server", "ServerLimits"]
 
 logger = logging.getLogger(__name__)
 
 AsgiApp = Callable[..., Awaitable[None]]
-Accept = Callable[[UpgradeRequest], Listener | Rejection]
+Accept = Callable[[UpgradeRequest], Listener | Admitted | Rejection]
 
 _HEAD_BYTES_MAX = 64 * 1024
 

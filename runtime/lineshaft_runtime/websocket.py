@@ -38,6 +38,7 @@ from lineshaft_runtime.frames import (
     flat,
     parse_close,
 )
+from lineshaft_runtime.peer_names import peer_name
 
 # From here on a payload is handed to the socket alone; below, copying it beside its header
 # is cheaper than a second system call.
@@ -132,7 +133,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             return
         # Without masking nothing must touch the payload, so the parts stay where they are.
         size = sum(map(len, parts))
-        if size < _JOIN_BYTES_MAX:
+        if size < _JOIN_BYTES_MAX or size > self._limits.frame_bytes:
             self._send(BINARY, b"".join(parts))
         else:
             self._flush()
@@ -155,14 +156,16 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _send(self, opcode: int, payload: Buffer) -> None:
-        head, payload = self._writer.frame(opcode, payload)
         if len(payload) >= _JOIN_BYTES_MAX:
             self._flush()
-            self._transport.write(head)
-            # A view, because the transport slices off what did not fit into the socket.
-            self._transport.write(memoryview(payload))
+            for head, piece in self._writer.frames(opcode, payload, self._limits.frame_bytes):
+                self._transport.write(head)
+                # A view, because the transport slices off what did not fit into the socket.
+                self._transport.write(memoryview(piece))
             self._check_buffered()
-        elif self._is_corked:
+            return
+        head, payload = self._writer.frame(opcode, payload)
+        if self._is_corked:
             self._corked += (head, payload)
             self._corked_bytes += len(head) + len(payload)
             if self._corked_bytes >= _JOIN_BYTES_MAX:
@@ -194,7 +197,17 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._close_reason = f"the peer reads too slowly: {size} bytes wait to be sent"
             self.abort()
 
-    # Receiving: called by the frame reader.
+    # Receiving: the pause, then what the frame reader calls.
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the socket, see `Connection.pause_reading`."""
+        if self._is_connected:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on after a pause."""
+        if self._is_connected:
+            self._transport.resume_reading()
 
     def text_arrived(self, data: bytes) -> None:
         """Hand on one text message."""
@@ -314,6 +327,11 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._listener = opened.listener
         self._was_opened = True
         self.request = opened.request
+        if (limits := opened.limits) is not None:
+            self._limits = limits
+            self._reader.limit(
+                text_bytes_max=limits.text_bytes, binary_bytes_max=limits.binary_bytes
+            )
         self._transport.write(opened.reply)
         self._plan_ping()
         self._is_corked = True
@@ -380,13 +398,3 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             return
         self._close_reason = f"no answer to a ping within {self._limits.ping_timeout_s:g} s"
         self.abort()
-
-
-def peer_name(transport: asyncio.BaseTransport) -> str:
-    """Name the other end of a socket: `host:port`, or `unix`."""
-    # Untyped in asyncio; a tuple for both versions of IP, a string for Unix sockets.
-    address: object = transport.get_extra_info("peername")
-    if not isinstance(address, tuple):
-        return "unix"
-    host, port = cast("tuple[str, int]", address[:2])
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
