@@ -22,7 +22,8 @@ from lineshaft_runtime.sizes import parse_size
 from lineshaft_runtime.stopping import stop_on_signals
 from lineshaft_worker.core.machine import Identity
 from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
-from lineshaft_worker.daemon.shell import Link, WorkerShell
+from lineshaft_worker.daemon.shell import WorkerShell
+from lineshaft_worker.daemon.uplink import Link
 from lineshaft_worker.devices.selection import Restrictions
 
 EXIT_CANNOT_START = 2

@@ -94,6 +94,12 @@ class AttemptFlow:
         attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING)
         self._bench.take_lane(attempt, lane)
 
+    def adopt_ended(self, assign: Assign, result: AttemptResult, *, must_store: bool) -> None:
+        """Take over an attempt that ended while no daemon was there to see it."""
+        key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
+        phase = Phase.STORING if must_store else Phase.ENDED
+        self._bench.attempts[key] = Attempt(key, assign, phase, result=result)
+
     def on_assign(self, assign: Assign, *, refuse: bool) -> None:
         """The coordinator wants an attempt run."""
         key = AttemptKey(JobId(assign.job.job_id), assign.attempt)

@@ -49,18 +49,18 @@ class BlobCache:
             del self._holders[blob_id]
         return self._make_room()
 
-    def draft(self, blob_id: BlobId) -> Path:
+    def draft(self, blob_id: BlobId, suffix: str) -> Path:
         """Where to write a blob that arrives."""
-        return self._folder / f"{blob_id}.part"
+        return self._folder / f"{blob_id}.{suffix}.part"
 
-    def keep(self, blob_id: BlobId) -> None:
+    def keep(self, blob_id: BlobId, draft: Path) -> None:
         """The draft is whole and verified."""
-        draft, path = self.draft(blob_id), self.path(blob_id)
         size_bytes = draft.stat().st_size
         draft.chmod(0o400)
-        draft.replace(path)
+        draft.replace(self.path(blob_id))
+        if blob_id not in self._sizes:
+            self._total_bytes += size_bytes
         self._sizes[blob_id] = size_bytes
-        self._total_bytes += size_bytes
         self._sizes.move_to_end(blob_id)
 
     def content(self, blob_id: BlobId) -> bytes | Path:

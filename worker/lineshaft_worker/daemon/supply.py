@@ -1,0 +1,112 @@
+"""Blobs that attempts need or make: fetched, kept while needed, and stored."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Payload
+from lineshaft_runtime.transfers import BlobTransfers
+from lineshaft_worker.core.io import AttemptKey
+from lineshaft_worker.daemon.cache import BlobCache
+
+
+class Supply:
+    """Brings blobs here and back to the coordinator.
+
+    Args:
+        cache: Where blobs lie on this machine.
+        transfers: The way to and from the coordinator; goes on after a cut.
+    """
+
+    def __init__(self, cache: BlobCache, transfers: BlobTransfers) -> None:
+        self._cache, self._transfers = cache, transfers
+        self._held: dict[AttemptKey, list[BlobId]] = {}
+
+    def hold(self, key: AttemptKey, blob_ids: Sequence[BlobId]) -> list[BlobId]:
+        """Keep blobs for as long as the attempt is known; returns those that are not here."""
+        held = self._held.setdefault(key, [])
+        for blob_id in blob_ids:
+            if blob_id not in held:
+                held.append(blob_id)
+                self._cache.hold(blob_id)
+        return [blob_id for blob_id in blob_ids if blob_id not in self._cache]
+
+    def release(self, key: AttemptKey) -> list[BlobId]:
+        """The attempt is forgotten; returns blobs that were removed to make room."""
+        gone: list[BlobId] = []
+        for blob_id in self._held.pop(key, ()):
+            gone += self._cache.release(blob_id)
+        return gone
+
+    async def bring(self, blob_id: BlobId) -> Path:
+        """Fetch a blob unless it is here; returns where it lies.
+
+        Raises:
+            LineshaftError: The coordinator does not have it, or it arrived damaged.
+            OSError: It cannot be written.
+        """
+        if blob_id not in self._cache:
+            draft = self._cache.draft(blob_id, secrets.token_hex(4))
+            try:
+                with draft.open("wb", buffering=0) as file:
+
+                    def take(offset: int, data: bytes | memoryview) -> None:
+                        file.seek(offset)
+                        file.write(data)
+
+                    await self._transfers.download(blob_id, take)
+                self._cache.keep(blob_id, draft)
+            finally:
+                draft.unlink(missing_ok=True)
+        return self._cache.path(blob_id)
+
+    async def store(self, content: bytes | Path) -> Payload:
+        """Make a payload of bytes or of a file; what is too long to be carried is stored.
+
+        Raises:
+            LineshaftError: The coordinator will not have it.
+            OSError: The file cannot be read.
+        """
+        content = _loaded_if_short(content)
+        if isinstance(content, bytes):
+            if len(content) <= INLINE_BYTES_MAX:
+                return Payload.of_bytes(content)
+            view = memoryview(content)
+            digest = hashlib.sha256(view).hexdigest()
+            await self._transfers.upload(
+                BlobId(digest), len(view), lambda offset, length: view[offset : offset + length]
+            )
+            return Payload(blob=digest, size_bytes=len(view))
+        return await self.store_file(content, await asyncio.to_thread(_digest_of, content))
+
+    async def store_file(self, path: Path, blob_id: BlobId) -> Payload:
+        """Store a file whose hash is known.
+
+        Raises:
+            LineshaftError: The coordinator will not have it.
+            OSError: It cannot be read.
+        """
+        with path.open("rb", buffering=0) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+
+            def read(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            await self._transfers.upload(blob_id, size_bytes, read)
+        return Payload(blob=blob_id, size_bytes=size_bytes)
+
+
+def _loaded_if_short(content: bytes | Path) -> bytes | Path:
+    if isinstance(content, Path) and content.stat().st_size <= INLINE_BYTES_MAX:
+        return content.read_bytes()
+    return content
+
+
+def _digest_of(path: Path) -> BlobId:
+    with path.open("rb") as file:
+        return BlobId(hashlib.file_digest(file, "sha256").hexdigest())

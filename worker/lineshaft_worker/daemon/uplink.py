@@ -1,0 +1,154 @@
+"""The connection to the coordinator: at most one that counts, and the way out through it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+from lineshaft_protocol.blob_messages import BlobAck, BlobMissing, BlobRefused, BlobStatus
+from lineshaft_protocol.codec import TO_WORKER, Codec
+from lineshaft_protocol.errors import LineshaftError, ProtocolError
+from lineshaft_protocol.frames import decode_chunk
+from lineshaft_protocol.ids import Session
+from lineshaft_protocol.wire import Wire
+from lineshaft_runtime.connection import Connection
+from lineshaft_runtime.transfers import BlobTransfers
+from lineshaft_worker.core import io
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL_FAULT = 1002
+GOING_AWAY = 1001
+
+Dial = Callable[["Link"], Coroutine[None, None, Connection]]
+
+
+class Uplink:
+    """Opens connections when told, and numbers them.
+
+    Args:
+        dial: Opens a connection to the coordinator with this listener.
+        post: Gives the core an event.
+    """
+
+    def __init__(self, dial: Dial, post: Callable[[io.Event], None]) -> None:
+        self._dial, self._post = dial, post
+        self._links: dict[Session, Connection] = {}
+        self._session_count = 0
+        self._dialing: asyncio.Task[None] | None = None
+        self.transfers = BlobTransfers(self._send_now, self._send_binary, self._is_writable)
+
+    def connect(self) -> None:
+        """Open a connection, instead of any that is being opened."""
+        if self._dialing is not None:
+            self._dialing.cancel()
+        self._dialing = asyncio.create_task(self._dial_once())
+
+    async def _dial_once(self) -> None:
+        self._session_count += 1
+        session = Session(self._session_count)
+        try:
+            await self._dial(Link(self, session))
+        except (LineshaftError, OSError) as error:
+            logger.warning("cannot connect", extra={"why": str(error)})
+            self._post(io.Disconnected(None))
+
+    def send(self, outgoing: Mapping[Session, Sequence[Wire]]) -> None:
+        """Send messages in order, in as few frames as their sizes allow."""
+        for session, messages in outgoing.items():
+            if (connection := self._links.get(session)) is not None:
+                for frame in Codec.encode_batches(map(Codec.encode, messages)):
+                    connection.send_text(frame)
+
+    def hang_up(self, session: Session, reason: str) -> None:
+        """End a session."""
+        logger.warning("connection given up", extra={"why": reason})
+        if (connection := self._links.pop(session, None)) is not None:
+            connection.close(GOING_AWAY, reason)
+
+    def close(self) -> None:
+        """End all sessions: the worker stops."""
+        if self._dialing is not None:
+            self._dialing.cancel()
+        for connection in tuple(self._links.values()):
+            connection.close(GOING_AWAY, "the worker stops")
+
+    # --- for the listeners ---
+
+    def opened(self, session: Session, connection: Connection) -> None:
+        """A connection is open."""
+        self._links[session] = connection
+        self.transfers.on_connected()
+        self._post(io.Connected(session))
+
+    def closed(self, session: Session, code: int | None, reason: str) -> None:
+        """A connection is gone."""
+        if self._links.pop(session, None) is not None and not self._links:
+            self.transfers.on_disconnected()
+        logger.info("disconnected", extra={"code": code, "why": reason})
+        self._post(io.Disconnected(session))
+
+    def text(self, session: Session, connection: Connection, data: bytes) -> None:
+        """A frame of control messages arrived."""
+        try:
+            messages = TO_WORKER.decode(data)
+        except ProtocolError as error:
+            logger.warning("the coordinator broke the protocol", extra={"why": error.reason})
+            connection.close(PROTOCOL_FAULT, error.reason[:100])
+            return
+        for message in messages:
+            if isinstance(message, BlobStatus | BlobAck | BlobRefused | BlobMissing):
+                self.transfers.on_message(message)
+            else:
+                self._post(io.Received(session, message))
+
+    def binary(self, connection: Connection, data: bytes | bytearray) -> None:
+        """A frame of bulk data arrived."""
+        try:
+            self.transfers.on_chunk(decode_chunk(data))
+        except ProtocolError as error:
+            connection.close(PROTOCOL_FAULT, error.reason[:100])
+
+    @property
+    def _current(self) -> Connection | None:
+        return self._links[max(self._links)] if self._links else None
+
+    def _send_now(self, message: Wire) -> None:
+        if (connection := self._current) is not None:
+            connection.send_text(Codec.encode(message))
+
+    def _send_binary(self, buffers: list[bytes | memoryview]) -> None:
+        if (connection := self._current) is not None:
+            connection.send_binary(buffers)
+
+    def _is_writable(self) -> bool:
+        connection = self._current
+        return connection is not None and connection.is_writable
+
+
+class Link:
+    """Hears one connection to the coordinator."""
+
+    def __init__(self, uplink: Uplink, session: Session) -> None:
+        self._uplink, self._session = uplink, session
+
+    def on_open(self, connection: Connection) -> None:
+        """The handshake is done."""
+        self._uplink.opened(self._session, connection)
+
+    def on_text(self, connection: Connection, data: bytes) -> None:
+        """Control messages."""
+        self._uplink.text(self._session, connection, data)
+
+    def on_binary(self, connection: Connection, data: bytes | bytearray) -> None:
+        """Bulk data."""
+        self._uplink.binary(connection, data)
+
+    def on_writable(self, connection: Connection) -> None:
+        """There is room to send again."""
+        del connection
+        self._uplink.transfers.on_writable()
+
+    def on_close(self, connection: Connection, code: int | None, reason: str) -> None:
+        """The connection is gone."""
+        del connection
+        self._uplink.closed(self._session, code, reason)
