@@ -113,6 +113,8 @@ class ClientDesk:
             shop.send(session, Finished(outcome=done.outcome))
         elif submit.is_repeat:
             shop.look_up(job_id, session, submit)
+        elif job_id in (spec.after or ()):
+            self._refuse(session, job_id, "invalid", "a job cannot come after itself")
         elif (unknown := self._unknown_dependency(spec)) is not None:
             shop.look_up(unknown, session, submit)
         elif (refusal := self._refusal(spec)) is not None:
@@ -176,7 +178,7 @@ class ClientDesk:
         elif (done := shop.ledger.recent.get(job_id)) is not None:
             shop.send(session, Finished(outcome=done.outcome))
         else:
-            shop.look_up(job_id, session, cancel)
+            shop.look_up(shop.submitting.get(job_id, job_id), session, cancel)
 
     def on_watch(self, session: Session, watch: Watch) -> None:
         """Tell where the job is, and from now on what happens to it."""
@@ -191,11 +193,16 @@ class ClientDesk:
         elif done is not None:
             shop.send(session, Finished(outcome=done.outcome))
         else:
-            shop.look_up(job_id, session, watch)
+            shop.look_up(shop.submitting.get(job_id, job_id), session, watch)
 
     def on_unknown(self, session: Session, job_id: JobId) -> None:
         """Nobody knows the job that the client speaks of."""
         text = "no such job; it may have been pruned with the history"
+        self._refuse(session, job_id, "unknown_job", text)
+
+    def on_unknown_dependency(self, session: Session, job_id: JobId, other: JobId) -> None:
+        """Nobody knows a job that the submitted one should come after."""
+        text = f"nobody knows job {other}, which it should come after"
         self._refuse(session, job_id, "unknown_job", text)
 
     def _unwatch(self, client: ClientSession, job_id: JobId) -> None:

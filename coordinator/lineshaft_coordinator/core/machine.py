@@ -156,20 +156,29 @@ class CoordinatorCore:
                     self._workers.on_spawn(session, message.model_copy(update={"is_repeat": False}))
                 case Cancel() | Watch() if session not in shop.clients:
                     pass
-                case Cancel() if found.outcome is not None:
+                case Cancel() | Watch() if not self._may_be_known(JobId(message.job_id)):
+                    self._clients.on_unknown(session, JobId(message.job_id))
+                case Cancel():
                     self._clients.on_cancel(session, message)
-                case Watch() if found.outcome is not None:
+                case Watch():
                     self._clients.on_watch(session, message)
-                case Cancel() | Watch():
-                    self._clients.on_unknown(session, found.job_id)
+
+    def _may_be_known(self, job_id: JobId) -> bool:
+        # The lookup says what was true when it was read; a Submit may have come since.
+        shop = self.shop
+        return (
+            job_id in shop.ledger.jobs or job_id in shop.ledger.recent or job_id in shop.submitting
+        )
 
     def _resubmit(self, session: Session, submit: Submit, found: Found) -> None:
-        if session not in self.shop.clients:
+        shop, job_id = self.shop, JobId(submit.job.job_id)
+        if shop.submitting.get(job_id) == found.job_id:
+            del shop.submitting[job_id]
+        if session not in shop.clients:
             return
-        is_itself = submit.job.job_id == found.job_id
-        if not is_itself and found.outcome is None and found.job_id not in self.shop.ledger.jobs:
-            # A dependency that nobody knows.
-            self._clients.on_unknown(session, JobId(submit.job.job_id))
+        is_itself = job_id == found.job_id
+        if not is_itself and not self._may_be_known(found.job_id):
+            self._clients.on_unknown_dependency(session, job_id, found.job_id)
             return
         is_repeat = submit.is_repeat and not is_itself
         self._clients.on_submit(session, submit.model_copy(update={"is_repeat": is_repeat}))

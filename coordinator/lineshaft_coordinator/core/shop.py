@@ -60,6 +60,8 @@ class Shop:
         default_factory=dict
     )
     """Messages about jobs that left memory; they are handled once the job was looked up."""
+    submitting: dict[JobId, JobId] = field(default_factory=dict)
+    """Jobs whose Submit is among the pending, and which job's lookup it waits for."""
     effects: list[Effect] = field(default_factory=list)
     is_stopping: bool = False
 
@@ -80,6 +82,8 @@ class Shop:
         self, job_id: JobId, session: Session, message: Submit | Cancel | Watch | SpawnChild
     ) -> None:
         """Put a message off until the store said what it knows of the job."""
+        if isinstance(message, Submit):
+            self.submitting[JobId(message.job.job_id)] = job_id
         waiting = self.pending.setdefault(job_id, [])
         waiting.append((session, message))
         if len(waiting) == 1:
