@@ -222,6 +222,8 @@ class JobFlow:
         siblings = shop.children.get(parent_id)
         if siblings is not None:
             siblings.pop(JobId(spec.job_id), None)
+            if not siblings:
+                del shop.children[parent_id]
         parent = shop.ledger.jobs.get(parent_id)
         if (
             parent is None

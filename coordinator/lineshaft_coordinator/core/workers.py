@@ -144,13 +144,12 @@ class WorkerDesk:
 
     def _count_children(self, worker: Worker, job_id: JobId, lease: Lease) -> None:
         # After our restart the children are in the ledger, but nobody counted them yet.
+        count = 0
         for child_id in self._shop.children.get(job_id, {}):
-            child = self._shop.ledger.jobs.get(child_id)
-            parent = child.spec.parent if child is not None else None
-            if parent is not None and parent.attempt == lease.attempt:
-                if lease.child_count >= len(self._shop.children[job_id]):
-                    break
-                worker.suspend(job_id)
+            parent = self._shop.job(child_id).spec.parent
+            count += parent is not None and parent.attempt == lease.attempt
+        while lease.child_count < count and job_id in worker.running:
+            worker.suspend(job_id)
 
     def _on_not_held(self, worker: Worker, job_id: JobId, *, is_same_daemon: bool) -> None:
         if is_same_daemon or job_id in worker.backlog:
