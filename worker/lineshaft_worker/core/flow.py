@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId, Session
+from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import (
     Assign,
@@ -94,11 +95,15 @@ class AttemptFlow:
         attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING)
         self._bench.take_lane(attempt, lane)
 
-    def adopt_ended(self, assign: Assign, result: AttemptResult, *, must_store: bool) -> None:
-        """Take over an attempt that ended while no daemon was there to see it."""
-        key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
-        phase = Phase.STORING if must_store else Phase.ENDED
-        self._bench.attempts[key] = Attempt(key, assign, phase, result=result)
+    def _find(self, key: AttemptKey) -> Attempt:
+        """Take over an attempt that ended while no daemon was there to see it.
+
+        Of such an attempt its id is all that is needed: it holds nothing here any more.
+        """
+        job = JobSpec(job_id=key.job_id, kind="function", payload=Payload(inline=""))
+        assign = Assign(job=job, attempt=key.attempt, epoch=0)
+        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.ENDED)
+        return attempt
 
     def on_assign(self, assign: Assign, *, refuse: bool) -> None:
         """The coordinator wants an attempt run."""
@@ -165,6 +170,8 @@ class AttemptFlow:
     ) -> None:
         """Something happened to an attempt that is not its end."""
         attempt = self._bench.attempts.get(event.key)
+        if attempt is None and isinstance(event, AttemptSpoke):
+            attempt = self._find(event.key)
         if attempt is None:
             return
         match event:
@@ -226,9 +233,7 @@ class AttemptFlow:
         self, key: AttemptKey, result: AttemptResult, *, must_store: bool, now: float
     ) -> None:
         """No process of the attempt is left."""
-        attempt = self._bench.attempts.get(key)
-        if attempt is None:
-            return
+        attempt = self._bench.attempts.get(key) or self._find(key)
         if attempt.phase is Phase.HANDED:
             # It began and ended before we heard that the one in front of it had ended.
             self._bench.leave_lane(attempt)

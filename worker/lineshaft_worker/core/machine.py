@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from lineshaft_protocol.ids import JobId, Session, WorkerId
-from lineshaft_protocol.outcomes import AttemptResult
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.worker_messages import (
@@ -76,7 +75,6 @@ class WorkerCore:
 
     Args:
         adopted: Attempts that outlived the daemon before us, with their lanes.
-        ended: Attempts whose end it did not live to tell; True where a result must be stored.
         now: A clock that runs forward, in seconds; the same one for every call.
     """
 
@@ -88,7 +86,6 @@ class WorkerCore:
         capacity: Capacity,
         now: float,
         adopted: tuple[tuple[Assign, int], ...] = (),
-        ended: tuple[tuple[Assign, AttemptResult, bool], ...] = (),
     ) -> None:
         self.settings, self.identity = settings, identity
         self.bench = Bench(capacity)
@@ -112,8 +109,6 @@ class WorkerCore:
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
             self.flow.adopt(assign, lane)
-        for assign, result, must_store in ended:
-            self.flow.adopt_ended(assign, result, must_store=must_store)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in, and say what must be done about it, in order."""

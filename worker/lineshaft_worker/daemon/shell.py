@@ -92,13 +92,10 @@ class WorkerShell:
             await self._end(work)
 
     async def _take_over(self) -> WorkerCore:
-        """Make a core that has what the daemon before us left running or did not live to tell."""
+        """Make a core that has what the daemon before us left running."""
         adopted = await self._execution.open()
-        ended = [event for event in self._early if isinstance(event, io.AttemptEnded)]
-        self._early = [event for event in self._early if not isinstance(event, io.AttemptEnded)]
-        if adopted or ended:
-            fields = {"running": len(adopted), "ended": len(ended)}
-            logger.info("took over from the daemon before", extra=fields)
+        if adopted:
+            logger.info("took over from the daemon before", extra={"running": len(adopted)})
         return WorkerCore(
             CoreSettings(),
             identity=self._identity,
@@ -107,9 +104,6 @@ class WorkerShell:
             adopted=tuple(
                 (self._assigns.read(AttemptKey(JobId(key.job_id), key.attempt)), lane)
                 for key, lane, _ in adopted
-            ),
-            ended=tuple(
-                (self._assigns.read(event.key), event.result, event.must_store) for event in ended
             ),
         )
 
