@@ -37,6 +37,8 @@ class Submit(Wire):
     job: JobSpec
     is_repeat: bool = False
     """Whether it may have been sent before, on a connection that broke."""
+    events: bool | None = None
+    """Whether to tell what it says as well, from its first event on."""
 
 
 class Cancel(Wire):

@@ -174,11 +174,11 @@ class ClientCore:
 
     def _say_again(self, job_id: JobId, job: _Tracked) -> None:
         if job.spec is not None and not job.is_accepted:
-            self._tell(Submit(job=job.spec, is_repeat=job.was_sent))
+            # It asks for the events itself: if the job has ended, they must come before its end.
+            events = True if job.events else None
+            self._tell(Submit(job=job.spec, is_repeat=job.was_sent, events=events))
             job.was_sent = True
         else:
-            self._watch(job_id, job)
-        if job.spec is not None and not job.is_accepted and job.events:
             self._watch(job_id, job)
         if job.cancel_reason is not None:
             self._tell(Cancel(job_id=job_id, reason=job.cancel_reason))

@@ -103,14 +103,14 @@ class ClientDesk:
             if live.spec != spec:
                 self._refuse(session, job_id, "duplicate_id", "another job has this id")
                 return
-            self._flow.watch(job_id, session, events=False)
             shop.send(session, Accepted(job_id=job_id))
+            self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
         elif (done := shop.ledger.recent.get(job_id)) is not None:
             if done.spec != spec:
                 self._refuse(session, job_id, "duplicate_id", "another job had this id")
                 return
             shop.send(session, Accepted(job_id=job_id))
-            shop.send(session, Finished(outcome=done.outcome))
+            self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
         elif submit.is_repeat:
             shop.look_up(job_id, session, submit)
         elif job_id in (spec.after or ()):
@@ -120,12 +120,14 @@ class ClientDesk:
         elif (refusal := self._refusal(spec)) is not None:
             self._refuse(session, job_id, *refusal)
         else:
-            self._keep(session, client.client_id, spec)
+            self._keep(session, client.client_id, spec, events=bool(submit.events))
 
-    def _keep(self, session: Session, client_id: ClientId, spec: JobSpec) -> None:
+    def _keep(
+        self, session: Session, client_id: ClientId, spec: JobSpec, *, events: bool
+    ) -> None:
         job_id = JobId(spec.job_id)
         # Watched before it is accepted: a job that comes after a failed one ends at once.
-        self._flow.watch(job_id, session, events=False)
+        self._flow.watch(job_id, session, events=events)
         self._shop.send(session, Accepted(job_id=job_id))
         self._flow.accept(spec, client_id)
 
