@@ -157,7 +157,11 @@ class ClientDesk:
         if waits or is_recovering or not shop.fleet.known:
             return None
         shape = Shape.of(spec)
-        if any(may_ever(worker, shape) for worker in shop.fleet.known.values()):
+        # A worker known only by its leases, since our restart, may be able to run anything.
+        if any(
+            worker.capacity is None or may_ever(worker, shape)
+            for worker in shop.fleet.known.values()
+        ):
             return None
         nearest = min(
             shop.fleet.known.values(),
