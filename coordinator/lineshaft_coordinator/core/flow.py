@@ -25,7 +25,7 @@ class JobFlow:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self.arrived: list[Shape] = []
-        """Shapes that had nothing waiting and now have: the scheduler looks at them next."""
+        """Shapes with something more urgent waiting than before: the scheduler's next."""
         self.freed: dict[WorkerId, Worker] = {}
         """Workers that may have room they had not before."""
         self._ripples: list[Outcome] = []

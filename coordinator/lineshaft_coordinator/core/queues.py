@@ -72,7 +72,7 @@ class Queues:
         """Put a job in its line, at the end or, ``is_first``, in front.
 
         Returns:
-            Whether the shape had nothing waiting before.
+            Whether the shape had nothing as urgent waiting before.
         """
         assert job_id not in self._places, "a job waits once"
         if (queue := self.by_shape.get(shape)) is None:
@@ -87,7 +87,8 @@ class Queues:
             line.jobs[job_id] = self._ages
         queue.size += 1
         self._places[job_id] = _Place(shape, priority, client_id)
-        return queue.size == 1
+        clients = queue.lines[priority]
+        return len(clients) == len(line.jobs) == 1 and priority == max(queue.lines)
 
     def head(self, queue: ShapeQueue) -> tuple[Rank, JobId]:
         """The job of this shape that goes first."""
