@@ -32,6 +32,8 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self.id = job_id
         """Of the job: `client.job(future.id)` tells more about it."""
         self._cancel_job = cancel_job
+        self._deciding = threading.Lock()
+        self._is_decided = False
         self._reading = threading.Lock()
         self._error: Exception | None = None
         self._is_read = False
@@ -78,9 +80,9 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
     @override
     def cancel(self) -> bool:
         """Cancel the job, also while it runs; False if it has ended already."""
-        if self.done() or not super().cancel():
+        if not self._decide():
             return self.cancelled()
-        self.set_running_or_notify_cancel()
+        self._become_cancelled()
         self._cancel_job(_CANCELLED)
         return True
 
@@ -93,19 +95,28 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
             ending: How the job ended.
             data: Its packed result, if it succeeded.
         """
+        if not self._decide():
+            return
         self._ending, self._data = ending, data
-        if not isinstance(ending, LineshaftError) and ending.status == "cancelled":
-            if super().cancel():
-                self.set_running_or_notify_cancel()
-            return
-        if not self.set_running_or_notify_cancel():
-            return
         if isinstance(ending, LineshaftError):
             self.set_exception(ending)
         elif ending.status == "succeeded":
             self.set_result(cast("ResultT", None))  # `result` reads the data instead.
+        elif ending.status == "cancelled":
+            self._become_cancelled()
         else:
             self.set_exception(_FailedError())
+
+    def _decide(self) -> bool:
+        """Return whether the caller is the one who makes the future done."""
+        # Callbacks run without the lock: they may wait for the thread that settles.
+        with self._deciding:
+            is_first, self._is_decided = not self._is_decided, True
+        return is_first
+
+    def _become_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()
 
     def _read(self) -> None:
         self._error = error_of(self._ending)

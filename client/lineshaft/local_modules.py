@@ -5,6 +5,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
@@ -20,6 +21,8 @@ _OURS = frozenset(
         "lineshaft_worker",
     }
 )
+
+_NOTHING = contextlib.nullcontext()
 
 
 class LocalModules:
@@ -56,13 +59,18 @@ class LocalModules:
             )
         return self._found
 
-    @contextlib.contextmanager
-    def by_value(self) -> Generator[None]:
+    def by_value(self) -> AbstractContextManager[None]:
         """Pickle them by value inside of the block, in this and every other thread."""
         modules = self.find()
-        if not modules:
-            yield
-            return
+        return self._registered(modules) if modules else _NOTHING
+
+    def is_by_value(self, module_name: str) -> bool:
+        """Say whether what a module defines is pickled by value."""
+        module = sys.modules.get(module_name)
+        return module_name == "__main__" or module is None or module in self.find()
+
+    @contextlib.contextmanager
+    def _registered(self, modules: tuple[ModuleType, ...]) -> Generator[None]:
         with self._registering:
             known: frozenset[str] = frozenset(cloudpickle.list_registry_pickle_by_value())  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
             added = [
@@ -77,11 +85,6 @@ class LocalModules:
             finally:
                 for module in added:
                     cloudpickle.unregister_pickle_by_value(module)  # pyright: ignore[reportUnknownMemberType]
-
-    def is_by_value(self, module_name: str) -> bool:
-        """Say whether what a module defines is pickled by value."""
-        module = sys.modules.get(module_name)
-        return module_name == "__main__" or module is None or module in self.find()
 
     def _is_local(self, name: str, module: object) -> bool:
         if not isinstance(module, ModuleType) or module.__name__ != name or name == "__main__":
