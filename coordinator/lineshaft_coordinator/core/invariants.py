@@ -1,0 +1,227 @@
+"""What must hold between any two events: every index of the core against every other.
+
+Cost is linear in all that the core knows: made for tests, simulation and ``lineshaft doctor``.
+"""
+
+from collections.abc import Iterator
+
+from lineshaft_coordinator.core.fleet import DeviceUse, Worker
+from lineshaft_coordinator.core.ledger import Leased
+from lineshaft_coordinator.core.placement import EPSILON, has_room, suits
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.resources import Gpu
+
+SUMS_DRIFT = 1e-6
+"""How far sums of CPUs may be off: they are added and taken away as floats."""
+
+
+class InvariantError(AssertionError):
+    """Two indexes of the core contradict each other."""
+
+
+def check(shop: Shop) -> None:
+    """Compare everything with everything.
+
+    Raises:
+        InvariantError: A bug of ours; the text lists every contradiction.
+    """
+    wrong = [
+        *_places(shop),
+        *_queues(shop),
+        *_workers(shop),
+        *_devices(shop),
+        *_watchers(shop),
+        *_relatives(shop),
+        *_deadlines(shop),
+        *_idleness(shop),
+    ]
+    if wrong:
+        raise InvariantError("; ".join(wrong))
+
+
+def _places(shop: Shop) -> Iterator[str]:
+    leased: dict[JobId, None] = {}
+    for worker in shop.fleet.workers.values():
+        for job_id in worker.lease_ids():
+            lease, job = worker.lease_of(job_id), shop.ledger.jobs.get(job_id)
+            if job_id in leased:
+                yield f"{job_id} has two leases"
+            leased[job_id] = None
+            if job is None or not isinstance(job.state, Leased) or lease is None:
+                yield f"{worker.worker_id} has a lease of {job_id}, the ledger has none"
+            elif (job.state.worker_id, job.state.attempt) != (worker.worker_id, lease.attempt):
+                yield f"{worker.worker_id} has attempt {lease.attempt} of {job_id}: {job.state}"
+    for job_id, job in shop.ledger.jobs.items():
+        places = [job_id in shop.queues, job_id in shop.blocked, job_id in shop.delayed]
+        if isinstance(job.state, Leased):
+            if any(places) or job_id not in leased:
+                yield f"{job_id} is leased, but queued, blocked, delayed is {places}"
+        elif sum(places) != 1:
+            yield f"{job_id} waits, but queued, blocked, delayed is {places}"
+        elif job.cancel_reason is not None:
+            yield f"{job_id} waits although it was cancelled"
+    waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed)
+    if waiting + len(leased) != len(shop.ledger.jobs):
+        yield f"{waiting} waiting and {len(leased)} leased are not {len(shop.ledger.jobs)} jobs"
+
+
+def _queues(shop: Shop) -> Iterator[str]:
+    for shape, queue in shop.queues.by_shape.items():
+        lines = [line for clients in queue.lines.values() for line in clients.values()]
+        if not lines or any(not line.jobs for line in lines):
+            yield f"the queue of {shape} keeps an empty line"
+        if queue.size != sum(len(line.jobs) for line in lines):
+            yield f"the queue of {shape} has not {queue.size} jobs"
+        for priority, clients in queue.lines.items():
+            for client_id, line in clients.items():
+                for job_id in line.jobs:
+                    job = shop.ledger.jobs.get(job_id)
+                    if job is None or job_id not in shop.queues:
+                        yield f"{job_id} is in a line, but nowhere else"
+                    elif (job.client_id, job.spec.priority) != (client_id, priority):
+                        yield f"{job_id} is in the line of {client_id}, {priority}"
+                    elif Shape.of(job.spec) != shape:
+                        yield f"{job_id} is in the queue of another shape"
+    if len(shop.queues) != sum(queue.size for queue in shop.queues.by_shape.values()):
+        yield "the queues have lost count"
+
+
+def _workers(shop: Shop) -> Iterator[str]:
+    fleet = shop.fleet
+    for worker in fleet.workers.values():
+        name, leases = worker.worker_id, worker.running.values()
+        if worker.used_slots != sum(lease.child_count == 0 for lease in leases):
+            yield f"{name} does not use {worker.used_slots} slots"
+        cpus = sum(lease.shape.resources.cpus for lease in leases)
+        if abs(worker.used_cpus - cpus) > SUMS_DRIFT:
+            yield f"{name} uses {cpus} CPUs, not {worker.used_cpus}"
+        if worker.used_memory_bytes != sum(v.shape.resources.memory_bytes for v in leases):
+            yield f"{name} does not use {worker.used_memory_bytes} bytes"
+        if fleet.known.get(name) is not worker:
+            yield f"{name} is not the {name} that is known"
+        if worker.session is not None and fleet.by_session.get(worker.session) is not worker:
+            yield f"{name} is not found by its session"
+        if worker.session is None and not worker.lease_ids():
+            yield f"{name} is away, has nothing, and is not forgotten"
+        if (name in fleet.open) != (worker.is_here and not worker.is_draining):
+            yield f"{name} is among the open workers and should not be, or the reverse"
+    for session, worker in fleet.by_session.items():
+        if worker.session != session or fleet.workers.get(worker.worker_id) is not worker:
+            yield f"session {session} is not that of {worker.worker_id}"
+    for name in fleet.open:
+        if name not in fleet.workers:
+            yield f"{name} is open and not there"
+
+
+def _devices(shop: Shop) -> Iterator[str]:
+    for worker in shop.fleet.workers.values():
+        sums: dict[str, DeviceUse] = {}
+        for job_id, lease in worker.running.items():
+            wanted = lease.shape.resources
+            if len(lease.devices) != wanted.gpus:
+                yield f"{job_id} has {len(lease.devices)} GPUs and asked for {wanted.gpus}"
+            for uuid in lease.devices:
+                use = sums.setdefault(uuid, DeviceUse())
+                use.job_count += 1
+                use.memory_bytes += wanted.gpu_memory_bytes
+                use.is_exclusive |= wanted.gpu_memory_bytes == 0
+        if sums != worker.devices:
+            yield f"{worker.worker_id} uses {sums}, not {worker.devices}"
+        sizes = {gpu.uuid: gpu.memory_bytes for gpu in _gpus(worker)}
+        for uuid, use in sums.items():
+            if use.is_exclusive and use.job_count > 1:
+                yield f"{uuid} is promised to {use.job_count} jobs, one of which wants it alone"
+            if uuid in sizes and use.memory_bytes > sizes[uuid]:
+                yield f"more of the memory of {uuid} is promised than it has"
+        for job_id, lease in worker.backlog.items():
+            if lease.devices or lease.is_started:
+                yield f"{job_id} is in the backlog of {worker.worker_id} and has started"
+
+
+def _gpus(worker: Worker) -> tuple[Gpu, ...]:
+    return worker.capacity.gpus if worker.capacity is not None else ()
+
+
+def _watchers(shop: Shop) -> Iterator[str]:
+    for job_id, sessions in shop.watchers.items():
+        if not sessions or job_id not in shop.ledger.jobs:
+            yield f"watchers of {job_id} are kept for nothing"
+        for session in sessions:
+            client = shop.clients.get(session)
+            if client is None or job_id not in client.watched:
+                yield f"session {session} watches {job_id} and does not know it"
+    for session, client in shop.clients.items():
+        for job_id in client.watched:
+            if session not in shop.watchers.get(job_id, {}):
+                yield f"session {session} thinks that it watches {job_id}"
+    for job_id, messages in shop.pending.items():
+        if not messages:
+            yield f"{job_id} is looked up for nobody"
+
+
+def _relatives(shop: Shop) -> Iterator[str]:
+    jobs = shop.ledger.jobs
+    for job_id, others in shop.blocked.items():
+        if not others:
+            yield f"{job_id} waits for nothing"
+        for other in others:
+            if other not in jobs or job_id not in shop.dependents.get(other, {}):
+                yield f"{job_id} waits for {other}, which will not say when it ends"
+    for other, waiting in shop.dependents.items():
+        if not waiting:
+            yield f"{other} keeps an empty list of those who wait for it"
+        for job_id in waiting:
+            if other not in shop.blocked.get(job_id, {}):
+                yield f"{other} will tell {job_id}, which does not wait for it"
+    for parent_id, children in shop.children.items():
+        if not children or any(child not in jobs for child in children):
+            yield f"{parent_id} keeps children that ended"
+    for job_id, job in jobs.items():
+        if job.spec.parent is not None:
+            parent_id = JobId(job.spec.parent.job_id)
+            if job_id not in shop.children.get(parent_id, {}) and job.cancel_reason is None:
+                yield f"{job_id} is a child that its parent {parent_id} does not know"
+    for worker in shop.fleet.by_session.values():
+        for job_id, lease in worker.running.items():
+            count = sum(
+                (parent := jobs[child].spec.parent) is not None and parent.attempt == lease.attempt
+                for child in shop.children.get(job_id, {})
+                if child in jobs
+            )
+            if lease.child_count != count:
+                yield f"{job_id} waits for {count} children, not {lease.child_count}"
+
+
+def _deadlines(shop: Shop) -> Iterator[str]:
+    deadlines = shop.deadlines
+    for worker in shop.fleet.workers.values():
+        is_away = worker.session is None
+        for job_id in worker.lease_ids():
+            if (("lost", job_id) in deadlines) != is_away:
+                yield f"{job_id} on {worker.worker_id}, away: {is_away}, has the wrong deadline"
+        if (("silence", worker.worker_id) in deadlines) == is_away:
+            yield f"nobody listens for the silence of {worker.worker_id}, or it is away"
+    for session in shop.clients:
+        if ("client", session) not in deadlines:
+            yield f"nobody listens for the silence of client session {session}"
+    for job_id in shop.delayed:
+        if ("retry", job_id) not in deadlines:
+            yield f"{job_id} is delayed for ever"
+    for job_id, job in shop.ledger.jobs.items():
+        if isinstance(job.state, Leased) and ("queue", job_id) in deadlines:
+            yield f"{job_id} is leased and still has a deadline for waiting"
+
+
+def _idleness(shop: Shop) -> Iterator[str]:
+    """The scheduler's rule: no shape waits while an open worker could start its head."""
+    if shop.is_stopping:
+        return
+    for shape, queue in shop.queues.by_shape.items():
+        priority = -shop.queues.head(queue)[0][0]
+        for worker in shop.fleet.open.values():
+            is_heard = shop.now - worker.heard_at <= shop.settings.suspect_s - EPSILON
+            is_free = worker.reserved_for in (None, shape) or priority > worker.reserved_priority
+            if is_heard and is_free and suits(worker, shape) and has_room(worker, shape):
+                yield f"{shape} waits, {worker.worker_id} has room for it"

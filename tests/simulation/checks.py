@@ -1,0 +1,289 @@
+"""What must hold in every reachable state, and what must come true once faults stop.
+
+The oracle keeps its own books: the journal as it was committed, what processes really did, and
+what users were told.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lineshaft_coordinator.core.invariants import check
+from lineshaft_coordinator.core.ledger import Leased, Ledger
+from lineshaft_coordinator.core.machine import CoordinatorCore
+from lineshaft_coordinator.core.records import (
+    AttemptLeft,
+    AttemptStarted,
+    CancelRequested,
+    JobFinished,
+    JobSubmitted,
+    Record,
+)
+from lineshaft_protocol.client_messages import Accepted, Finished, Refused
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Assign, EventsAck, Recall, Stop
+from lineshaft_worker.core.attempts import Phase
+from lineshaft_worker.core.io import AttemptKey
+from lineshaft_worker.core.machine import WorkerCore
+
+from tests.simulation.disk import Disk
+from tests.simulation.load import Wish
+from tests.simulation.machine import Machine, Process
+from tests.simulation.world import SimulationError, World
+
+if TYPE_CHECKING:
+    from tests.simulation.worker_node import WorkerNode
+
+LOST = ("was lost", "was not seen")
+"""Words in a reason that say: a lease expired."""
+
+
+class Checks:
+    """Looks on, and raises at the first contradiction."""
+
+    def __init__(self, world: World, disk: Disk, *, every: int) -> None:
+        self._world, self._disk, self._every = world, disk, every
+        self.machines: list[Machine] = []
+        self.workers: list[WorkerNode] = []
+        self._shadow = Ledger()
+        self._ended: dict[str, Outcome] = {}
+        self._started: dict[tuple[str, int], None] = {}
+        self._cancelled: dict[str, None] = {}
+        self._succeeded: dict[tuple[str, int], None] = {}
+        """Attempts whose code was really executed to its good end."""
+        self._batches = 0
+
+    # --- the coordinator ---
+
+    def on_start(self, core: CoordinatorCore) -> None:
+        """A coordinator started from the disk."""
+        if core.shop.ledger != self._shadow:
+            raise SimulationError("the replay of the live jobs is not what was committed")
+        check(core.shop)
+
+    def on_coordinator_batch(self, core: CoordinatorCore) -> None:
+        """A batch of events was handled."""
+        shop = core.shop
+        for worker in shop.fleet.workers.values():
+            if worker.reserved_for is not None:
+                self._world.mark("reserved")
+            if worker.backlog:
+                self._world.mark("backlog")
+        self._batches += 1
+        if self._batches % self._every == 0:
+            check(shop)
+
+    def on_commit(self, records: list[Record]) -> None:
+        """A batch became durable."""
+        for record in records:
+            self._on_record(record)
+
+    def compare(self, core: CoordinatorCore) -> None:
+        """Memory must be the replay of the disk, when nothing is on its way there."""
+        if core.shop.ledger != self._shadow:
+            raise SimulationError("memory is not the replay of the disk")
+        check(core.shop)
+
+    def _on_record(self, record: Record) -> None:
+        match record:
+            case JobSubmitted():
+                if record.job_id in self._ended:
+                    raise SimulationError(f"{record.job_id} was accepted again after its end")
+            case AttemptStarted():
+                self._on_started(record)
+            case AttemptLeft():
+                self._world.mark(f"left: {record.cause}")
+                if record.cause == "worker_lost" and "was lost" in record.reason:
+                    self._world.mark("lease_expired")
+                self._check_not_thrown_away(record.job_id, record.attempt, record.reason)
+            case CancelRequested():
+                self._world.mark("cancel_while_leased")
+                self._cancelled[record.job_id] = None
+            case JobFinished(outcome=outcome):
+                self._on_finished(record.job_id, outcome)
+        self._shadow.apply(record)  # Raises if history contradicts itself.
+
+    def _on_started(self, record: AttemptStarted) -> None:
+        job_id = record.job_id
+        self._started[job_id, record.attempt] = None
+        if job_id in self._cancelled:
+            raise SimulationError(f"{job_id} was cancelled and starts again")
+        for other in self._disk.specs[job_id].after or ():
+            outcome = self._ended.get(other)
+            if outcome is None or outcome.status != "succeeded":
+                raise SimulationError(f"{job_id} starts before {other}, which it comes after")
+
+    def _on_finished(self, job_id: str, outcome: Outcome) -> None:
+        job = self._shadow.jobs.get(job_id)
+        self._ended[job_id] = outcome
+        if job is None:
+            raise SimulationError(f"{job_id} ends twice, or was never accepted")
+        if outcome != self._disk.outcomes[job_id]:
+            raise SimulationError(f"{job_id} has two outcomes")
+        self._world.mark(f"finished: {outcome.status}")
+        if outcome.failure is not None and outcome.status == "failed":
+            self._world.mark(f"failed: {outcome.failure.cause}")
+        if outcome.status == "succeeded":
+            if (job_id, outcome.attempt) not in self._succeeded:
+                raise SimulationError(f"{job_id} never succeeded in attempt {outcome.attempt}")
+            if outcome.result is None or outcome.result.inline != f"{job_id}#{outcome.attempt}":
+                raise SimulationError(f"{job_id} has the result of another attempt")
+            return
+        reason = outcome.reason or (outcome.failure.message if outcome.failure else "")
+        if isinstance(job.state, Leased):
+            self._check_not_thrown_away(job_id, job.state.attempt, reason)
+            if not any(words in reason for words in LOST):
+                self._check_over(job_id, job.state.attempt)
+        elif outcome.status == "cancelled":
+            self._world.mark("cancel_while_waiting")
+
+    def _check_not_thrown_away(self, job_id: str, attempt: int, reason: str) -> None:
+        key = (job_id, attempt)
+        if key not in self._succeeded or any(words in reason for words in LOST):
+            return
+        if any(key in machine.processes for machine in self.machines):
+            raise SimulationError(f"{key} succeeded and is thrown away: {reason}")
+
+    def _check_over(self, job_id: str, attempt: int) -> None:
+        for machine in self.machines:
+            process = machine.processes.get(AttemptKey(job_id, attempt))
+            if process is not None and process.is_executing:
+                raise SimulationError(f"{job_id} has ended and runs on {machine.name}")
+
+    def on_send(self, message: Wire) -> None:
+        """The coordinator says something: it must be durable already."""
+        match message:
+            case Accepted(job_id=job_id):
+                if job_id not in self._disk.specs:
+                    raise SimulationError(f"{job_id} is accepted and not on disk")
+            case Finished(outcome=outcome):
+                if self._disk.outcomes.get(outcome.job_id) != outcome:
+                    raise SimulationError(f"the outcome of {outcome.job_id} is not on disk")
+            case Assign(job=job, attempt=attempt):
+                if (job.job_id, attempt) not in self._started:
+                    raise SimulationError(f"attempt {attempt} of {job.job_id} is not on disk")
+            case EventsAck(job_id=job_id, attempt=attempt, seq=seq):
+                job = self._shadow.jobs.get(job_id)
+                is_leased = job is not None and isinstance(job.state, Leased)
+                if is_leased and job.attempt_count == attempt:
+                    if (attempt, seq) not in self._disk.events.get(job_id, {}):
+                        raise SimulationError(f"events of {job_id} are not on disk")
+            case Recall():
+                self._world.mark("recall")
+            case Stop():
+                self._world.mark("stop_sent")
+            case Refused():
+                self._world.mark("refused")
+            case _:
+                pass
+
+    # --- the machines ---
+
+    def on_began(self, machine: Machine, process: Process) -> None:
+        """A process began."""
+        job_id, attempt = process.key
+        if (job_id, attempt) not in self._started:
+            raise SimulationError(f"{process.key} begins and nobody promised it")
+        self._world.note(machine.name, f"begins {job_id}#{attempt}")
+        if process.assign.job.kind != "pipeline":
+            return
+        for other in self.machines:
+            for rival in other.executing():
+                if rival.key.job_id == job_id and rival is not process:
+                    raise SimulationError(
+                        f"{process.key} begins on {machine.name} beside {rival.key} on {other.name}"
+                    )
+
+    def on_over(self, machine: Machine, process: Process) -> None:
+        """A process is gone."""
+        assert process.result is not None, "what is over has a result"
+        self._world.note(machine.name, f"ends {process.key}: {process.result.status}")
+        if process.result.status == "succeeded":
+            self._succeeded[process.key] = None
+
+    def on_result_refused(self, key: AttemptKey) -> None:
+        """The coordinator has no room for a result: it may be thrown away."""
+        self._succeeded.pop(key, None)
+
+    def on_forgotten(self, machine: Machine, key: AttemptKey) -> None:
+        """A daemon deletes the spool of an attempt."""
+        process = machine.processes.get(key)
+        if process is None or process.result is None or key not in self._succeeded:
+            return
+        job = self._shadow.jobs.get(key.job_id)
+        if job is not None and isinstance(job.state, Leased) and job.state.attempt == key.attempt:
+            raise SimulationError(f"{machine.name} forgets {key}, which is not settled")
+
+    # --- the users ---
+
+    def on_told_accepted(self, job_id: str) -> None:
+        """A user was told that his job is safe."""
+        if job_id not in self._disk.specs:
+            raise SimulationError(f"a user thinks {job_id} is safe; it is not on disk")
+
+    def on_told_refused(self, wish: Wish, code: str) -> None:
+        """A user was told that his job is not kept."""
+        spec = wish.spec
+        if spec.job_id in self._disk.specs:
+            raise SimulationError(f"{spec.job_id} is refused ({code}) and on disk")
+        match code:
+            case "unknown_job":
+                is_right = any(other not in self._disk.specs for other in spec.after or ())
+            case "unplaceable":
+                is_right = _is_special(spec)
+            case "draining":
+                is_right = self._world.marks["graceful_stop"] > 0
+            case _:
+                is_right = False
+        if not is_right:
+            raise SimulationError(f"{spec.job_id} is refused as {code}")
+
+    def on_told_finished(
+        self, outcome: Outcome, *, events: Sequence[tuple[int, int]] | None
+    ) -> None:
+        """A user was told how his job ended, after these events if he wanted them."""
+        if self._disk.outcomes.get(outcome.job_id) != outcome:
+            raise SimulationError(f"a user was told another end of {outcome.job_id}")
+        if events is not None:
+            kept = sorted(self._disk.events.get(outcome.job_id, {}))
+            if list(events) != kept:
+                raise SimulationError(f"{outcome.job_id} said {kept}, a user heard {events}")
+            if kept:
+                self._world.mark("events_heard")
+
+
+def _is_special(spec: JobSpec) -> bool:
+    return any(
+        wanted is not None for wanted in (spec.resources, spec.tags, spec.worker_id, spec.python)
+    )
+
+
+def check_bench(core: WorkerCore) -> None:
+    """Compare a worker's books with each other.
+
+    Raises:
+        SimulationError: They contradict each other.
+    """
+    bench = core.bench
+    executing = [a for a in bench.attempts.values() if a.phase in (Phase.RUNNING, Phase.STOPPING)]
+    if bench.used_slots != sum(not attempt.is_suspended for attempt in executing):
+        raise SimulationError(f"{bench.used_slots} slots are not what {executing} use")
+    for attempt in bench.attempts.values():
+        if (attempt.phase is Phase.WAITING) != (attempt.key in bench.waiting):
+            raise SimulationError(f"{attempt} is waiting, or is not")
+        on_lane = attempt.phase in (Phase.RUNNING, Phase.STOPPING, Phase.HANDED)
+        if on_lane != (attempt.lane is not None):
+            raise SimulationError(f"{attempt} is on a lane, or is not")
+    for index, lane in bench.lanes.items():
+        if not lane.keys:
+            raise SimulationError(f"lane {index} is kept for nothing")
+        for place, key in enumerate(lane.keys):
+            attempt = bench.attempts.get(key)
+            if attempt is None or attempt.lane != index:
+                raise SimulationError(f"{key} is on lane {index}, or is not")
+            if (place > 0) != (attempt.phase is Phase.HANDED):
+                raise SimulationError(f"{attempt} is number {place} of its lane")
+    for key in bench.waiting:
+        if key not in bench.attempts:
+            raise SimulationError(f"{key} waits and is not there")

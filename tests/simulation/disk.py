@@ -1,0 +1,53 @@
+"""The coordinator's store: what is committed stays, whatever happens to the process."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, Record, decode, encode
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome
+
+
+@dataclass(slots=True)
+class Disk:
+    """Records in the order of their commits, and events by job, attempt and number."""
+
+    epoch: int = 0
+    is_full: bool = False
+    journal: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
+    events: dict[str, dict[tuple[int, int], JobEvent]] = field(
+        default_factory=dict[str, dict[tuple[int, int], JobEvent]]
+    )
+    specs: dict[str, JobSpec] = field(default_factory=dict[str, JobSpec])
+    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+
+    def commit(self, records: Sequence[Record], events: Iterable[JobEvent]) -> list[Record]:
+        """Make a batch durable; returns the records as a reader will find them."""
+        kept: list[Record] = []
+        for record in records:
+            line = encode(record)
+            self.journal.append((record.job_id, line))
+            read = decode(line)
+            kept.append(read)
+            if isinstance(read, JobSubmitted):
+                self.specs.setdefault(read.job_id, read.job)
+            elif isinstance(read, JobFinished):
+                self.outcomes.setdefault(read.job_id, read.outcome)
+        for event in events:
+            self.events.setdefault(event.job_id, {}).setdefault((event.attempt, event.seq), event)
+        return kept
+
+    def live_records(self) -> list[Record]:
+        """The records of the jobs that have not ended, in order."""
+        return [decode(line) for job_id, line in self.journal if job_id not in self.outcomes]
+
+    def find(self, job_id: JobId) -> tuple[JobSpec | None, Outcome | None]:
+        """What the whole history says of a job."""
+        return self.specs.get(job_id), self.outcomes.get(job_id)
+
+    def events_after(self, job_id: str, attempt: int, seq: int) -> tuple[JobEvent, ...]:
+        """The job's events after (attempt, seq), in order."""
+        kept = self.events.get(job_id, {})
+        return tuple(kept[key] for key in sorted(kept) if key > (attempt, seq))

@@ -1,0 +1,165 @@
+"""What users want of the shop in a run, and what their code does when it runs."""
+
+from dataclasses import dataclass
+from random import Random
+
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.jobs import JobKind, JobSpec, Parent, Payload, Timeouts
+from lineshaft_protocol.resources import GIB, Capacity, Gpu, Resources
+
+BRIEF, SHORT, LONG = ("a" * 64, "b" * 64, "c" * 64)
+"""Code whose calls take about 2 ms, half a second, some seconds."""
+
+PYTHON = "3.11"
+
+
+def capacity_of(index: int, dice: Random) -> Capacity:
+    """What a worker offers; the first can run everything that anybody asks for."""
+    if index == 0:
+        slots, cpus, memory, gpus = dice.choice([2, 3]), 4.0, 16, 2
+    else:
+        slots, cpus = dice.randint(1, 4), float(dice.randint(1, 8))
+        memory, gpus = dice.choice([2, 8, 32]), dice.choice([0, 0, 1, 2])
+    return Capacity(
+        slots=slots,
+        cpus=cpus,
+        memory_bytes=memory * GIB,
+        gpus=tuple(
+            Gpu(uuid=f"GPU-{index}-{n}", name="test", memory_bytes=24 * GIB) for n in range(gpus)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One job that a user wants, when, and what he does about it."""
+
+    at: float
+    spec: JobSpec
+    wants_events: bool
+    cancel_after_s: float | None
+    is_impossible: bool
+    """No worker can ever run it."""
+
+
+def draw_wishes(dice: Random, client: str, *, until_s: float) -> list[Wish]:
+    """Draw all that one client asks for."""
+    wishes: list[Wish] = []
+    for index in range(dice.randint(4, 12)):
+        at = dice.uniform(0.0, until_s)
+        wishes.append(_draw_wish(dice, f"{client}-{index}", at, wishes))
+    if dice.random() < 0.6:
+        # A burst of brief calls, as of a map.
+        at = dice.uniform(0.0, until_s)
+        wishes += [
+            Wish(at, _brief(f"{client}-b{index}"), False, None, False)
+            for index in range(dice.randint(10, 40))
+        ]
+    wishes.sort(key=lambda wish: wish.at)
+    return wishes
+
+
+def _brief(job_id: str) -> JobSpec:
+    return JobSpec(job_id=job_id, kind="function", payload=Payload(inline="x"), code=BRIEF)
+
+
+def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish]) -> Wish:
+    kind: JobKind = dice.choice(
+        ["function", "function", "function", "plan", "pipeline", "pipeline"]
+    )
+    code = dice.choice([BRIEF, SHORT, SHORT, LONG, None]) if kind == "function" else None
+    is_impossible = dice.random() < 0.04
+    resources = Resources(cpus=4000.0) if is_impossible else _draw_resources(dice, kind)
+    queue_s = dice.choice([None, 0.5, 10.0, 60.0]) if dice.random() < 0.25 else None
+    after = None
+    if before and dice.random() < 0.25:
+        earlier = [wish.spec.job_id for wish in before if wish.at <= at]
+        if earlier:
+            after = tuple(dict.fromkeys(dice.choices(earlier, k=dice.randint(1, 2))))
+    spec = JobSpec(
+        job_id=job_id,
+        kind=kind,
+        payload=Payload(inline="x") if dice.random() < 0.8 else Payload(blob="d" * 64),
+        code=code,
+        resources=resources,
+        tags=("big",) if dice.random() < 0.1 else None,
+        worker_id="worker-0" if dice.random() < 0.08 else None,
+        priority=dice.choice([0, 0, 0, 5, -5]),
+        retries=dice.choice([0, 0, 1, 2]),
+        after=after,
+        timeouts=Timeouts(queue_s=queue_s) if queue_s is not None else None,
+        python=PYTHON if dice.random() < 0.5 else None,
+    )
+    cancel_after_s = dice.uniform(0.0, 8.0) if dice.random() < 0.2 else None
+    if cancel_after_s is not None and dice.random() < 0.3:
+        cancel_after_s = 0.0
+    return Wish(at, spec, dice.random() < 0.5, cancel_after_s, is_impossible)
+
+
+def _draw_resources(dice: Random, kind: JobKind) -> Resources | None:
+    if kind == "plan":
+        return None
+    return dice.choice(
+        [
+            None,
+            None,
+            None,
+            Resources(cpus=float(dice.randint(1, 4))),
+            Resources(memory_bytes=dice.randint(1, 12) * GIB),
+            Resources(gpus=1),
+            Resources(gpus=2, cpus=1.0),
+            Resources(gpus=1, gpu_memory_bytes=dice.choice([6, 10, 20]) * GIB),
+            Resources(gpus=1, gpu_memory_bytes=10 * GIB),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the code of one attempt does."""
+
+    run_s: float
+    speaks_at: tuple[float, ...]
+    asks_at: tuple[float, ...]
+    """When it asks for child jobs."""
+    waits_together: bool
+    """Whether it asks for all of them before it waits."""
+    fails: bool
+    must_store: bool
+
+
+def script_of(seed: int, spec: JobSpec, attempt: int) -> Script:
+    """What this attempt will do, wherever it runs."""
+    dice = Random(f"{seed}/script/{spec.job_id}/{attempt}")
+    match spec.kind:
+        case "function" if spec.code == BRIEF:
+            run_s = dice.uniform(0.001, 0.003) if dice.random() < 0.95 else dice.uniform(0.3, 1.5)
+        case "function" if spec.code == SHORT:
+            run_s = dice.uniform(0.1, 1.0)
+        case "pipeline":
+            run_s = dice.uniform(1.0, 15.0)
+        case _:
+            run_s = dice.uniform(0.5, 4.0)
+    speaks = spec.code != BRIEF and dice.random() < 0.7
+    asks = dice.randint(1, 3) if spec.kind == "plan" and dice.random() < 0.8 else 0
+    return Script(
+        run_s=run_s,
+        speaks_at=tuple(sorted(dice.uniform(0, run_s) for _ in range(dice.randint(1, 4))))
+        if speaks
+        else (),
+        asks_at=tuple(sorted(dice.uniform(0, run_s) for _ in range(asks))),
+        waits_together=dice.random() < 0.5,
+        fails=dice.random() < (0.02 if spec.code == BRIEF else 0.2),
+        must_store=dice.random() < 0.2,
+    )
+
+
+def child_of(job_id: JobId, attempt: int, number: int) -> JobSpec:
+    """A part of a plan that is done elsewhere."""
+    return JobSpec(
+        job_id=f"{job_id}.{attempt}.{number}",
+        kind="function",
+        payload=Payload(inline="x"),
+        code=SHORT,
+        parent=Parent(job_id=job_id, attempt=attempt),
+    )

@@ -1,0 +1,247 @@
+"""A worker's daemon: it may crash while what it started goes on."""
+
+from typing import cast
+
+from lineshaft_protocol.codec import TO_WORKER, Codec
+from lineshaft_protocol.ids import Session, WorkerId
+from lineshaft_protocol.jobs import Payload
+from lineshaft_protocol.resources import Capacity
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.wire import Wire
+from lineshaft_worker.core.io import (
+    AnswerChild,
+    AttemptKey,
+    BlobGone,
+    BlobsArrived,
+    BlobsFailed,
+    Close,
+    Connect,
+    Connected,
+    Disconnected,
+    DrainAsked,
+    FetchBlobs,
+    ForgetAttempt,
+    Leave,
+    LoadSampled,
+    Received,
+    ResultRefused,
+    ResultStored,
+    RevokeAttempt,
+    Send,
+    StartAttempt,
+    StopAttempt,
+    StoreResult,
+    Tick,
+)
+from lineshaft_worker.core.machine import Identity, WorkerCore
+from lineshaft_worker.core.settings import CoreSettings
+
+from tests.simulation.checks import Checks, check_bench
+from tests.simulation.coordinator_node import CoordinatorNode
+from tests.simulation.faults import Faults
+from tests.simulation.load import PYTHON
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.node import Core, Node
+from tests.simulation.world import SimulationError, World
+
+DRAIN_S_MAX = 10.0
+"""How long a daemon that should leave waits for what it runs."""
+
+SETTINGS = CoreSettings(reconnect_max_s=3.0, register_s=3.0)
+
+
+class WorkerNode(Node):
+    """The process that supervises one machine."""
+
+    tick = Tick()
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        faults: Faults,
+        coordinator: CoordinatorNode,
+        checks: Checks,
+        *,
+        name: str,
+        capacity: Capacity,
+        tags: tuple[str, ...],
+    ) -> None:
+        super().__init__(world, name, faults, drift=faults.drift)
+        self.network, self.coordinator, self.checks = network, coordinator, checks
+        self.capacity, self.tags = capacity, tags
+        self.machine = Machine(world, name, capacity, faults, checks)
+        self.is_gone = False
+        """It never comes back."""
+        self._open: dict[int, None] = {}
+        self._is_leaving = False
+
+    @property
+    def its_core(self) -> WorkerCore:
+        """The core, while the process is up."""
+        return cast("WorkerCore", self.core)
+
+    def make_core(self) -> Core:
+        self._open, self._is_leaving = {}, False
+        adopted = self.machine.survivors()
+        if adopted:
+            self.world.mark("adoption")
+        core = WorkerCore(
+            SETTINGS,
+            identity=Identity(
+                worker_id=WorkerId(self.name),
+                incarnation=f"{self.name}.{self.boot}",
+                capabilities={},
+                tags=self.tags,
+                pythons=(PYTHON,),
+                versions=Versions(),
+            ),
+            capacity=self.capacity,
+            now=self.clock(),
+            adopted=adopted,
+        )
+        return cast("Core", core)
+
+    def start(self) -> None:
+        super().start()
+        for event in self.machine.recount():
+            self.post(event)
+        self.machine.listen(self.post)
+
+    def crash(self, *, loses_power: bool, may_return: bool) -> None:
+        """End the daemon without warning; with the power everything on the machine ends."""
+        if not self.is_up:
+            return
+        self.world.mark("power_loss" if loses_power else "daemon_crash")
+        self.stop("loses power" if loses_power else "daemon crashes")
+        self.machine.listen(None)
+        if loses_power:
+            self.machine.lose_power()
+        self.network.crashed(self, boot=self.boot)
+        if not may_return:
+            self.world.mark("worker_gone")
+            self.machine.lose_power()
+            self.is_gone = True
+            return
+        self.world.after(self.dice.uniform(0.2, 12.0 if loses_power else 3.0), self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.is_up:
+            self.start()
+
+    def drain(self, *, is_hurried: bool) -> None:
+        """A service manager wants the daemon to end."""
+        if self.is_up:
+            self.world.mark("drain")
+            self.post(DrainAsked(is_hurried=is_hurried))
+
+    def change_devices(self, faulty: int | None) -> None:
+        """A GPU fails, or all are well again."""
+        gpus = tuple(
+            gpu.model_copy(update={"fault": "fell off the bus" if index == faulty else None})
+            for index, gpu in enumerate(self.capacity.gpus)
+        )
+        self.capacity = self.capacity.model_copy(update={"gpus": gpus})
+        self.post(LoadSampled({}, self.capacity))
+        if faulty is not None:
+            self.world.mark("device_fault")
+            self.post(BlobGone("a" * 64))
+
+    def after_batch(self) -> None:
+        core = self.its_core
+        check_bench(core)
+        if core._is_draining and core._is_stopping_after_drain and not self._is_leaving:
+            self._is_leaving = True
+            self.later(DRAIN_S_MAX, lambda: self.post(DrainAsked(is_hurried=True)))
+
+    # --- connections ---
+
+    def decode(self, session: int, frame: bytes) -> list[object]:
+        return [Received(Session(session), message) for message in TO_WORKER.decode(frame)]
+
+    def disconnected(self, session: int | None) -> Disconnected:
+        if session is not None:
+            self._open.pop(session, None)
+        return Disconnected(Session(session) if session is not None else None)
+
+    def _connected(self, session: int) -> Connected:
+        self._open[session] = None
+        return Connected(Session(session))
+
+    # --- effects ---
+
+    def perform(self, effects: list[object]) -> None:
+        outgoing: dict[Session, list[Wire]] = {}
+        machine = self.machine
+        for effect in effects:
+            match effect:
+                case Send(session=session, message=message):
+                    outgoing.setdefault(session, []).append(message)
+                case StartAttempt(key=key, assign=assign, lane=lane):
+                    machine.start(key, assign, lane)
+                case StopAttempt(key=key):
+                    machine.stop(key)
+                case RevokeAttempt(key=key):
+                    machine.revoke(key)
+                case ForgetAttempt(key=key):
+                    self.checks.on_forgotten(machine, key)
+                    machine.forget(key)
+                case AnswerChild(key=key, outcome=outcome):
+                    machine.answer(key, outcome)
+                case FetchBlobs(key=key):
+                    self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._fetched(k))
+                case StoreResult(key=key):
+                    self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._stored(k))
+                case Connect():
+                    self.network.connect(
+                        self,
+                        self.coordinator,
+                        accepted=self.coordinator.accept_worker,
+                        connected=self._connected,
+                    )
+                case Close(session=session):
+                    self._flush(session, outgoing.pop(session, []))
+                    self.network.close(self, session)
+                case Leave():
+                    pass
+                case _:
+                    raise SimulationError(f"unknown effect {effect!r}")
+        for session, messages in outgoing.items():
+            self._flush(session, messages)
+        if any(isinstance(effect, Leave) for effect in effects):
+            self._leave()
+
+    def _flush(self, session: int, messages: list[Wire]) -> None:
+        encoded = [Codec.encode(message) for message in messages]
+        frames = Codec.encode_batches(encoded) if self.dice.random() < 0.7 else encoded
+        self.network.send(self, session, frames)
+
+    def _fetched(self, key: AttemptKey) -> None:
+        if not self.coordinator.is_up or not self._open:
+            return
+        if self.dice.random() < self.faults.blob_fails:
+            self.world.mark("blob_failed")
+            self.post(BlobsFailed(key, "it is gone"))
+        else:
+            self.post(BlobsArrived(key))
+
+    def _stored(self, key: AttemptKey) -> None:
+        if not self.coordinator.is_up or not self._open:
+            return
+        if self.dice.random() < self.faults.blob_fails:
+            self.world.mark("result_refused")
+            self.checks.on_result_refused(key)
+            self.post(ResultRefused(key, "no room"))
+        else:
+            payload = Payload(inline=f"{key.job_id}#{key.attempt}")
+            self.post(ResultStored(key, payload))
+
+    def _leave(self) -> None:
+        if self.machine.executing():
+            raise SimulationError(f"{self.name} leaves while attempts run")
+        self.world.mark("leave")
+        self.stop("leaves")
+        self.machine.listen(None)
+        self.network.crashed(self, boot=self.boot)
+        self.world.after(self.dice.uniform(1.0, 6.0), self._start_again)
