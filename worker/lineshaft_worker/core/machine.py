@@ -101,6 +101,7 @@ class WorkerCore:
         self._agreed: Registered | None = None
         self._lease_s = 0.0
         self._registered_at = now
+        self._told_capacity = capacity
         self._acked_at: float | None = None
         """When the last heartbeat that arrived for sure was sent."""
         self._load: dict[str, JsonValue] = {}
@@ -185,7 +186,7 @@ class WorkerCore:
             for attempt in self.bench.attempts.values()
             if not attempt.is_forgotten
         )
-        self._registered_at = self._now
+        self._registered_at, self._told_capacity = self._now, self.bench.capacity
         self._send(
             Register(
                 worker_id=identity.worker_id,
@@ -218,15 +219,17 @@ class WorkerCore:
         self._effects.append(Close(self._session, reason))
         self._on_disconnected()
 
-    def _beat(self, capacity: Capacity | None = None) -> None:
+    def _beat(self) -> None:
         assert self._agreed is not None, "heartbeats follow Registered"
         self._wake_at = self._now + self._agreed.heartbeat_s
+        is_news = self.bench.capacity != self._told_capacity
+        self._told_capacity = self.bench.capacity
         self._send(
             Heartbeat(
                 worker_id=self.identity.worker_id,
                 load=self._load,
                 sent_at=self._now,
-                capacity=capacity,
+                capacity=self.bench.capacity if is_news else None,
             )
         )
 
@@ -274,7 +277,7 @@ class WorkerCore:
         if sampled.capacity is not None and sampled.capacity != self.bench.capacity:
             self.bench.capacity = sampled.capacity
             if self._agreed is not None:
-                self._beat(sampled.capacity)
+                self._beat()
 
     # --- leaving ---
 
