@@ -337,9 +337,12 @@ class AttemptFlow:
     def _resume_plans(self) -> None:
         for key in tuple(self._resuming):
             attempt = self._bench.attempts[key]
-            if attempt.is_suspended and not self._bench.has_free_slot():
-                continue
-            self._bench.resume(attempt)
+            # While another thread of it waits for a child its slot is still given away: that child
+            # may be waiting for this very slot.
+            if not attempt.children:
+                if attempt.is_suspended and not self._bench.has_free_slot():
+                    continue
+                self._bench.resume(attempt)
             for outcome in self._resuming.pop(key):
                 self._effects.append(AnswerChild(key, outcome))
 
