@@ -205,6 +205,7 @@ class AttemptFlow:
             self._send_events(events)
 
     def _on_returned(self, attempt: Attempt, now: float) -> None:
+        is_stop_wanted = attempt.is_stop_wanted or attempt.phase is Phase.STOPPING
         if attempt.phase is not Phase.HANDED:
             # Its runner died before it began; it had the lane to itself.
             self._dispatcher.advance(self._bench.vacate(attempt), now)
@@ -212,7 +213,7 @@ class AttemptFlow:
             self._bench.leave_lane(attempt)
         if attempt.is_forgotten:
             self._drop(attempt)
-        elif attempt.is_stop_wanted:
+        elif is_stop_wanted:
             self._end(attempt, _result(attempt, "stopped"))
         elif attempt.is_recalled:
             self._give_back(attempt, "another worker is idle")
