@@ -52,6 +52,7 @@ class Attempt:
     """Events by number that the coordinator has not got for sure."""
     children: dict[JobId, JobSpec] = field(default_factory=dict)
     """Child jobs it waits for."""
+    has_begun: bool = False
     is_suspended: bool = False
     """It waits for a child and gave its slot away."""
     is_stop_wanted: bool = False

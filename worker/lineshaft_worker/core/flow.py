@@ -12,6 +12,7 @@ from lineshaft_protocol.worker_messages import (
     Ended,
     EventsAck,
     FromWorker,
+    Held,
     JobEvents,
     Returned,
     SpawnChild,
@@ -55,15 +56,37 @@ class AttemptFlow:
         self._resuming: OrderedDict[AttemptKey, list[Outcome]] = OrderedDict()
         """Plans whose child has ended and that wait for a free slot."""
         self._parents: dict[JobId, AttemptKey] = {}
+        self._unsaid: list[Returned] = []
+        """Attempts given back since the last Register said that we hold them."""
 
     # --- the connection ---
+
+    def register(self) -> tuple[Held, ...]:
+        """List what we hold, for a Register that is sent now."""
+        self._unsaid.clear()
+        return tuple(
+            Held(
+                job_id=attempt.key.job_id,
+                attempt=attempt.key.attempt,
+                is_running=attempt.phase
+                in (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED),
+                devices=attempt.assign.devices,
+            )
+            for attempt in self._bench.attempts.values()
+            if not attempt.is_forgotten
+        )
 
     def attach(self, session: Session) -> None:
         """Tell the coordinator again whatever it may not have heard."""
         self._session = session
+        for returned in self._unsaid:
+            self._send(returned)
+        self._unsaid.clear()
         for attempt in self._bench.attempts.values():
             if attempt.is_forgotten:
                 continue
+            if attempt.has_begun and attempt.phase is Phase.RUNNING:
+                self._send(Began(job_id=attempt.key.job_id, attempt=attempt.key.attempt))
             self._send_events(tuple(attempt.unacked.values()))
             for spec in attempt.children.values():
                 self._send(SpawnChild(job=spec, is_repeat=True))
@@ -176,6 +199,7 @@ class AttemptFlow:
             return
         match event:
             case AttemptBegan():
+                attempt.has_begun = True
                 if not attempt.is_forgotten:
                     self._send(Began(job_id=event.key.job_id, attempt=event.key.attempt))
             case AttemptSpoke(events=events):
@@ -223,11 +247,13 @@ class AttemptFlow:
     def _give_back(self, attempt: Attempt, reason: str) -> None:
         key = attempt.key
         self._bench.waiting.pop(key, None)
+        returned = Returned(job_id=key.job_id, attempt=key.attempt, reason=reason)
         if self._session is None:
-            # It will not be among what we hold when we register again; that says the same.
-            self._drop(attempt)
-            return
-        self._send(Returned(job_id=key.job_id, attempt=key.attempt, reason=reason))
+            # When we register it will not be among what we hold, which says the same. If our
+            # Register is on its way it says the contrary: then this must follow.
+            self._unsaid.append(returned)
+        else:
+            self._send(returned)
         self._drop(attempt)
 
     def on_ended(

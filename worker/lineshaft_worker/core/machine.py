@@ -17,7 +17,6 @@ from lineshaft_protocol.worker_messages import (
     EventsAck,
     Heartbeat,
     HeartbeatAck,
-    Held,
     LeaveNow,
     Leaving,
     Recall,
@@ -175,17 +174,6 @@ class WorkerCore:
         self._session, self._heard_at, self._agreed = session, self._now, None
         self._wake_at = self._now + self.settings.register_s
         identity = self.identity
-        held = tuple(
-            Held(
-                job_id=attempt.key.job_id,
-                attempt=attempt.key.attempt,
-                is_running=attempt.phase
-                in (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED),
-                devices=attempt.assign.devices,
-            )
-            for attempt in self.bench.attempts.values()
-            if not attempt.is_forgotten
-        )
         self._registered_at, self._told_capacity = self._now, self.bench.capacity
         self._send(
             Register(
@@ -196,7 +184,7 @@ class WorkerCore:
                 tags=identity.tags,
                 pythons=identity.pythons,
                 incarnation=identity.incarnation,
-                held=held,
+                held=self.flow.register(),
                 is_draining=self._is_draining,
             )
         )
