@@ -121,6 +121,19 @@ class Bench:
             )
         )
 
+    def may_ever_fit(self, attempt: Attempt) -> bool:
+        """Whether the attempt could start here once all others have ended."""
+        wanted, capacity = attempt.wanted, self.capacity
+        healthy = {gpu.uuid: gpu.memory_bytes for gpu in capacity.healthy_gpus}
+        return (
+            wanted.cpus <= capacity.cpus + EPSILON
+            and wanted.memory_bytes <= capacity.memory_bytes
+            and all(
+                wanted.gpu_memory_bytes <= healthy.get(uuid, -1)
+                for uuid in attempt.assign.devices or ()
+            )
+        )
+
     def _device_fits(self, uuid: str, memory_bytes: int) -> bool:
         gpu = next((gpu for gpu in self.capacity.gpus if gpu.uuid == uuid), None)
         users = self._devices.get(uuid, {})

@@ -17,7 +17,7 @@ from lineshaft_protocol.worker_messages import (
     Returned,
     SpawnChild,
 )
-from lineshaft_worker.core.attempts import Attempt, Bench, Phase
+from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.io import (
     AnswerChild,
@@ -148,7 +148,17 @@ class AttemptFlow:
         else:
             self._wait(attempt)
 
+    def return_impossible(self) -> None:
+        """Hand back what waits for something this machine no longer offers."""
+        for key in tuple(self._bench.waiting):
+            attempt = self._bench.attempts[key]
+            if not self._bench.may_ever_fit(attempt):
+                self._give_back(attempt, "what it asks for is out of use on this worker")
+
     def _wait(self, attempt: Attempt, *, is_first: bool = False) -> None:
+        if attempt.wanted is not ONE_SLOT and not self._bench.may_ever_fit(attempt):
+            self._give_back(attempt, "what it asks for is out of use on this worker")
+            return
         attempt.phase = Phase.WAITING
         self._bench.waiting[attempt.key] = None
         if is_first:

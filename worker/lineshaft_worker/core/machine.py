@@ -193,8 +193,8 @@ class WorkerCore:
         self._agreed, self._acked_at = registered, self._registered_at
         self._retry_s = self.settings.reconnect_first_s
         assert self._session is not None, "only a session can be answered"
-        self.flow.attach(self._session)
         self._beat()
+        self.flow.attach(self._session)
 
     def _on_disconnected(self) -> None:
         self._session, self._agreed = None, None
@@ -266,6 +266,8 @@ class WorkerCore:
             self.bench.capacity = sampled.capacity
             if self._agreed is not None:
                 self._beat()
+            # After the heartbeat: so they are not placed here again.
+            self.flow.return_impossible()
 
     # --- leaving ---
 
