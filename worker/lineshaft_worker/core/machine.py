@@ -98,11 +98,12 @@ class WorkerCore:
         self._wake_at = now
         self._heard_at = now
         self._agreed: Registered | None = None
-        self._lease_s = 0.0
+        self._lease_s = settings.lease_s
         self._registered_at = now
         self._told_capacity = capacity
-        self._acked_at: float | None = None
-        """When the last heartbeat that arrived for sure was sent."""
+        self._acked_at: float | None = now if adopted else None
+        """When the last heartbeat that arrived for sure was sent; our start, if we found attempts
+        of a daemon before us; None when there is nothing to end."""
         self._load: dict[str, JsonValue] = {}
         self._is_draining = False
         self._has_left = False
@@ -229,7 +230,7 @@ class WorkerCore:
         """Alone for too long: end what others may have started by now."""
         if self._agreed is not None or self._acked_at is None:
             return
-        if self._lease_s and now - self._acked_at >= self._lease_s:
+        if now - self._acked_at >= self._lease_s:
             self._acked_at = None
             self.flow.stop_all("the coordinator was away for longer than the lease")
 

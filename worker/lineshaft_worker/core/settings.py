@@ -9,6 +9,8 @@ class CoreSettings(Wire):
     reconnect_first_s: float = 0.1
     reconnect_max_s: float = 10.0
     """Waiting before the next try to connect: doubled each time between these two."""
+    lease_s: float = 450.0
+    """How long what runs may go on without the coordinator, until it says otherwise."""
     register_s: float = 10.0
     """How long the coordinator may take to answer Register."""
     lane_horizon_s: float = 0.005
