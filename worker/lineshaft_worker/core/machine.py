@@ -105,7 +105,7 @@ class WorkerCore:
         """When the last heartbeat that arrived for sure was sent; our start, if we found attempts
         of a daemon before us; None when there is nothing to end."""
         self._load: dict[str, JsonValue] = {}
-        self._is_draining = False
+        self._is_draining = self._is_hurried = False
         self._has_left = False
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
@@ -138,6 +138,7 @@ class WorkerCore:
             case LoadSampled():
                 self._on_load(event)
             case DrainAsked():
+                self._is_stopping_after_drain = True
                 self._drain(is_hurried=event.is_hurried)
         self.flow.fill(now)
         self._leave_if_done()
@@ -256,7 +257,8 @@ class WorkerCore:
                 self._lease_s = message.lease_s
                 self._on_registered(message)
             case LeaveNow(stop=stop):
-                self._is_stopping_after_drain = stop
+                if stop or not self._is_draining:
+                    self._is_stopping_after_drain = stop
                 self._drain(is_hurried=False)
             case _:
                 pass  # Blob messages are the shell's.
@@ -278,13 +280,14 @@ class WorkerCore:
             self._send(Leaving(reason="the worker is draining"))
             self.flow.return_waiting("its worker is draining")
         if is_hurried:
+            self._is_hurried = True
             self.flow.stop_all("the worker is told to stop at once")
 
     def _leave_if_done(self) -> None:
         if not self._is_draining or self._has_left or not self._is_stopping_after_drain:
             return
-        unsettled = bool(self.bench.attempts)
-        if unsettled and self._session is not None:
+        is_waiting = self._acked_at is not None and not self._is_hurried
+        if self.bench.attempts and (self._session is not None or is_waiting):
             return
         if any(a.phase not in (Phase.ENDED, Phase.STORING) for a in self.bench.attempts.values()):
             return
