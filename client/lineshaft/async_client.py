@@ -58,8 +58,10 @@ class AsyncClient:
         connect_timeout: How long the first connection may take, in seconds.
 
     Raises:
-        InvalidUrlError: The URL is none.
-        CoordinatorUnreachableError: No URL is given, and this machine has no coordinator.
+        NoCoordinatorError: No URL is given, and none is known on this machine.
+        NoTokenError: There is no token for it.
+        BadUrlError: The URL is none.
+        UnencryptedTokenError: The token names a certificate, but the URL says `ws://`.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class AsyncClient:
         connect_timeout: float = 10.0,
         settings: CoreSettings | None = None,
     ) -> None:
-        self._place = locate(url, token)
+        self._where = locate(url, token)
         self._client_id = ClientId(client_id or _default_client_id())
         self._connect_timeout_s = connect_timeout
         self._settings = settings or CoreSettings()
@@ -81,7 +83,7 @@ class AsyncClient:
     @property
     def url(self) -> str:
         """Where the coordinator is."""
-        return self._place.url
+        return self._where.url
 
     @property
     def work(self) -> Work:
@@ -105,11 +107,11 @@ class AsyncClient:
         Raises:
             CoordinatorUnreachableError: The coordinator is not there within `connect_timeout`.
             AccessDeniedError: It does not accept our token.
-            CertificateError: It is another one than the token is for.
+            WrongCertificateError: It is another one than the token is for.
             IncompatibleVersionError: It is too old or too new for us.
         """
         rng = random.Random()  # noqa: S311 - jitter is no secret
-        shell = Shell(self._place, client_id=self._client_id, settings=self._settings, rng=rng)
+        shell = Shell(self._where, client_id=self._client_id, settings=self._settings, rng=rng)
         await shell.start(self._connect_timeout_s)
         self._shell = shell
         return self

@@ -60,10 +60,13 @@ class Client:
         connect_timeout: How long the first connection may take, in seconds.
 
     Raises:
-        InvalidUrlError: The URL is none.
+        NoCoordinatorError: No URL is given, and none is known on this machine.
+        NoTokenError: There is no token for it.
+        BadUrlError: The URL is none.
+        UnencryptedTokenError: The token names a certificate, but the URL says `ws://`.
         CoordinatorUnreachableError: The coordinator is not there within `connect_timeout`.
         AccessDeniedError: It does not accept our token.
-        CertificateError: It is another one than the token is for.
+        WrongCertificateError: It is another one than the token is for.
         IncompatibleVersionError: It is too old or too new for us.
     """
 

@@ -111,9 +111,10 @@ def _watch(
     if not isinstance(part, FunctionType) or part.__dict__ or depth > _DEPTH_MAX:
         yield None
         return
-    yield (lambda: part.__code__), part.__code__
-    yield (lambda: part.__defaults__), part.__defaults__
-    yield (lambda: part.__kwdefaults__), part.__kwdefaults__
+    # Weakly, or the function would live for as long as what is known of it.
+    reference = weakref.ref(part)
+    for attribute in ("__code__", "__defaults__", "__kwdefaults__"):
+        yield _attribute_looker(reference, attribute), getattr(part, attribute)
     values = [*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).values()]
     for name in _names(part.__code__):
         # Also what is not there: it may be an attribute's name, or a global that is set later.
@@ -143,6 +144,10 @@ def _goes_by_name(part: object, modules: LocalModules) -> bool:
 
 def _looker(names: dict[str, object], name: str) -> Callable[[], object]:
     return lambda: names.get(name, _ABSENT)
+
+
+def _attribute_looker(reference: weakref.ref[FunctionType], name: str) -> Callable[[], object]:
+    return lambda: getattr(reference(), name, _ABSENT)
 
 
 def _cell_looker(cell: CellType) -> Callable[[], object]:

@@ -6,17 +6,23 @@ from typing import TypeVar
 from typing_extensions import override
 
 from lineshaft_protocol.errors import LineshaftError, ProtocolError
+from lineshaft_runtime.locating import (
+    BadUrlError,
+    NoCoordinatorError,
+    NoTokenError,
+    WrongCertificateError,
+)
 from lineshaft_runtime.packing import CannotPackError, PackingError
 from lineshaft_runtime.transfers import BlobDamagedError, BlobMissingError, BlobRefusedError
 
 __all__ = [
     "AccessDeniedError",
+    "BadUrlError",
     "BlobDamagedError",
     "BlobMissingError",
     "BlobRefusedError",
     "CannotLoadError",
     "CannotPackError",
-    "CertificateError",
     "ClientClosedError",
     "CoordinatorUnreachableError",
     "DependencyFailedError",
@@ -25,7 +31,6 @@ __all__ = [
     "ForkedClientError",
     "IncompatibleVersionError",
     "InvalidJobError",
-    "InvalidUrlError",
     "JobCancelledError",
     "JobError",
     "JobMemoryError",
@@ -33,6 +38,8 @@ __all__ = [
     "JobRefusedError",
     "JobTimeoutError",
     "LineshaftError",
+    "NoCoordinatorError",
+    "NoTokenError",
     "NoWorkerFitsError",
     "PackingError",
     "PayloadLostError",
@@ -44,7 +51,9 @@ __all__ = [
     "RemoteTracebackError",
     "ResultError",
     "RunnerStartError",
+    "UnencryptedTokenError",
     "WorkerLostError",
+    "WrongCertificateError",
 ]
 
 _LINES_SHOWN = 10
@@ -74,19 +83,14 @@ class AccessDeniedError(LineshaftError):
         self.url, self.text = url, text
 
 
-class CertificateError(LineshaftError):
-    """The server at the coordinator's address has not the certificate that the token names."""
+class UnencryptedTokenError(LineshaftError):
+    """A token that names a certificate would be sent where anybody can read it."""
 
-    def __init__(self, url: str, wanted: str, found: str | None) -> None:
-        what = (
-            f"shows the certificate {found}, but the token is for {wanted}. Somebody may be "
-            "listening in, or the coordinator has a new certificate: then get a new token from it."
-            if found is not None
-            else f"would get a token that is only for the certificate {wanted}, without encryption."
-            " Use wss:// in the URL."
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the token is for an encrypted connection only, and {url} is none; write wss://"
         )
-        super().__init__(f"{url} {what}")
-        self.url, self.wanted, self.found = url, wanted, found
+        self.url = url
 
 
 class IncompatibleVersionError(LineshaftError):
@@ -95,16 +99,6 @@ class IncompatibleVersionError(LineshaftError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"{url} ended the connection: {reason}")
         self.url, self.reason = url, reason
-
-
-class InvalidUrlError(LineshaftError, ValueError):
-    """Text that should be the URL of a coordinator is not."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            f"{url!r} is no URL of a coordinator; write host:port, ws://host:port or wss://host"
-        )
-        self.url = url
 
 
 class ClientClosedError(LineshaftError):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from lineshaft.errors import (
     AccessDeniedError,
-    CertificateError,
     IncompatibleVersionError,
     LineshaftError,
     ProtocolError,
+    WrongCertificateError,
 )
-from lineshaft.locating import Place, trust
+from lineshaft.locating import CLIENT_PATH
 from lineshaft_protocol.blob_messages import BlobAck, BlobMissing, BlobRefused, BlobStatus
 from lineshaft_protocol.client_messages import FromClient, ToClient
 from lineshaft_protocol.codec import TO_CLIENT, Codec
@@ -24,6 +24,7 @@ from lineshaft_runtime.backoff import Backoff
 from lineshaft_runtime.connection import Connection, Limits
 from lineshaft_runtime.connection_errors import RefusedError
 from lineshaft_runtime.dialing import dial
+from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.transfers import BlobTransfers
 
 logger = logging.getLogger(__name__)
@@ -49,13 +50,13 @@ class Link:
     """Dials when told to, sends in order, and hands on what arrives.
 
     Args:
-        place: Where the coordinator is.
+        where: Where the coordinator is.
         events: Who is told.
         rng: Source of the jitter before dialling again.
     """
 
-    def __init__(self, place: Place, events: LinkEvents, rng: random.Random) -> None:
-        self._place, self._events = place, events
+    def __init__(self, where: Whereabouts, events: LinkEvents, rng: random.Random) -> None:
+        self._where, self._events = where, events
         self._backoff = Backoff(0.05, 2.0, 2.0, rng)
         self._session = Session(0)
         self._connection: Connection | None = None
@@ -70,7 +71,7 @@ class Link:
     def is_hopeless(self) -> bool:
         """Whether the problem will not go away by itself."""
         return isinstance(
-            self.problem, AccessDeniedError | CertificateError | IncompatibleVersionError
+            self.problem, AccessDeniedError | WrongCertificateError | IncompatibleVersionError
         )
 
     def dial(self) -> None:
@@ -123,22 +124,22 @@ class Link:
         listener = _Listener(self, self._session)
         try:
             await dial(
-                self._place.url,
+                f"{self._where.url}{CLIENT_PATH}",
                 listener,
-                token=self._place.token,
-                ssl=await trust(self._place, timeout_s=DIAL_S),
+                token=self._where.secret,
+                ssl=await self._where.trust(),
                 open_timeout_s=DIAL_S,
                 limits=Limits(ping_interval_s=None),
             )
         except RefusedError as error:
             self.problem = error
             if error.status in (401, 403):
-                self.problem = AccessDeniedError(self._place.url, error.text.strip())
+                self.problem = AccessDeniedError(self._where.url, error.text.strip())
         except (LineshaftError, OSError) as error:
             self.problem = error
         else:
             return
-        logger.debug("cannot connect", extra={"url": self._place.url, "why": str(self.problem)})
+        logger.debug("cannot connect", extra={"url": self._where.url, "why": str(self.problem)})
         self._events.on_gone(None, str(self.problem))
 
     def _forget(self) -> Connection:
@@ -207,11 +208,11 @@ class Link:
             return
         text = reason or "the connection broke"
         if not self._is_welcome and code in (_PROTOCOL_FAULT, _POLICY):
-            self.problem = IncompatibleVersionError(self._place.url, text)
+            self.problem = IncompatibleVersionError(self._where.url, text)
         else:
             self.problem = ProtocolError(text)
         self._forget()
-        logger.info("connection lost", extra={"url": self._place.url, "code": code, "why": text})
+        logger.info("connection lost", extra={"url": self._where.url, "code": code, "why": text})
         self._events.on_gone(session, text)
 
     @staticmethod

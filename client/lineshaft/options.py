@@ -1,6 +1,5 @@
 """What may be said about a job besides what it runs."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, TypedDict, cast, runtime_checkable
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 from lineshaft.errors import InvalidJobError
 from lineshaft_protocol.jobs import Timeouts
 from lineshaft_protocol.resources import Resources
+from lineshaft_runtime.sizes import parse_size
 
 
 @runtime_checkable
@@ -116,7 +116,8 @@ def read_resources(given: ResourcesLike | None) -> Resources | None:
     """Return what a job needs, from names such as `{"gpus": 1, "gpu_memory": "20GiB"}`.
 
     Raises:
-        InvalidJobError: A name is unknown, or a size is none.
+        InvalidJobError: A name is unknown.
+        SizeError: A text is no size.
         ValidationError: A value is out of its range.
     """
     if given is None or isinstance(given, Resources):
@@ -127,31 +128,17 @@ def read_resources(given: ResourcesLike | None) -> Resources | None:
             case "cpus" | "gpus":
                 fields[key] = value
             case "memory" | "gpu_memory":
-                fields[f"{key}_bytes"] = read_bytes(value)
+                fields[f"{key}_bytes"] = _size(value)
             case _:
                 names = ", ".join(ResourceNames.__annotations__)
                 raise InvalidJobError(f"no resource {key!r}; there are: {names}")
     return Resources.model_validate(fields)
 
 
-def read_bytes(given: object) -> int:
-    """Return a number of bytes, from a number or text such as "512MiB", "1.5 GB" or "100000".
-
-    Raises:
-        InvalidJobError: It is neither.
-    """
-    if isinstance(given, int):
-        return given
-    match = _SIZE.fullmatch(given.strip()) if isinstance(given, str) else None
-    if match is None:
+def _size(given: object) -> int:
+    if not isinstance(given, int | str):
         raise InvalidJobError(f"{given!r} is no size; write bytes, or text such as '8GiB'")
-    number, prefix, binary = match.groups()
-    factor = 1024 if binary else 1000
-    return (
-        int(float(number) * factor ** "KMGTP".index(prefix.upper()) * factor)
-        if prefix
-        else int(float(number))
-    )
+    return parse_size(given)
 
 
 def first_fault(error: ValidationError) -> str:
@@ -182,6 +169,3 @@ def _texts(what: str, given: Iterable[object]) -> tuple[str, ...] | None:
     if len(texts) != len(items):
         raise InvalidJobError(f"{what} takes texts only")
     return texts or None
-
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTPkmgtp])(i)?)?[Bb]?")

@@ -36,7 +36,6 @@ from lineshaft.errors import (
 )
 from lineshaft.job_events import EventFeed
 from lineshaft.link import Link, LinkEvents
-from lineshaft.locating import Place
 from lineshaft.questions import Questions
 from lineshaft.shipping import PYTHON, Blob, Prepared
 from lineshaft_protocol.events import JobEvent
@@ -45,6 +44,7 @@ from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
+from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -74,19 +74,19 @@ class Shell:
     """One client's side of the coordinator. All of it belongs to the loop it was made on."""
 
     def __init__(
-        self, place: Place, *, client_id: ClientId, settings: CoreSettings, rng: random.Random
+        self, where: Whereabouts, *, client_id: ClientId, settings: CoreSettings, rng: random.Random
     ) -> None:
         loop = asyncio.get_running_loop()
         versions = Versions(lineshaft=__version__, python=PYTHON)
         core = ClientCore(settings, client_id=client_id, versions=versions, now=loop.time())
         self._pump: Pump[Event, Effect] = Pump(core, self._perform, tick=Tick())
-        self._place = place
+        self._url = where.url
         events = LinkEvents(
             on_open=lambda session: self._pump.post(Connected(session)),
             on_gone=self._on_gone,
             on_message=lambda session, message: self._pump.post(Received(session, message)),
         )
-        self._link = Link(place, events, rng)
+        self._link = Link(where, events, rng)
         self._jobs: dict[JobId, _Watched] = {}
         self.questions = Questions(self._pump.post)
         self._stored: dict[BlobId, None] = {}
@@ -104,7 +104,7 @@ class Shell:
         Raises:
             CoordinatorUnreachableError: It is not there within the time.
             AccessDeniedError: It does not accept our token.
-            CertificateError: It is another one than the token is for.
+            WrongCertificateError: It is another one than the token is for.
             IncompatibleVersionError: It is too old or too new.
         """
         self._running = asyncio.create_task(self._pump.run())
@@ -115,7 +115,7 @@ class Shell:
         except TimeoutError as error:
             cause = str(self._link.problem or f"no answer within {timeout_s:g} s")
             await self.close()
-            raise CoordinatorUnreachableError(self._place.url, cause) from error
+            raise CoordinatorUnreachableError(self._url, cause) from error
         if self._link.is_hopeless and self._epoch is None:
             await self.close()
             assert self._link.problem is not None, "hopeless because of a problem"
@@ -339,7 +339,7 @@ class Shell:
         self._link.welcomed()
         if not self._welcome.done():
             self._welcome.set_result(None)
-        logger.info("connected", extra={"url": self._place.url, "epoch": epoch})
+        logger.info("connected", extra={"url": self._url, "epoch": epoch})
 
     def _on_gone(self, session: Session | None, reason: str) -> None:
         self._pump.post(Disconnected(session, reason))
