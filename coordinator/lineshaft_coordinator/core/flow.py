@@ -91,6 +91,7 @@ class JobFlow:
                 worker_id=worker.worker_id,
                 epoch=shop.epoch,
                 devices=devices or None,
+                incarnation=worker.incarnation,
             )
         )
         self._book(job_id, worker, Lease(attempt, shape, devices), is_backlog=is_backlog)

@@ -42,6 +42,8 @@ class Leased:
     attempt: int
     worker_id: WorkerId
     devices: tuple[str, ...]
+    incarnation: str | None
+    """Which start of the worker's daemon was told of it."""
 
 
 JobState = Queued | Leased
@@ -123,7 +125,12 @@ class Ledger:
         if not isinstance(job.state, Queued) or record.attempt != job.attempt_count + 1:
             raise CorruptJournalError(f"{record!r} does not follow {job!r}")
         job.attempt_count = record.attempt
-        job.state = Leased(record.attempt, WorkerId(record.worker_id), record.devices or ())
+        job.state = Leased(
+            record.attempt,
+            WorkerId(record.worker_id),
+            record.devices or (),
+            record.incarnation,
+        )
 
     def _leave(self, job: Job, record: AttemptLeft) -> None:
         if not isinstance(job.state, Leased) or job.state.attempt != record.attempt:

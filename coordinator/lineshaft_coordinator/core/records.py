@@ -28,6 +28,8 @@ class AttemptStarted(Wire):
     worker_id: Name
     epoch: int
     devices: tuple[str, ...] | None = None
+    incarnation: str | None = None
+    """Which start of the worker's daemon was to get it."""
 
 
 ReturnCause = Literal["failed", "worker_lost", "not_delivered", "returned"]

@@ -93,7 +93,6 @@ class WorkerDesk:
                 return
             shop.close(worker.session, POLICY, "replaced by a newer connection of this worker")
             shop.fleet.detach(worker, shop.now)
-        is_same_daemon = worker.incarnation == register.incarnation
         worker.incarnation, worker.register = register.incarnation, register
         worker.capacity, worker.pythons = register.capacity, register.pythons
         worker.tags, worker.is_draining = frozenset(register.tags), register.is_draining
@@ -112,13 +111,11 @@ class WorkerDesk:
                 lease_s=settings.lease_s,
             ),
         )
-        self._reconcile(worker, session, register.held, is_same_daemon=is_same_daemon)
+        self._reconcile(worker, session, register.held)
         shop.fleet.changed(worker)
         self._flow.freed[worker.worker_id] = worker
 
-    def _reconcile(
-        self, worker: Worker, session: Session, held: tuple[Held, ...], *, is_same_daemon: bool
-    ) -> None:
+    def _reconcile(self, worker: Worker, session: Session, held: tuple[Held, ...]) -> None:
         """Make what the worker has and what the ledger says it has the same."""
         shop = self._shop
         has = {(JobId(h.job_id), h.attempt): h for h in held}
@@ -128,7 +125,7 @@ class WorkerDesk:
             shop.deadlines.clear(("lost", job_id))
             found = has.pop((job_id, lease.attempt), None)
             if found is None:
-                self._on_not_held(worker, job_id, is_same_daemon=is_same_daemon)
+                self._on_not_held(worker, job_id)
                 continue
             if found.is_running and not lease.is_started:
                 worker.promote(job_id)
@@ -151,8 +148,10 @@ class WorkerDesk:
         while lease.child_count < count and job_id in worker.running:
             worker.suspend(job_id)
 
-    def _on_not_held(self, worker: Worker, job_id: JobId, *, is_same_daemon: bool) -> None:
-        if is_same_daemon or job_id in worker.backlog:
+    def _on_not_held(self, worker: Worker, job_id: JobId) -> None:
+        state = self._shop.job(job_id).state
+        assert isinstance(state, Leased), "a worker's leases are the ledger's"
+        if state.incarnation == worker.incarnation or job_id in worker.backlog:
             # Our Assign never reached it, or it was waiting there when its daemon ended. What
             # might have run counts: a job that kills its worker at once must not do so for ever.
             self._give_up(job_id, "not_delivered", "it never reached its worker")
