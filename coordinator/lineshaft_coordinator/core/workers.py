@@ -86,6 +86,9 @@ class WorkerDesk:
             text = f"this coordinator speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"
             shop.close(session, POLICY, f"{text}; upgrade the older side")
             return
+        if session in shop.fleet.by_session:
+            shop.close(session, PROTOCOL_FAULT, "a session registers once")
+            return
         worker = shop.fleet.worker(WorkerId(register.worker_id))
         if worker.session is not None:
             if worker.session > session:
