@@ -4,13 +4,17 @@ import heapq
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+HEAP_MIN = 64
+"""A heap no longer than this is never cleaned up."""
+
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 class Deadlines(Generic[KeyT]):
     """One moment for each key; setting a key again replaces its moment.
 
-    Replaced entries stay in the heap until they surface, so each change costs O(log n).
+    Replaced entries stay in the heap until they surface or outnumber the others, so each change
+    costs O(log n), and a far deadline that was cleared costs no memory.
     """
 
     def __init__(self) -> None:
@@ -23,6 +27,9 @@ class Deadlines(Generic[KeyT]):
         self._at[key] = at
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, key))
+        if len(self._heap) > HEAP_MIN and len(self._heap) > 4 * len(self._at):
+            self._heap = [entry for entry in self._heap if self._at.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def clear(self, key: KeyT) -> None:
         """Do not wake for the key."""
