@@ -310,6 +310,9 @@ class WorkerDesk:
             case "stopped":
                 if job.cancel_reason is not None:
                     self._finish_cancelled(job_id, result.attempt, worker.worker_id)
+                elif worker.is_draining:
+                    reason = f"worker {worker.worker_id} was drained"
+                    self._flow.leave(job_id, "returned", reason=reason)
                 else:
                     self._give_up(job_id, "worker_lost", f"worker {worker.worker_id} stopped it")
 
