@@ -56,6 +56,8 @@ class WorkerDesk:
         if worker is None:
             shop.close(session, PROTOCOL_FAULT, "the first message must be Register")
             return
+        if shop.now - worker.heard_at > shop.settings.suspect_s:
+            self._flow.freed[worker.worker_id] = worker
         worker.heard_at = shop.now
         match message:
             case Ended(result=result):
