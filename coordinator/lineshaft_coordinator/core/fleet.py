@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
-from lineshaft_protocol.worker_messages import Register
+from lineshaft_protocol.worker_messages import LeaveNow, Register
 
 
 @dataclass(slots=True)
@@ -55,6 +55,8 @@ class Worker:
     gone_at: float | None = None
     """When its connection ended; ``None`` while it is here."""
     is_draining: bool = False
+    leave_now: LeaveNow | None = None
+    """What an operator asked of this incarnation, until it says that it drains."""
     reserved_for: Shape | None = None
     """The shape it is set aside for: others wait until that one fits."""
     reserved_priority: int = 0

@@ -98,6 +98,8 @@ class WorkerDesk:
                 return
             shop.close(worker.session, POLICY, "replaced by a newer connection of this worker")
             shop.fleet.detach(worker, shop.now)
+        if register.is_draining or worker.incarnation != register.incarnation:
+            worker.leave_now = None
         worker.incarnation, worker.register = register.incarnation, register
         worker.capacity, worker.pythons = register.capacity, register.pythons
         worker.tags, worker.is_draining = frozenset(register.tags), register.is_draining
@@ -117,6 +119,8 @@ class WorkerDesk:
             ),
         )
         self._reconcile(worker, session, register.held)
+        if worker.leave_now is not None:
+            self.drain(worker, stop=worker.leave_now.stop)
         shop.fleet.changed(worker)
         self._flow.freed[worker.worker_id] = worker
 
@@ -402,6 +406,6 @@ class WorkerDesk:
     def drain(self, worker: Worker, *, stop: bool) -> None:
         """Ask a worker that is here to take nothing more."""
         assert worker.session is not None, "only a worker that is here can be asked"
-        worker.is_draining = True
+        worker.is_draining, worker.leave_now = True, LeaveNow(stop=stop)
         self._shop.fleet.changed(worker)
-        self._shop.send(worker.session, LeaveNow(stop=stop))
+        self._shop.send(worker.session, worker.leave_now)
