@@ -7,9 +7,9 @@ first one arrived: the same job under the same id is accepted once and answered 
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
 from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import ClientSession, Shop
-from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.client_messages import (
     Accepted,
     Answer,
@@ -35,8 +35,8 @@ from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Ve
 class ClientDesk:
     """Handles the messages and the silence of clients."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, workers: WorkerDesk) -> None:
-        self._shop, self._flow, self._workers = shop, flow, workers
+    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster) -> None:
+        self._shop, self._flow, self._roster = shop, flow, roster
 
     def on_connected(self, session: Session) -> None:
         """A client opened a session."""
@@ -122,9 +122,7 @@ class ClientDesk:
         else:
             self._keep(session, client.client_id, spec, events=bool(submit.events))
 
-    def _keep(
-        self, session: Session, client_id: ClientId, spec: JobSpec, *, events: bool
-    ) -> None:
+    def _keep(self, session: Session, client_id: ClientId, spec: JobSpec, *, events: bool) -> None:
         job_id = JobId(spec.job_id)
         # Watched before it is accepted: a job that comes after a failed one ends at once.
         self._flow.watch(job_id, session, events=events)
@@ -225,7 +223,7 @@ class ClientDesk:
             text = f"no worker {drain.worker_id} is connected"
             self._shop.send(session, Answer(request_id=drain.request_id, error=text))
             return
-        self._workers.drain(worker, stop=drain.stop)
+        self._roster.drain(worker, stop=drain.stop)
         self._shop.send(session, Answer(request_id=drain.request_id, data={"draining": True}))
 
     # --- silence ---

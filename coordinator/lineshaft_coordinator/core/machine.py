@@ -16,6 +16,7 @@ from lineshaft_coordinator.core.io import (
     Tick,
 )
 from lineshaft_coordinator.core.ledger import Done, Leased, Ledger
+from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.scheduler import RECALL, RESERVE, Scheduler
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.core.shop import Alarm, Shop
@@ -42,8 +43,9 @@ class CoordinatorCore:
         self.shop = Shop(settings, ledger, epoch, started_at=now, now=now)
         self._flow = JobFlow(self.shop)
         self._scheduler = Scheduler(self.shop, self._flow)
-        self._workers = WorkerDesk(self.shop, self._flow)
-        self._clients = ClientDesk(self.shop, self._flow, self._workers)
+        self._roster = Roster(self.shop, self._flow)
+        self._workers = WorkerDesk(self.shop, self._flow, self._roster)
+        self._clients = ClientDesk(self.shop, self._flow, self._roster)
         self._recover()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -65,7 +67,7 @@ class CoordinatorCore:
                     self._clients.on_connected(session)
             case Disconnected(session=session):
                 self._clients.on_disconnected(session)
-                self._workers.on_disconnected(session)
+                self._roster.on_disconnected(session)
             case Found():
                 self._on_found(event)
             case CancelAsked(job_id=job_id, reason=reason):
@@ -87,7 +89,7 @@ class CoordinatorCore:
             if isinstance(job.state, Leased):
                 self._flow.restore_lease(job_id)
                 not_before = shop.started_at + shop.settings.recovery_s
-                self._workers.expect_return(job_id, not_before=not_before)
+                self._roster.expect_return(job_id, not_before=not_before)
         for job_id, job in tuple(shop.ledger.jobs.items()):
             if not isinstance(job.state, Leased):
                 self._flow.enter(job_id)
@@ -112,15 +114,15 @@ class CoordinatorCore:
             if worker.session is None:
                 for job_id in worker.lease_ids():
                     not_before = shop.now + shop.settings.recovery_s
-                    self._workers.expect_return(job_id, not_before=not_before)
+                    self._roster.expect_return(job_id, not_before=not_before)
 
     def _on_alarm(self, alarm: Alarm) -> None:
         kind, key = alarm
         match kind:
             case "silence":
-                self._workers.on_silence(WorkerId(str(key)))
+                self._roster.on_silence(WorkerId(str(key)))
             case "lost":
-                self._workers.on_lost(JobId(str(key)))
+                self._roster.on_lost(JobId(str(key)))
             case "retry":
                 self._flow.retry_now(JobId(str(key)))
             case "queue":

@@ -6,19 +6,17 @@ counts while the ledger leases it to the worker that speaks of it, and everythin
 answered with Settled: forget it.
 """
 
-from typing import Literal
-
-from lineshaft_coordinator.core.fleet import Lease, Worker
+from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.flow import JobFlow
-from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, AppendEvents
+from lineshaft_coordinator.core.io import PROTOCOL_FAULT, AppendEvents
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.retries import retry_delay_s
+from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.client_messages import Events
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
-from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
 from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
@@ -27,30 +25,26 @@ from lineshaft_protocol.worker_messages import (
     FromWorker,
     Heartbeat,
     HeartbeatAck,
-    Held,
     JobEvents,
-    LeaveNow,
     Leaving,
     Register,
-    Registered,
     Returned,
     Settled,
     SpawnChild,
-    Stop,
 )
 
 
 class WorkerDesk:
-    """Handles the messages and the silence of workers."""
+    """Handles the messages of workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow) -> None:
-        self._shop, self._flow = shop, flow
+    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster) -> None:
+        self._shop, self._flow, self._roster = shop, flow, roster
 
     def on_message(self, session: Session, message: FromWorker) -> None:
         """Act on what a worker said on its session."""
         shop = self._shop
         if isinstance(message, Register):
-            self._on_register(session, message)
+            self._roster.on_register(session, message)
             return
         worker = shop.fleet.by_session.get(session)
         if worker is None:
@@ -77,168 +71,6 @@ class WorkerDesk:
                 shop.fleet.changed(worker)
             case _:
                 shop.close(session, PROTOCOL_FAULT, f"unexpected {message.type}")
-
-    # --- coming and going ---
-
-    def _on_register(self, session: Session, register: Register) -> None:
-        shop = self._shop
-        ours = Versions()
-        protocol = settle(ours, register.versions)
-        if protocol is None:
-            text = f"this coordinator speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"
-            shop.close(session, POLICY, f"{text}; upgrade the older side")
-            return
-        if session in shop.fleet.by_session:
-            shop.close(session, PROTOCOL_FAULT, "a session registers once")
-            return
-        worker = shop.fleet.worker(WorkerId(register.worker_id))
-        if worker.session is not None:
-            if worker.session > session:
-                shop.close(session, POLICY, "a newer connection of this worker is open")
-                return
-            shop.close(worker.session, POLICY, "replaced by a newer connection of this worker")
-            shop.fleet.detach(worker, shop.now)
-        if register.is_draining or worker.incarnation != register.incarnation:
-            worker.leave_now = None
-        worker.incarnation, worker.register = register.incarnation, register
-        worker.capacity, worker.pythons = register.capacity, register.pythons
-        worker.tags, worker.is_draining = frozenset(register.tags), register.is_draining
-        shop.fleet.attach(worker, session, shop.now)
-        self._watch_silence(worker)
-        settings = shop.settings
-        shop.send(
-            session,
-            Registered(
-                worker_id=worker.worker_id,
-                protocol=protocol,
-                epoch=shop.epoch,
-                features=tuple(f for f in FEATURES if f in register.versions.features),
-                heartbeat_s=settings.heartbeat_s,
-                silence_s=settings.silence_s,
-                lease_s=settings.lease_s,
-            ),
-        )
-        self._reconcile(worker, session, register.held)
-        if worker.leave_now is not None:
-            self.drain(worker, stop=worker.leave_now.stop)
-        shop.fleet.changed(worker)
-        self._flow.freed[worker.worker_id] = worker
-
-    def _reconcile(self, worker: Worker, session: Session, held: tuple[Held, ...]) -> None:
-        """Make what the worker has and what the ledger says it has the same."""
-        shop = self._shop
-        has = {(JobId(h.job_id), h.attempt): h for h in held}
-        for job_id in worker.lease_ids():
-            lease = worker.lease_of(job_id)
-            assert lease is not None, "lease_ids lists leases"
-            shop.deadlines.clear(("lost", job_id))
-            found = has.pop((job_id, lease.attempt), None)
-            if found is None:
-                self._on_not_held(worker, job_id)
-                continue
-            if found.is_running and not lease.is_started:
-                worker.promote(job_id)
-                lease.is_started = True
-            lease.is_recalled = False
-            self._count_children(worker, job_id, lease)
-            reason = shop.job(job_id).cancel_reason
-            if reason is not None:
-                shop.send(session, Stop(job_id=job_id, attempt=lease.attempt, reason=reason))
-            self._flow.tell_state(job_id)
-        for job_id, attempt in has:
-            shop.send(session, Settled(job_id=job_id, attempt=attempt))
-
-    def _count_children(self, worker: Worker, job_id: JobId, lease: Lease) -> None:
-        # After our restart the children are in the ledger, but nobody counted them yet.
-        count = 0
-        for child_id in self._shop.children.get(job_id, {}):
-            parent = self._shop.job(child_id).spec.parent
-            count += parent is not None and parent.attempt == lease.attempt
-        while lease.child_count < count and job_id in worker.running:
-            worker.suspend(job_id)
-
-    def _on_not_held(self, worker: Worker, job_id: JobId) -> None:
-        state = self._shop.job(job_id).state
-        assert isinstance(state, Leased), "a worker's leases are the ledger's"
-        if state.incarnation == worker.incarnation or job_id in worker.backlog:
-            # Our Assign never reached it, or it was waiting there when its daemon ended. What
-            # might have run counts: a job that kills its worker at once must not do so for ever.
-            self._give_up(job_id, "not_delivered", "it never reached its worker")
-        else:
-            self._give_up(job_id, "worker_lost", f"worker {worker.worker_id} was restarted")
-
-    def on_disconnected(self, session: Session) -> None:
-        """A worker's session ended; what it runs goes on until its leases say otherwise."""
-        shop = self._shop
-        worker = shop.fleet.by_session.get(session)
-        if worker is None:
-            return
-        shop.fleet.detach(worker, shop.now)
-        shop.deadlines.clear(("silence", worker.worker_id))
-        for job_id in worker.lease_ids():
-            self.expect_return(job_id, not_before=shop.started_at + shop.settings.recovery_s)
-        shop.fleet.forget_if_idle(worker)
-
-    def expect_return(self, job_id: JobId, *, not_before: float) -> None:
-        """Set the moment from which the job's worker counts as lost to it."""
-        shop = self._shop
-        wait_s = shop.settings.lost_after_s_of(shop.job(job_id).spec)
-        # What never started may start elsewhere as soon as anything may.
-        shop.deadlines.set(("lost", job_id), max(shop.now + wait_s, not_before))
-
-    def on_lost(self, job_id: JobId) -> None:
-        """The job's worker has been away for too long."""
-        job = self._shop.ledger.jobs.get(job_id)
-        if job is None or not isinstance(job.state, Leased):
-            return
-        self._give_up(job_id, "worker_lost", f"worker {job.state.worker_id} was lost")
-
-    def _give_up(
-        self, job_id: JobId, cause: Literal["not_delivered", "worker_lost"], reason: str
-    ) -> None:
-        shop, job = self._shop, self._shop.job(job_id)
-        assert isinstance(job.state, Leased), "only a leased job is given up"
-        attempt, worker_id = job.state.attempt, job.state.worker_id
-        if job_id in shop.fleet.workers[worker_id].backlog:
-            cause = "not_delivered"
-        if job.cancel_reason is not None:
-            text = f"{job.cancel_reason}; {reason}, so the end of its processes was not seen"
-            outcome = Outcome(
-                job_id=job_id,
-                status="cancelled",
-                attempt=attempt,
-                worker_id=worker_id,
-                reason=text,
-            )
-            self._flow.finish(job_id, outcome)
-        elif cause == "not_delivered":
-            self._flow.leave(job_id, "not_delivered", reason=reason)
-        elif job.lost_count + 1 >= shop.settings.lost_max:
-            text = f"{reason}; {job.lost_count + 1} workers were lost with this job"
-            failure = Failure(cause="worker_lost", message=text)
-            self._finish_failed(job_id, attempt, worker_id, failure)
-        else:
-            self._flow.leave(job_id, "worker_lost", reason=reason)
-
-    def _watch_silence(self, worker: Worker) -> None:
-        at = worker.heard_at + self._shop.settings.silence_s
-        self._shop.deadlines.set(("silence", worker.worker_id), at)
-
-    def on_silence(self, worker_id: WorkerId) -> None:
-        """A worker may have been silent for too long."""
-        shop = self._shop
-        worker = shop.fleet.workers.get(worker_id)
-        if worker is None or worker.session is None:
-            return
-        # Compared as it was set, see ClientDesk.on_silence.
-        if shop.now < worker.heard_at + shop.settings.silence_s:
-            self._watch_silence(worker)
-            return
-        session = worker.session
-        shop.close(session, POLICY, f"silent for {shop.settings.silence_s:g} s")
-        self.on_disconnected(session)
-
-    # --- while it is here ---
 
     def _on_heartbeat(self, worker: Worker, session: Session, beat: Heartbeat) -> None:
         worker.load = dict(beat.load)
@@ -320,7 +152,9 @@ class WorkerDesk:
                     reason = f"worker {worker.worker_id} was drained"
                     self._flow.leave(job_id, "returned", reason=reason)
                 else:
-                    self._give_up(job_id, "worker_lost", f"worker {worker.worker_id} stopped it")
+                    self._roster.give_up(
+                        job_id, "worker_lost", f"worker {worker.worker_id} stopped it"
+                    )
 
     def _finish_cancelled(self, job_id: JobId, attempt: int, worker_id: WorkerId) -> None:
         reason = self._shop.job(job_id).cancel_reason
@@ -402,10 +236,3 @@ class WorkerDesk:
             self._flow.freed[worker.worker_id] = worker
             shop.fleet.changed(worker)
             self._flow.accept(spec, job.client_id)
-
-    def drain(self, worker: Worker, *, stop: bool) -> None:
-        """Ask a worker that is here to take nothing more."""
-        assert worker.session is not None, "only a worker that is here can be asked"
-        worker.is_draining, worker.leave_now = True, LeaveNow(stop=stop)
-        self._shop.fleet.changed(worker)
-        self._shop.send(worker.session, worker.leave_now)
