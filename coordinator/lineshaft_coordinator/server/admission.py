@@ -9,7 +9,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from lineshaft_coordinator.server.sessions import Role, Sessions
 from lineshaft_protocol.errors import LineshaftError
-from lineshaft_runtime.connection import Listener, UpgradeRequest
+from lineshaft_runtime.connection import Admitted, Listener, UpgradeRequest
 from lineshaft_runtime.opening import Rejection
 
 TokenRole = Literal["client", "worker", "admin"]
@@ -129,15 +129,17 @@ class Gate:
 
     def __init__(self, tokens: Tokens, sessions: Sessions, *, is_loopback: bool) -> None:
         self._tokens, self._sessions, self._is_loopback = tokens, sessions, is_loopback
-        self.extra: dict[str, Listener] = {}
+        self.extra: dict[str, Callable[[Grant], Listener | Admitted]] = {}
+        """Other doors for clients, by path: who listens to the holder of this grant."""
 
-    def accept(self, request: UpgradeRequest) -> Listener | Rejection:
+    def accept(self, request: UpgradeRequest) -> Listener | Admitted | Rejection:
         """Who listens to this connection, or why nobody does."""
         refusal = self.refuse_page(request.host, request.origin)
         if refusal is not None:
             return refusal
         roles: dict[str, Role] = {"/v1/client": "client", "/v1/worker": "worker"}
-        role = roles.get(request.path)
+        make = self.extra.get(request.path)
+        role = roles.get(request.path) if make is None else "client"
         if role is None:
             return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
         grant = self._tokens.grant(request.token)
@@ -145,7 +147,7 @@ class Gate:
             return Rejection(401, "the token is missing or not known here\n")
         if not grant.allows(role):
             return Rejection(403, f"this token is for a {grant.role}, not for a {role}\n")
-        return self._sessions.listener(role)
+        return self._sessions.listener(role) if make is None else make(grant)
 
     def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
         """Refuse what a web page of somebody else may have caused."""

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
@@ -14,9 +14,6 @@ from starlette.routing import Route
 from lineshaft_coordinator.server.admission import Gate, Tokens
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_protocol.ids import JobId
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIApplication
 
 LIMIT_MAX = 1000
 
@@ -34,6 +31,7 @@ class Rest:
 
     Args:
         is_ready: Whether new work is accepted; the text says why not.
+        more: Other routes of the same port.
     """
 
     def __init__(
@@ -43,13 +41,15 @@ class Rest:
         tokens: Tokens,
         gate: Gate,
         is_ready: Callable[[], str | None],
+        more: Sequence[Route] = (),
     ) -> None:
         self._questions, self._actions = questions, actions
         self._tokens, self._gate, self._is_ready = tokens, gate, is_ready
+        self._more = more
 
-    def application(self) -> "ASGIApplication":
+    def application(self) -> Starlette:
         """The ASGI application."""
-        app = Starlette(
+        return Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
@@ -63,10 +63,9 @@ class Rest:
                     "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
                 ),
                 Route("/api/v1/workers", self._guarded(self._workers)),
+                *self._more,
             ]
         )
-        # Starlette and uvicorn write the same interface down in two ways.
-        return cast("ASGIApplication", app)
 
     async def _livez(self, request: Request) -> Response:
         del request

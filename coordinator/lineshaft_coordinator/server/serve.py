@@ -6,6 +6,7 @@ import ssl
 import time
 
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
     Gate,
     InsecureListenError,
@@ -50,16 +51,21 @@ async def serve(settings: CoordinatorSettings) -> None:
             total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
         )
         daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
-        await _run(settings, daemon)
+        await _run(settings, daemon, blobs)
     finally:
         await store.close()
 
 
-async def _run(settings: CoordinatorSettings, daemon: Daemon) -> None:
+async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) -> None:
     tokens = Tokens(settings.data, local_token(settings.home))
-    gate = Gate(tokens, daemon.sessions, is_loopback=is_loopback(settings.host))
+    is_local = is_loopback(settings.host)
+    gate = Gate(tokens, daemon.sessions, is_loopback=is_local)
+    gateway = doors.Gateway(
+        daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
+    )
+    gate.extra[doors.PATH] = gateway.admit
     actions = _Actions(daemon)
-    rest = Rest(daemon.questions, actions, tokens, gate, lambda: actions.obstacle)
+    rest = Rest(daemon.questions, actions, tokens, gate, lambda: actions.obstacle, gateway.routes())
     server = Server(
         rest.application(),
         gate.accept,

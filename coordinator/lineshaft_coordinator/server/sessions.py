@@ -53,6 +53,18 @@ class Desk(Protocol):
         ...
 
 
+class LocalClient(Protocol):
+    """A client inside this process: the same messages, without a connection."""
+
+    def on_messages(self, messages: list[Wire]) -> None:
+        """The core told it something. Must not block."""
+        ...
+
+    def on_closed(self, reason: str) -> None:
+        """The core ended the session."""
+        ...
+
+
 @dataclass(slots=True)
 class _Link:
     connection: Connection
@@ -67,6 +79,7 @@ class Sessions:
         self._desk, self._make_transfers = desk, make_transfers
         self._numbers = itertools.count(1)
         self._links: dict[Session, _Link] = {}
+        self._locals: dict[Session, LocalClient] = {}
 
     def __len__(self) -> int:
         return len(self._links)
@@ -80,11 +93,34 @@ class Sessions:
         if (link := self._links.get(session)) is not None:
             for frame in Codec.encode_batches(map(Codec.encode, messages)):
                 link.connection.send_text(frame)
+        elif (local := self._locals.get(session)) is not None:
+            local.on_messages(messages)
 
     def close(self, session: Session, code: int, reason: str) -> None:
         """End a session; what was sent before still leaves."""
         if (link := self._links.get(session)) is not None:
             link.connection.close(code, reason)
+        elif (local := self._locals.pop(session, None)) is not None:
+            local.on_closed(reason)
+
+    # --- for clients inside this process ---
+
+    def open_local(self, client: LocalClient) -> Session:
+        """Open a session for a client inside this process; its first word is ClientHello."""
+        session = Session(next(self._numbers))
+        self._locals[session] = client
+        self._desk.post(Connected(session, "client"))
+        return session
+
+    def speak(self, session: Session, message: FromClient) -> None:
+        """Say something on a local session. The blobs it names must be stored already."""
+        if session in self._locals:
+            self._desk.post(Received(session, message))
+
+    def close_local(self, session: Session) -> None:
+        """End a local session; its jobs go on."""
+        if self._locals.pop(session, None) is not None:
+            self._desk.post(Disconnected(session))
 
     # --- for the listeners ---
 

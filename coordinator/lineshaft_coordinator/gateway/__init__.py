@@ -1,0 +1,1 @@
+"""Stands in for one worker of the seed plan protocol: what its clients send becomes our jobs."""
