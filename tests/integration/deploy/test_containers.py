@@ -33,12 +33,13 @@ def stages() -> dict[str, Stage]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n", " ", "\n".join(lines))
     found: dict[str, Stage] = {}
+    current: Stage | None = None
     for line in filter(str.strip, joined.splitlines()):
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
             parent, _, name = rest.partition(" AS ")
             current = found[name] = Stage(name, parent)
-        elif found:
+        elif current is not None:
             current.steps.append((word, rest.strip()))
     return found
 
