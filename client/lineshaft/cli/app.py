@@ -1,0 +1,104 @@
+"""All commands together, and how any of them ends."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from lineshaft.cli import access, daemons, doctor, following, jobs, running, settings, workers
+from lineshaft.cli.exits import ExitCode, exit_code_of, one_line
+from lineshaft.cli.output import Output, give_up_stdout
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.version import __version__
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+_HINTS = {
+    "CoordinatorUnreachableError": "start one with 'lineshaft up', or name another with --url",
+    "AccessDeniedError": "'lineshaft token create' on the head node makes a token",
+}
+
+
+def application() -> typer.Typer:
+    """Return the commands."""
+    app = typer.Typer(
+        name="lineshaft",
+        help="Run Python work on your own machines, and trust it.",
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    app.command()(daemons.demo)
+    app.command()(daemons.up)
+    app.command(context_settings=_PASS_ON, add_help_option=False)(daemons.coordinator)
+    app.command(context_settings=_PASS_ON, add_help_option=False)(daemons.worker)
+    app.command()(running.run)
+    app.command()(running.submit())
+    app.command()(jobs.jobs)
+    app.command()(jobs.job)
+    app.command()(following.logs)
+    app.command()(following.result)
+    app.command()(jobs.why)
+    app.command()(jobs.story)
+    app.command()(jobs.cancel)
+    app.command()(workers.workers)
+    app.command()(workers.drain)
+    app.command()(workers.top)
+    app.command()(access.login)
+    app.add_typer(access.tokens(), name="token")
+    app.command()(doctor.doctor)
+    app.add_typer(settings.configuration(), name="config")
+    app.command()(settings.version)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; no expected error leaves a traceback."""
+    output = Output()
+    try:
+        code: object = application()(
+            args=list(arguments), prog_name="lineshaft", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:
+        give_up_stdout()
+        return ExitCode.OK
+    except (KeyboardInterrupt, typer.Abort):
+        output.error("interrupted")
+        return ExitCode.INTERRUPTED
+    except (LineshaftError, OSError) as error:
+        hint = _HINTS.get(type(error).__name__)
+        output.error(f"{one_line(error)}; {hint}" if hint else one_line(error))
+        return exit_code_of(error)
+    except Exception as error:  # noqa: BLE001 - raised again unless it is about the command line
+        _end_of_parsing(error, output)
+        return ExitCode.USAGE
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _end_of_parsing(error: Exception, output: Output) -> None:
+    """Tell what is wrong with the command line; anything else is a bug of ours, and is raised."""
+    # The class of these errors has moved between versions of typer; its methods have not.
+    message, context = getattr(error, "format_message", None), getattr(error, "ctx", None)
+    if not callable(message):
+        raise error
+    text = str(message())
+    path: object = getattr(context, "command_path", "lineshaft")
+    if type(error).__name__ == "NoArgsIsHelpError":
+        output.note(text)
+    else:
+        output.error(f"{text.rstrip('.')}; see '{path} --help'")
+
+
+def _root(
+    is_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if is_version:
+        Output().line(f"lineshaft {__version__}")
+        raise typer.Exit

@@ -1,0 +1,184 @@
+"""What `lineshaft doctor` looks at."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from lineshaft.cli.asking import ask, whereabouts
+from lineshaft.cli.daemons import COORDINATOR_MODULES, DEMO_MODULES, WORKER_MODULES
+from lineshaft.cli.exits import exit_code_of, one_line
+from lineshaft.cli.output import GIB
+from lineshaft_protocol.errors import LineshaftError
+
+PYTHON_MIN = (3, 11)
+CLOCK_S = 5.0
+DISK_MIN_BYTES = 1 * GIB
+DISK_LOW_BYTES = 10 * GIB
+SQLITE_MIN = (3, 35, 0)
+FIXED_SQLITE = (3, 51, 3)
+PRIVATE = ("token", "login.json", "coordinator.json", "data/tokens.json", "data/tls/key.pem")
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    what: str
+    verdict: Literal["ok", "note", "broken"]
+    text: str
+
+
+def examine(url: str | None, token: str | None) -> list[Finding]:
+    """Look at everything; what cannot be looked at is a finding, too."""
+    from lineshaft_runtime.locating import home_of  # noqa: PLC0415 - takes long
+
+    home = home_of(os.environ).expanduser()
+    checks: list[Callable[[], list[Finding]]] = [
+        lambda: [_python()],
+        _extras,
+        lambda: [_coordinator(url, token)],
+        lambda: _private_files(home),
+        lambda: [_clock(url, token)],
+        lambda: [_sqlite()],
+        lambda: [_gpus()],
+        lambda: [_cgroup()],
+        lambda: [_disk(home)],
+    ]
+    return [finding for check in checks for finding in check()]
+
+
+def _python() -> Finding:
+    text = f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}"
+    return Finding("Python", "ok" if sys.version_info >= PYTHON_MIN else "broken", text)
+
+
+def _extras() -> list[Finding]:
+    extras = {
+        "coordinator": COORDINATOR_MODULES,
+        "worker": WORKER_MODULES,
+        "demo": DEMO_MODULES,
+        "fast": ("uvloop",),
+    }
+    found: list[Finding] = []
+    for extra, modules in extras.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            text = f"not installed (no {', '.join(missing)}); pip install 'lineshaft[{extra}]'"
+            found.append(Finding(f"extra {extra}", "note", text))
+        else:
+            found.append(Finding(f"extra {extra}", "ok", "installed"))
+    return found
+
+
+def _coordinator(url: str | None, token: str | None) -> Finding:
+    what = "coordinator"
+    try:
+        info = ask(url, token, lambda client: client.info())
+        place = whereabouts(url, token).url
+    except LineshaftError as error:
+        # On a machine that is to become a worker or head node, none is known yet.
+        is_unknown = type(error).__name__ == "NoCoordinatorError"
+        return Finding(what, "note" if is_unknown else "broken", one_line(error))
+    except OSError as error:
+        return Finding(what, "broken", f"{one_line(error)} (exit code {exit_code_of(error):d})")
+    match info:
+        case {"lineshaft": str(version), "workers": int(count)}:
+            return Finding(what, "ok", f"{place} answers: lineshaft {version}, {count} workers")
+        case _:
+            return Finding(what, "ok", f"{place} answers")
+
+
+def _private_files(home: Path) -> list[Finding]:
+    found: list[Finding] = []
+    for name in PRIVATE:
+        path = home / name
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found.append(Finding("files", "broken", one_line(error)))
+            continue
+        if mode & 0o077:
+            text = f"{path} can be read by others (mode {mode:o}); chmod 600 {path}"
+            found.append(Finding("files", "broken", text))
+    return found or [Finding("files", "ok", f"secrets in {home} are readable by you alone")]
+
+
+def _clock(url: str | None, token: str | None) -> Finding:
+    """Compare with the coordinator's clock, which HTTP tells to the second."""
+    what = "clock"
+    try:
+        place = whereabouts(url, token).url
+        if place.startswith("wss"):
+            return Finding(what, "note", "not compared: the coordinator is reached by TLS")
+        request = Request(place.replace("ws", "http", 1) + "/livez")  # noqa: S310 - our own URL
+        with urlopen(request, timeout=3) as answer:  # noqa: S310 - as above
+            there = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (LineshaftError, URLError, OSError, TypeError, ValueError):
+        return Finding(what, "note", "not compared: no coordinator answers")
+    off_s = time.time() - there
+    text = f"{abs(off_s):.0f} s from the coordinator's"
+    return Finding(what, "ok" if abs(off_s) < CLOCK_S else "broken", text)
+
+
+def _sqlite() -> Finding:
+    version = sqlite3.sqlite_version_info
+    text = sqlite3.sqlite_version
+    if version < SQLITE_MIN:
+        return Finding("SQLite", "broken", f"{text}; a coordinator needs 3.35")
+    if version < FIXED_SQLITE:
+        text += "; older ones can damage a database with two writers, so there is only one"
+    return Finding("SQLite", "ok", text)
+
+
+def _gpus() -> Finding:
+    try:
+        nvml = import_module("pynvml")
+    except ImportError:
+        return Finding("GPUs", "note", "not looked for: nvidia-ml-py is not installed")
+    try:
+        nvml.nvmlInit()
+        count = int(nvml.nvmlDeviceGetCount())
+        driver = nvml.nvmlSystemGetDriverVersion()
+    except nvml.NVMLError as error:
+        return Finding("GPUs", "note", f"none: {error}")
+    return Finding("GPUs", "ok", f"{count}, driver {driver}")
+
+
+def _cgroup() -> Finding:
+    what = "cgroup"
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        text = "no cgroup v2: memory limits of jobs are watched, not enforced by the kernel"
+        return Finding(what, "note", text)
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+    except OSError as error:
+        return Finding(what, "note", one_line(error))
+    folder = Path("/sys/fs/cgroup") / own.lstrip("/")
+    if os.access(folder / "cgroup.subtree_control", os.W_OK):
+        return Finding(what, "ok", f"v2, {folder} may be divided")
+    return Finding(what, "note", f"v2, but {folder} may not be divided (systemd: Delegate=yes)")
+
+
+def _disk(home: Path) -> Finding:
+    folder = home
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", "broken", f"{folder} cannot be written; set LINESHAFT_HOME")
+    free = shutil.disk_usage(folder).free
+    text = f"{free / GIB:.1f} GiB free for {home}"
+    if free < DISK_MIN_BYTES:
+        return Finding("disk", "broken", text)
+    return Finding("disk", "note" if free < DISK_LOW_BYTES else "ok", text)

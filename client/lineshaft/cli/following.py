@@ -1,0 +1,245 @@
+"""Commands that follow a job: its output, its progress, its end."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import JsonValue
+
+from lineshaft.cli.asking import about, ask
+from lineshaft.cli.exits import ExitCode, FailedError
+from lineshaft.cli.flags import JobName, Json, Token, Url
+from lineshaft.cli.output import Output, duration, finite
+
+if TYPE_CHECKING:
+    from lineshaft.async_client import AsyncClient
+    from lineshaft.job import AsyncJob
+    from lineshaft_protocol.outcomes import Outcome
+
+GRACE_S = 5.0
+"""How long a second Ctrl-C means "cancel the job"."""
+LAST_LINES = 10
+
+
+def logs(
+    job_id: JobName,
+    is_followed: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
+    ] = False,
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Print what a job has printed; with -f also what it prints until its end.
+
+    With --json it prints all events (progress, metrics, logs, ...), one JSON object a line.
+    """
+    output = Output(is_json=is_json)
+
+    async def show(client: "AsyncClient") -> ExitCode:
+        await about(client, "job", job_id)
+        job = client.job(job_id)
+        if is_followed:
+            return await follow(output, client, job)
+        await _print_kept(output, client, job_id)
+        return ExitCode.OK
+
+    raise typer.Exit(ask(url, token, show))
+
+
+def result(
+    job_id: JobName,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Longest wait, seconds.")] = None,
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Wait for a job's end and print its result."""
+    output = Output(is_json=is_json)
+
+    async def show(client: "AsyncClient") -> ExitCode:
+        from lineshaft.cli.asking import outcome_of  # noqa: PLC0415 - takes long
+
+        await about(client, "job", job_id)
+        job = client.job(job_id)
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await outcome_of(job)
+        except TimeoutError as error:
+            text = f"job {job_id} has not ended within {timeout:g} s; it goes on"
+            raise FailedError(text) from error
+        return await print_ending(output, job, outcome, seen="")
+
+    raise typer.Exit(ask(url, token, show))
+
+
+async def _print_kept(output: Output, client: "AsyncClient", job_id: str) -> None:
+    from lineshaft_protocol.ids import JobId  # noqa: PLC0415 - takes long
+
+    after = (0, 0)
+    while page := await client.shell.questions.page(JobId(job_id), after):
+        for event in page:
+            after = (event.attempt, event.seq)
+            text = event.body.get("text")
+            if output.is_json:
+                output.event(event.model_dump(mode="json"))
+            elif event.kind == "log" and isinstance(text, str):
+                output.text(text, stream=str(event.body.get("stream")))
+
+
+async def follow(output: Output, client: "AsyncClient", job: "AsyncJob[object]") -> ExitCode:
+    """Show what a job tells until it ends, print its result, and return the exit code for that.
+
+    Ctrl-C leaves the job alone; pressed again within `GRACE_S` it cancels the job.
+
+    Raises:
+        LineshaftError: Nobody knows the job.
+    """
+    from lineshaft.cli.following_view import View  # noqa: PLC0415 - takes long
+
+    with _interrupts() as interrupts, View(output, client, job) as view:
+        reading = asyncio.create_task(view.read())
+        outcome = await _until_end(output, job, reading, interrupts)
+    if outcome is None:
+        return ExitCode.INTERRUPTED
+    return await print_ending(output, job, outcome, seen=view.tail)
+
+
+@contextmanager
+def _interrupts() -> Generator[asyncio.Queue[None]]:
+    """Count Ctrl-C instead of dying of it."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[None] = asyncio.Queue()
+    loop.add_signal_handler(signal.SIGINT, arrived.put_nowait, None)
+    try:
+        yield arrived
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _until_end(
+    output: Output,
+    job: "AsyncJob[object]",
+    reading: "asyncio.Task[Outcome]",
+    interrupts: asyncio.Queue[None],
+) -> "Outcome | None":
+    """Wait for the outcome; None if the user leaves before there is one."""
+    try:
+        if not await _is_interrupted(reading, interrupts, None):
+            return reading.result()
+        output.error(
+            f"job {job.id} goes on; follow it again: lineshaft logs -f {job.id}; "
+            f"press Ctrl-C again within {GRACE_S:g} s to cancel it"
+        )
+        if not await _is_interrupted(reading, interrupts, GRACE_S):
+            return reading.result() if reading.done() else None
+        job.cancel("cancelled by Ctrl-C")
+        output.error(f"cancelling job {job.id}; press Ctrl-C once more to leave without waiting")
+        if not await _is_interrupted(reading, interrupts, None):
+            return reading.result()
+        return None
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _is_interrupted(
+    reading: "asyncio.Task[Outcome]", interrupts: asyncio.Queue[None], timeout_s: float | None
+) -> bool:
+    """Wait for the next Ctrl-C, the end of the job, or the end of the time."""
+    pressed = asyncio.create_task(interrupts.get())
+    try:
+        await asyncio.wait(
+            (reading, pressed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        return pressed.done() and not reading.done()
+    finally:
+        pressed.cancel()
+
+
+async def print_ending(
+    output: Output, job: "AsyncJob[object]", outcome: "Outcome", *, seen: str
+) -> ExitCode:
+    """Print the result of a job that ended, or why there is none; return the exit code for it.
+
+    Args:
+        output: Where to.
+        job: It may fetch the result.
+        outcome: Of the job.
+        seen: The end of its output that was shown already, which is not repeated.
+    """
+    value = await job.result() if outcome.status == "succeeded" else None
+    if output.is_json:
+        output.document(_document(outcome, value))
+    elif outcome.status == "succeeded":
+        where = f" on {outcome.worker_id}" if outcome.worker_id else ""
+        took = f" after {duration(outcome.run_s)}" if outcome.run_s is not None else ""
+        output.note(f"job {job.id} succeeded{where}{took}")
+        if value is not None:
+            output.line(shown(value))
+    else:
+        _print_failure(output, outcome, seen)
+    match outcome.status:
+        case "succeeded":
+            return ExitCode.OK
+        case "failed":
+            return ExitCode.JOB_FAILED
+        case "cancelled":
+            return ExitCode.CANCELLED
+
+
+def _print_failure(output: Output, outcome: "Outcome", seen: str) -> None:
+    failure = outcome.failure
+    if outcome.status == "cancelled" or failure is None:
+        output.error(f"job {outcome.job_id} was {outcome.status}: {outcome.reason or 'no reason'}")
+        return
+    last = failure.traceback.strip().splitlines()[-1:] or failure.last_lines[-1:]
+    if not last or last[0] not in seen:
+        details = failure.traceback or "\n".join(failure.last_lines[-LAST_LINES:])
+        if details:
+            output.text(f"{details.rstrip()}\n", stream="stderr")
+    name = f"{failure.type_name}: " if failure.type_name else ""
+    message = failure.message.splitlines()[0] if failure.message else failure.cause
+    output.error(
+        f"job {outcome.job_id} failed on {outcome.worker_id or 'no worker'}: {name}{message}; "
+        f"'lineshaft story {outcome.job_id}' tells what happened"
+    )
+
+
+def _document(outcome: "Outcome", value: object) -> dict[str, object]:
+    failure = outcome.failure
+    return {
+        "job_id": outcome.job_id,
+        "status": outcome.status,
+        "attempt": outcome.attempt,
+        "worker_id": outcome.worker_id,
+        "run_s": outcome.run_s,
+        "reason": outcome.reason,
+        "failure": None
+        if failure is None
+        else failure.model_dump(mode="json", exclude={"pickled"}, exclude_none=True),
+        "result": as_json(value),
+        "result_text": None if value is None else shown(value),
+    }
+
+
+def as_json(value: object) -> JsonValue:
+    """Return a value if JSON has it; None if not."""
+    try:
+        return json.loads(json.dumps(finite(value)))  # type: ignore[no-any-return]  # JSON
+    except (TypeError, ValueError):
+        return None
+
+
+def shown(value: object) -> str:
+    """Return a result for a person."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(finite(value), ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(value)

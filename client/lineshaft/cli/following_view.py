@@ -1,0 +1,199 @@
+"""What is shown of a job while it runs."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from lineshaft import job_events
+from lineshaft.async_client import AsyncClient
+from lineshaft.cli.exits import FailedError
+from lineshaft.cli.jobs import reasons_of
+from lineshaft.cli.output import Output
+from lineshaft.errors import LineshaftError
+from lineshaft.job import AsyncJob
+from lineshaft_protocol.outcomes import Outcome
+
+QUEUED_S = 2.0
+"""How long a job waits before it is asked why."""
+TAIL_CHARS = 20_000
+SHARE_TOLD = 0.1
+"""In a pipe, progress is told each time it has grown by this share."""
+
+
+class View:
+    """Shows output, progress and moves of one job: with a bar on a terminal, else in lines.
+
+    Output of the job goes to standard output and standard error as it did there; all else goes to
+    standard error.
+    """
+
+    def __init__(self, output: Output, client: AsyncClient, job: AsyncJob[object]) -> None:
+        self._output, self._client, self._job = output, client, job
+        self.tail = ""
+        """The end of what the job printed to standard error."""
+        self._bar = _Bar(output) if output.is_live else None
+        self._state = ""
+        self._told_share = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        # On a terminal the bar must be moved out of the way of each line; files get bytes at once.
+        self._lines = {
+            name: _Lines(self._bar.print_line) if self._bar and file.isatty() else None
+            for name, file in (("stdout", sys.stdout), ("stderr", sys.stderr))
+        }
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        for lines in self._lines.values():
+            if lines is not None:
+                lines.flush()
+        if self._bar:
+            self._bar.stop()
+
+    async def read(self) -> Outcome:
+        """Show everything until the job's end.
+
+        Raises:
+            LineshaftError: Nobody knows the job, or the connection was closed.
+        """
+        async with aclosing(self._job.events()) as events:
+            async for event in events:
+                if isinstance(event, job_events.Finished):
+                    return event.outcome
+                self._show(event)
+        raise FailedError(f"job {self._job.id} ended without an outcome")
+
+    def _show(self, event: job_events.Event) -> None:
+        if self._output.is_json:
+            return
+        match event:
+            case job_events.Log(stream=stream, text=text):
+                self._print(stream, text)
+            case job_events.Progress():
+                self._on_progress(event)
+            case job_events.Metrics(metrics=metrics):
+                if self._bar:
+                    self._bar.describe(", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+            case job_events.State():
+                self._on_state(event)
+            case job_events.Kept(kind=kind, body=body):
+                self._output.note(f"{kind} {body.get('path', '')} was kept")
+            case job_events.Notice(body=body):
+                self._output.note(str(body.get("text", body)))
+            case job_events.Finished():
+                pass
+
+    def _print(self, stream: str, text: str) -> None:
+        if stream == "stderr":
+            self.tail = (self.tail + text)[-TAIL_CHARS:]
+        lines = self._lines["stderr" if stream == "stderr" else "stdout"]
+        if lines is None:
+            self._output.text(text, stream=stream)
+        else:
+            lines.add(text)
+
+    def _on_progress(self, event: job_events.Progress) -> None:
+        if self._bar:
+            self._bar.move(event.step, event.total, event.phase)
+            return
+        share = event.step / event.total if event.total else 0.0
+        if share >= self._told_share + SHARE_TOLD or (share >= 1 > self._told_share):
+            self._told_share = share
+            phase = f" ({event.phase})" if event.phase else ""
+            self._output.note(f"progress {event.step:g} of {event.total:g}{phase}")
+
+    def _on_state(self, event: job_events.State) -> None:
+        if event.state == self._state:
+            return
+        self._state = event.state
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        where = f" on worker {event.worker_id}" if event.worker_id else ""
+        again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        if self._bar:
+            self._bar.describe(f"{event.state}{where}{again}")
+        elif event.state == "running":
+            self._output.note(f"job {self._job.id} is running{where}{again}")
+        if event.state in ("queued", "waiting"):
+            self._asking = asyncio.create_task(self._ask_why())
+
+    async def _ask_why(self) -> None:
+        await asyncio.sleep(QUEUED_S)
+        with suppress(LineshaftError):
+            status, reasons = reasons_of(await self._client.why(self._job.id))
+            if reasons:
+                self._output.note(f"job {self._job.id} is {status}: {'; '.join(reasons)}")
+
+
+class _Lines:
+    """Puts pieces of output together to lines."""
+
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put, self._rest = put, ""
+
+    def add(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._put(line)
+
+    def flush(self) -> None:
+        if self._rest:
+            self._put(self._rest)
+            self._rest = ""
+
+
+class _Bar:
+    """One line at the bottom of the terminal."""
+
+    def __init__(self, output: Output) -> None:
+        width = output.err.width
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+        columns += [
+            BarColumn(bar_width=10 if width < 60 else 30),
+            TextColumn("{task.fields[steps]}"),
+        ]
+        if width >= 60:
+            columns += [TimeElapsedColumn()]
+        self._progress = Progress(*columns, console=output.err, transient=True)
+        self._room = max(10, width - (32 if width < 60 else 64))
+        self._task = self._progress.add_task("submitted", total=None, steps="")
+        self._phase = ""
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def print_line(self, line: str) -> None:
+        # What a job's own bar overwrites with \r is never seen, so only the last part is shown.
+        shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+        self._progress.console.print(Text.from_ansi(shown), soft_wrap=True)
+
+    def move(self, step: float, total: float | None, phase: str) -> None:
+        steps = f"{step:g}/{total:g}" if total else f"{step:g}"
+        self._progress.update(self._task, completed=step, total=total, steps=steps)
+        if phase and phase != self._phase:
+            self._phase = phase
+            self.describe(phase)
+
+    def describe(self, text: str) -> None:
+        shown = text if len(text) <= self._room else f"{text[: self._room - 1]}…"
+        self._progress.update(self._task, description=shown)

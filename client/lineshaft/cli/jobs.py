@@ -1,0 +1,213 @@
+"""Commands that tell about jobs, and end them."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import JsonValue
+
+from lineshaft.cli.asking import about, ask
+from lineshaft.cli.exits import ExitCode, UsageError
+from lineshaft.cli.flags import JobName, Json, Token, Url
+from lineshaft.cli.output import Column, Output, duration, text_of
+
+if TYPE_CHECKING:
+    from lineshaft.async_client import AsyncClient
+
+STATUSES = ("live", "waiting", "queued", "assigned", "running", "cancelling")
+ENDED = ("succeeded", "failed", "cancelled")
+COLUMNS = [
+    Column("JOB"),
+    Column("NAME"),
+    Column("STATUS"),
+    Column("WORKER"),
+    Column("AGE", "right", wide_from=60),
+    Column("ATTEMPT", "right", wide_from=76),
+    Column("ERROR", wide_from=90),
+]
+
+
+def jobs(
+    status: Annotated[
+        str | None, typer.Option(help=f"Only those: {', '.join((*STATUSES, *ENDED))}.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="The most.")] = 20,
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """List jobs, the last submitted first."""
+    if status is not None and status not in (*STATUSES, *ENDED):
+        raise UsageError(f"no status {status!r}; there are: {', '.join((*STATUSES, *ENDED))}")
+    output = Output(is_json=is_json)
+    found = ask(url, token, lambda client: client.jobs(status=status, limit=limit))
+    if is_json:
+        output.document(found)
+        return
+    show_jobs(output, found)
+
+
+def show_jobs(output: Output, found: JsonValue, *, now: float | None = None) -> None:
+    """Print jobs as a table.
+
+    Args:
+        output: Where to.
+        found: As the coordinator lists them.
+        now: Seconds since 1970; the clock's if None.
+    """
+    rows = [job_row(each, time.time() if now is None else now) for each in rows_of(found)]
+    if rows or not output.out.is_terminal:
+        output.table(COLUMNS, rows)
+    else:
+        output.note("no jobs; 'lineshaft run FILE.py' submits one")
+
+
+def job_row(job: dict[str, JsonValue], now: float) -> list[str]:
+    """Return the cells of one job."""
+    submitted_at = job.get("submitted_at")
+    age = duration(max(0.0, now - submitted_at)) if isinstance(submitted_at, int | float) else ""
+    error = text_of(job.get("error")).strip().splitlines()
+    names = ("job_id", "name", "status", "worker_id")
+    cells = [text_of(job.get(name)) for name in names]
+    return [*cells, age, text_of(job.get("attempt")), error[0][:100] if error else ""]
+
+
+def rows_of(found: JsonValue) -> list[dict[str, JsonValue]]:
+    """Return the objects in a list."""
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def job(job_id: JobName, is_json: Json = False, url: Url = None, token: Token = None) -> None:
+    """Show one job."""
+    output = Output(is_json=is_json)
+    found = ask(url, token, lambda client: about(client, "job", job_id))
+    if is_json or not isinstance(found, dict):
+        output.document(found)
+        return
+    for key, value in found.items():
+        if value in (None, "", []):
+            continue
+        shown = clock(value) if key.endswith("_at") else text_of(value)
+        output.line(f"{key:<16} {shown}")
+
+
+def why(job_id: JobName, is_json: Json = False, url: Url = None, token: Token = None) -> None:
+    """Tell why a job is where it is: what it waits for, and what the nearest worker lacks."""
+    output = Output(is_json=is_json)
+    found = ask(url, token, lambda client: about(client, "why", job_id))
+    if is_json:
+        output.document(found)
+        return
+    status, reasons = reasons_of(found)
+    output.line(f"job {job_id} is {status}:" if reasons else f"job {job_id} is {status}")
+    for reason in reasons:
+        output.line(f"  - {reason}")
+
+
+def reasons_of(found: JsonValue) -> tuple[str, list[str]]:
+    """Return the state and the reasons in an answer to "why"."""
+    match found:
+        case {"status": str(status), "reasons": list(reasons)}:
+            return status, [text_of(each) for each in reasons]
+        case _:
+            return "somewhere", []
+
+
+def story(job_id: JobName, is_json: Json = False, url: Url = None, token: Token = None) -> None:
+    """Tell everything that happened to a job, in order."""
+    output = Output(is_json=is_json)
+    found = ask(url, token, lambda client: about(client, "story", job_id))
+    if is_json:
+        output.document(found)
+        return
+    for record in rows_of(found):
+        output.line(f"{clock(record.get('at'))}  {told(record)}")
+
+
+def told(record: dict[str, JsonValue]) -> str:
+    """Return a record of the journal as a sentence."""
+    match record:
+        case {"type": "JobSubmitted", "client_id": client_id, "job": {"kind": kind, **job}}:
+            name = f" {job['name']}" if job.get("name") else ""
+            return f"submitted by {text_of(client_id)}: {text_of(kind)}{name}"
+        case {"type": "AttemptStarted", "attempt": attempt, "worker_id": worker_id}:
+            return f"attempt {attempt} given to worker {text_of(worker_id)}"
+        case {"type": "AttemptLeft", "attempt": attempt, "cause": cause, **rest}:
+            reason = text_of(rest.get("reason"))
+            text = f"attempt {attempt} is over ({text_of(cause)}), the job goes back to the queue"
+            return f"{text}: {reason}" if reason else text
+        case {"type": "CancelRequested", "reason": reason}:
+            return f"cancel asked: {text_of(reason)}"
+        case {"type": "JobFinished", "outcome": dict(outcome)}:
+            return f"{text_of(outcome.get('status'))}{_ending(outcome)}"
+        case _:
+            return text_of(record)
+
+
+def _ending(outcome: Mapping[str, JsonValue]) -> str:
+    text = ""
+    if outcome.get("worker_id"):
+        text += f" on worker {text_of(outcome['worker_id'])}"
+    if isinstance(run_s := outcome.get("run_s"), int | float):
+        text += f" after {duration(run_s)}"
+    failure = outcome.get("failure")
+    if isinstance(failure, dict):
+        return f"{text}: {text_of(failure.get('message'))}"
+    reason = text_of(outcome.get("reason"))
+    return f"{text}: {reason}" if reason else text
+
+
+def cancel(
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")],
+    reason: Annotated[str, typer.Option(help="Kept with the job.")] = "cancelled by its user",
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """End jobs, whatever they are doing, and wait until their processes are gone."""
+    output = Output(is_json=is_json)
+
+    async def end(client: "AsyncClient") -> list[dict[str, JsonValue]]:
+        # All must be known before the first one is touched.
+        before = [await about(client, "job", job_id) for job_id in job_ids]
+        return [
+            await _end(client, job_id, reason, was=was)
+            for job_id, was in zip(job_ids, before, strict=True)
+        ]
+
+    ended = ask(url, token, end)
+    if is_json:
+        output.document(ended)
+        return
+    for each in ended:
+        text = "is cancelled" if each["was_live"] else f"had ended already: {each['status']}"
+        if each["was_live"] and each["status"] != "cancelled":
+            text = f"ended before it could be cancelled: {each['status']}"
+        output.line(f"job {each['job_id']} {text}")
+    if any(each["status"] is None for each in ended):
+        raise typer.Exit(ExitCode.JOB_FAILED)
+
+
+async def _end(
+    client: "AsyncClient", job_id: str, reason: str, *, was: JsonValue
+) -> dict[str, JsonValue]:
+    from lineshaft.cli.asking import outcome_of  # noqa: PLC0415 - takes long
+
+    status = was.get("status") if isinstance(was, dict) else None
+    if status in ENDED:
+        return {"job_id": job_id, "status": status, "was_live": False}
+    found = client.job(job_id)
+    waiting = asyncio.create_task(outcome_of(found))
+    found.cancel(reason)
+    outcome = await waiting
+    return {"job_id": job_id, "status": outcome.status, "was_live": True}
+
+
+def clock(at: JsonValue) -> str:
+    """Return a time, in seconds since 1970, as the clock on the wall."""
+    if not isinstance(at, int | float):
+        return text_of(at)
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,257 @@
+"""Commands that submit a pipeline job: files, parameters and an entry point."""
+
+import inspect
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from lineshaft.cli.asking import ask
+from lineshaft.cli.exits import ExitCode, UsageError
+from lineshaft.cli.flags import Json, Token, Url
+from lineshaft.cli.output import Output
+
+if TYPE_CHECKING:
+    from lineshaft.async_client import AsyncClient
+    from lineshaft.job import AsyncJob
+
+ARGUMENTS_FILE = "lineshaft_arguments.py"
+
+EntryPoint: TypeAlias = Annotated[
+    str,
+    typer.Argument(metavar="ENTRY", help="train.py, train.py:main or package.module:main."),
+]
+Rest: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- ARGUMENT...]", help="For the script, as its sys.argv."),
+]
+Files: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option("--files", "--file", help="File or folder to send along; repeat for more."),
+]
+Params: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="VALUE is JSON, or else text."),
+]
+Requirements: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--requirement", "-r", help="As in a requirements.txt.")
+]
+Cpus: TypeAlias = Annotated[float | None, typer.Option(min=0, help="Processor cores.")]
+Memory: TypeAlias = Annotated[str | None, typer.Option(metavar="SIZE", help="As 8GiB.")]
+Gpus: TypeAlias = Annotated[int | None, typer.Option(min=0, help="How many.")]
+GpuMemory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="On each GPU, shared with others; else it is the job's own."),
+]
+Tags: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--tag", help="The worker must have it; repeat for more.")
+]
+Worker: TypeAlias = Annotated[str | None, typer.Option(help="The only worker it may run on.")]
+Name: TypeAlias = Annotated[str | None, typer.Option(help="What to call it.")]
+Priority: TypeAlias = Annotated[int, typer.Option(min=-1000, max=1000, help="Higher goes first.")]
+Retries: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=1000, help="How often it may run again after it failed.")
+]
+Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Longest run, in seconds.")]
+QueueTimeout: TypeAlias = Annotated[
+    float | None, typer.Option(help="Longest wait for a worker, in seconds.")
+]
+After: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--after", metavar="JOB", help="Start when it has succeeded.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A pipeline job as it was asked for."""
+
+    entry_point: str
+    files: dict[str, bytes]
+    params: dict[str, object]
+    requirements: tuple[str, ...]
+
+
+def run(  # noqa: PLR0913, PLR0917 - each is a flag
+    entry: EntryPoint,
+    arguments: Rest = None,
+    files: Files = None,
+    params: Params = None,
+    requirements: Requirements = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    gpus: Gpus = None,
+    gpu_memory: GpuMemory = None,
+    tags: Tags = None,
+    worker: Worker = None,
+    name: Name = None,
+    priority: Priority = 0,
+    retries: Retries = 0,
+    timeout: Timeout = None,
+    queue_timeout: QueueTimeout = None,
+    after: After = None,
+    is_detached: Annotated[
+        bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
+    ] = False,
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Run a script or function on a worker; show its output and progress, print its result."""
+    order = make_order(entry, files or (), params or (), arguments or (), requirements or ())
+    resources = {"cpus": cpus, "memory": memory, "gpus": gpus, "gpu_memory": gpu_memory}
+    options = {
+        "resources": given(resources) or None,
+        "tags": tags or (),
+        "worker": worker,
+        "name": name or entry,
+        "priority": priority,
+        "retries": retries,
+        "timeout": timeout,
+        "queue_timeout": queue_timeout,
+        "after": after or (),
+    }
+    work = _submitter(order, given(options), Output(is_json=is_json), is_detached=is_detached)
+    raise typer.Exit(ask(url, token, work))
+
+
+def submit() -> Callable[..., None]:
+    """Return the command that is `run --detach`: the same flags, but for that one."""
+
+    def submit(**flags: Any) -> None:
+        """Submit a script or function, print the job's id, and do not wait."""
+        run(**flags, is_detached=True)
+
+    # typer reads flags off the signature, and two dozen of them are not written down twice.
+    whole = inspect.signature(run)
+    kept = [each for each in whole.parameters.values() if each.name != "is_detached"]
+    submit.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]  # PEP 362
+    submit.__annotations__ = {each.name: each.annotation for each in kept}
+    return submit
+
+
+def given(values: Mapping[str, object]) -> dict[str, object]:
+    """Return what was said, without what was left open."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def make_order(
+    entry: str,
+    files: Sequence[Path],
+    params: Sequence[str],
+    arguments: Sequence[str],
+    requirements: Sequence[str],
+) -> Order:
+    """Read the files and parameters of a job.
+
+    Raises:
+        UsageError: A file is not there, or a parameter has no name.
+    """
+    source, _, function = entry.partition(":")
+    found = dict(_own_files(source, is_module=not source.endswith(".py")))
+    for path in files:
+        found |= _read(path)
+    read_params: dict[str, object] = dict(read_param(each) for each in params)
+    if not arguments:
+        return Order(entry, found, read_params, tuple(requirements))
+    if function or not source.endswith(".py"):
+        raise UsageError(
+            "only a script takes arguments after '--'; pass --param NAME=VALUE to a function"
+        )
+    found[ARGUMENTS_FILE] = _ARGUMENTS.format(source=source, arguments=[*arguments]).encode()
+    return Order(ARGUMENTS_FILE, found, read_params, tuple(requirements))
+
+
+def read_param(text: str) -> tuple[str, object]:
+    """Return the name and value in `NAME=VALUE`; the value is JSON, or else text.
+
+    Raises:
+        UsageError: It has no name.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise UsageError(f"--param {text!r} has no name; write it as --param lr=0.1")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _own_files(source: str, *, is_module: bool) -> dict[str, bytes]:
+    """Read the file of the entry point, or the package that it is in."""
+    if not is_module:
+        path = Path(source)
+        if not path.is_file():
+            raise UsageError(f"there is no file {source}; name the script or function to run")
+        if path.is_absolute() or ".." in path.parts:
+            raise UsageError(f"{source} is outside of this folder; go to its folder first")
+        return {path.as_posix(): path.read_bytes()}
+    top = source.partition(".")[0]
+    if Path(top).is_dir():
+        return _read(Path(top))
+    if Path(f"{top}.py").is_file():
+        return _read(Path(f"{top}.py"))
+    return {}  # It may be installed there, or among the other files.
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    """Read a file, or all files of a folder; names are relative to the current folder."""
+    if not path.exists():
+        raise UsageError(f"there is no file {path}; --files takes what is here")
+    base = Path(path.name) if path.is_absolute() else path
+    if not path.is_dir():
+        return {base.as_posix(): path.read_bytes()}
+    found: dict[str, bytes] = {}
+    for each in sorted(path.rglob("*")):
+        inner = each.relative_to(path)
+        if each.is_file() and not _LEFT_OUT.intersection(inner.parts):
+            found[(base / inner).as_posix()] = each.read_bytes()
+    return found
+
+
+def _submitter(
+    order: Order, options: dict[str, object], output: Output, *, is_detached: bool
+) -> "Callable[[AsyncClient], Coroutine[Any, Any, ExitCode]]":
+    async def submit(client: "AsyncClient") -> ExitCode:
+        from lineshaft.cli.following import follow  # noqa: PLC0415 - takes long
+
+        job: AsyncJob[object] = client.options(**options).run(  # type: ignore[arg-type]  # checked there
+            order.entry_point,
+            files=order.files,
+            requirements=order.requirements,
+            params=order.params,
+        )
+        if not is_detached:
+            output.note(f"job {job.id} is submitted")
+            return await follow(output, client, job)
+        await _accepted(client, job)
+        if output.is_json:
+            output.document({"job_id": job.id})
+        else:
+            output.line(job.id)
+        return ExitCode.OK
+
+    return submit
+
+
+async def _accepted(client: "AsyncClient", job: "AsyncJob[object]") -> None:
+    """Wait until the coordinator has the job, or has refused it.
+
+    Raises:
+        LineshaftError: It was refused.
+    """
+    async with aclosing(job.events()) as events:
+        # The first event tells where the job is; a refusal is raised instead.
+        async for _ in events:
+            return
+
+
+_ARGUMENTS = """import runpy, sys
+sys.argv[:] = [{source!r}, *{arguments!r}]
+runpy.run_path({source!r}, run_name="__main__")
+"""
+
+_LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache"})

@@ -1,0 +1,1 @@
+"""`lineshaft demo`: everything on one machine, with real work and real checks."""
