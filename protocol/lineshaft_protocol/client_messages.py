@@ -144,6 +144,8 @@ class Finished(Wire):
 
     type: Literal["Finished"] = "Finished"
     outcome: Outcome
+    events: bool | None = None
+    """Whether all that the job said was told before; a Watch for events brings such a one."""
 
 
 class Events(Wire):

@@ -128,7 +128,7 @@ class JobRefused:
 
 @dataclass(frozen=True, slots=True)
 class JobFinished:
-    """The job's one outcome; said once."""
+    """The job's one outcome; said once, and again to who asks about a job that has ended."""
 
     outcome: Outcome
 

@@ -227,9 +227,8 @@ class ClientCore:
 
     def _on_message(self, message: ToClient) -> None:
         match message:
-            case Finished(outcome=outcome):
-                if self.jobs.pop(JobId(outcome.job_id), None) is not None:
-                    self._effects.append(JobFinished(outcome))
+            case Finished():
+                self._on_finished(message)
             case Accepted(job_id=job_id):
                 job = self.jobs.get(JobId(job_id))
                 if job is not None and not job.is_accepted:
@@ -252,6 +251,15 @@ class ClientCore:
                 pass
             case _:
                 pass  # Blob messages are the shell's.
+
+    def _on_finished(self, finished: Finished) -> None:
+        job_id = JobId(finished.outcome.job_id)
+        job = self.jobs.get(job_id)
+        if job is None or (job.events and not finished.events):
+            # If we want its events, our Watch crossed this: another follows, after the events.
+            return
+        del self.jobs[job_id]
+        self._effects.append(JobFinished(finished.outcome))
 
     def _on_events(self, events: tuple[JobEvent, ...]) -> None:
         new: dict[JobId, list[JobEvent]] = {}

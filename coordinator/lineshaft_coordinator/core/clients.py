@@ -195,7 +195,7 @@ class ClientDesk:
             if watch.events:
                 shop.send(session, self._flow.state_of(job_id))
         elif done is not None:
-            shop.send(session, Finished(outcome=done.outcome))
+            shop.send(session, Finished(outcome=done.outcome, events=watch.events or None))
         else:
             shop.look_up(shop.submitting.get(job_id, job_id), session, watch)
 

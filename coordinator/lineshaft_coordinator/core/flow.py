@@ -180,8 +180,8 @@ class JobFlow:
             case Queued():
                 self._leave_line(job_id)
         for session in shop.watchers.pop(job_id, {}):
-            shop.clients[session].watched.pop(job_id, None)
-            shop.send(session, Finished(outcome=outcome))
+            events = shop.clients[session].watched.pop(job_id, False)
+            shop.send(session, Finished(outcome=outcome, events=events or None))
         self._end_children(job_id, f"its plan {job_id} ended")
         if spec.parent is not None:
             self._tell_parent(spec, outcome)
