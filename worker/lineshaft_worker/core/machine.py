@@ -148,8 +148,12 @@ class WorkerCore:
 
     def next_deadline(self) -> float | None:
         """When to send the next Tick, on the clock of ``now``."""
-        stuck = self._dispatcher.next_stuck()
-        return self._wake_at if stuck is None else min(self._wake_at, stuck)
+        deadlines = [self._wake_at]
+        if (stuck := self._dispatcher.next_stuck()) is not None:
+            deadlines.append(stuck)
+        if self._agreed is None and self._acked_at is not None:
+            deadlines.append(self._acked_at + self._lease_s)
+        return min(deadlines)
 
     # --- the connection ---
 
@@ -231,7 +235,7 @@ class WorkerCore:
         """Alone for too long: end what others may have started by now."""
         if self._agreed is not None or self._acked_at is None:
             return
-        if now - self._acked_at >= self._lease_s:
+        if now >= self._acked_at + self._lease_s:
             self._acked_at = None
             self.flow.stop_all("the coordinator was away for longer than the lease")
 
