@@ -132,7 +132,7 @@ def create(
             "(the coordinator listens on this machine only, so first: "
             f"ssh -N -L {port}:127.0.0.1:{port} {host or socket.gethostname()})"
         )
-    output.line(line)
+    output.command(line)
 
 
 def listed(data: Data = None, is_json: Json = False) -> None:

@@ -33,5 +33,5 @@ def _show(output: Output, finding: Finding) -> None:
 
     # A grid keeps what is wrapped on a narrow terminal beside its mark.
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(MARKS[finding.verdict], f"[bold]{finding.what}[/] {escape(finding.text)}")
+    grid.add_row(MARKS[finding.verdict], f"[bold]{finding.what}:[/] {escape(finding.text)}")
     output.out.print(grid)

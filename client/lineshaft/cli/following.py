@@ -197,12 +197,14 @@ def _print_failure(output: Output, outcome: "Outcome", seen: str) -> None:
     if outcome.status == "cancelled" or failure is None:
         output.error(f"job {outcome.job_id} was {outcome.status}: {outcome.reason or 'no reason'}")
         return
-    last = failure.traceback.strip().splitlines()[-1:] or failure.last_lines[-1:]
-    if not last or last[0] not in seen:
-        details = failure.traceback or "\n".join(failure.last_lines[-LAST_LINES:])
-        if details:
-            output.text(f"{details.rstrip()}\n", stream="stderr")
-    name = f"{failure.type_name}: " if failure.type_name else ""
+    is_told_by_output = failure.cause in ("exit", "signal", "oom", "start")
+    lines = failure.traceback.strip().splitlines()
+    if is_told_by_output and not lines:
+        lines = [*failure.last_lines[-LAST_LINES:]]
+    if lines and lines[-1] not in seen:
+        output.text("\n".join(lines) + "\n", stream="stderr")
+    is_users = failure.cause in ("exception", "unpickle", "result") and failure.type_name
+    name = f"{failure.type_name}: " if is_users else ""
     message = failure.message.splitlines()[0] if failure.message else failure.cause
     output.error(
         f"job {outcome.job_id} failed on {outcome.worker_id or 'no worker'}: {name}{message}; "

@@ -22,8 +22,10 @@ from lineshaft_protocol.outcomes import Outcome
 QUEUED_S = 2.0
 """How long a job waits before it is asked why."""
 TAIL_CHARS = 20_000
-SHARE_TOLD = 0.1
-"""In a pipe, progress is told each time it has grown by this share."""
+WIDE = 60
+"""Columns of a terminal that has room for everything."""
+STEPS_TOLD = 10
+"""In a pipe, progress is told this often in all."""
 
 
 class View:
@@ -39,7 +41,7 @@ class View:
         """The end of what the job printed to standard error."""
         self._bar = _Bar(output) if output.is_live else None
         self._state = ""
-        self._told_share = 0.0
+        self._told_count = 0
         self._asking: asyncio.Task[None] | None = None
         # On a terminal the bar must be moved out of the way of each line; files get bytes at once.
         self._lines = {
@@ -112,15 +114,17 @@ class View:
         if self._bar:
             self._bar.move(event.step, event.total, event.phase)
             return
-        share = event.step / event.total if event.total else 0.0
-        if share >= self._told_share + SHARE_TOLD or (share >= 1 > self._told_share):
-            self._told_share = share
+        count = int(STEPS_TOLD * event.step / event.total) if event.total else 0
+        if count > self._told_count:
+            self._told_count = count
             phase = f" ({event.phase})" if event.phase else ""
             self._output.note(f"progress {event.step:g} of {event.total:g}{phase}")
 
     def _on_state(self, event: job_events.State) -> None:
         if event.state == self._state:
             return
+        if not self._state:
+            self._output.note(f"job {self._job.id} was submitted")
         self._state = event.state
         if self._asking is not None:
             self._asking.cancel()
@@ -164,15 +168,15 @@ class _Bar:
 
     def __init__(self, output: Output) -> None:
         width = output.err.width
-        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-        columns += [
-            BarColumn(bar_width=10 if width < 60 else 30),
-            TextColumn("{task.fields[steps]}"),
-        ]
-        if width >= 60:
+        is_wide = width >= WIDE
+        bar = BarColumn(bar_width=20 if is_wide else 10)
+        steps = TextColumn("{task.fields[steps]}")
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), bar, steps]
+        if is_wide:
             columns += [TimeElapsedColumn()]
         self._progress = Progress(*columns, console=output.err, transient=True)
-        self._room = max(10, width - (32 if width < 60 else 64))
+        # What is left beside spinner, bar, "1234/5678" and time.
+        self._room = max(10, width - (46 if is_wide else 24))
         self._task = self._progress.add_task("submitted", total=None, steps="")
         self._phase = ""
 

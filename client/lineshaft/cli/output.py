@@ -52,6 +52,10 @@ class Output:
 
     def line(self, text: str = "", *, style: str | None = None) -> None:
         """Print a line that was asked for."""
+        self.out.print(escape(text), style=style, highlight=False)
+
+    def command(self, text: str, *, style: str | None = None) -> None:
+        """Print a line that is to be copied, so that a terminal must not break it."""
         self.out.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
     def text(self, text: str, *, stream: str = "stdout") -> None:
@@ -62,11 +66,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Say something beside what was asked for."""
-        self.err.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+        self.err.print(escape(text), style="dim", highlight=False)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
-        self.err.print(f"[bold red]lineshaft:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        self.err.print(f"[bold red]lineshaft:[/] {escape(text)}", highlight=False)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Print rows, fitted to the terminal; aligned and unabridged in a pipe."""

@@ -225,7 +225,6 @@ def _submitter(
             params=order.params,
         )
         if not is_detached:
-            output.note(f"job {job.id} is submitted")
             return await follow(output, client, job)
         await _accepted(client, job)
         if output.is_json:

@@ -172,18 +172,17 @@ async def _cancel_all(client: AsyncClient) -> None:
 
 async def _until_interrupted(farm: LocalFarm, stage: Stage) -> None:
     stage.say()
-    stage.say(f"Use it from another terminal: export LINESHAFT_HOME={farm.home}")
-    stage.say("then, for instance: lineshaft workers; lineshaft jobs. Ctrl-C stops everything.")
+    stage.say("It stays up until Ctrl-C. From another terminal:")
+    stage.command(f"export LINESHAFT_HOME={farm.home}")
+    stage.command("lineshaft workers; lineshaft jobs; lineshaft top")
     daemon = await farm.wait_for_any()
     raise FailedError(f"{daemon.name} has ended by itself: {daemon.last_line()}")
 
 
 def _tell_api(farm: LocalFarm, stage: Stage) -> None:
     url = farm.url.replace("ws://", "http://")
-    stage.say(f"  API: {url}/api/v1/jobs while the demo runs (--keep keeps it running)")
-    stage.say(
-        f'  curl -H "Authorization: Bearer $(cat {farm.home}/token)" {url}/api/v1/jobs', style="dim"
-    )
+    stage.say("  It answers HTTP as well, while the demo runs (--keep keeps it running):")
+    stage.command(f'curl -H "Authorization: Bearer $(cat {farm.home}/token)" {url}/api/v1/workers')
 
 
 def _tell_rows(found: list[scenes.Scene], stage: Stage) -> None:

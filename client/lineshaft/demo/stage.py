@@ -39,6 +39,11 @@ class Stage:
         if not self._output.is_json:
             self._output.line(text, style=style)
 
+    def command(self, text: str) -> None:
+        """Show a line that can be copied to a shell."""
+        if not self._output.is_json:
+            self._output.command(text, style="dim")
+
     def table(self, columns: list[Column], rows: list[list[str]]) -> None:
         """Show a table."""
         if not self._output.is_json:
