@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from lineshaft.chunks import ChunkCall, chunks_of
 from lineshaft.client import Client
+from lineshaft.errors import QueryError
 from lineshaft.futures import LineshaftFuture
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 ParamsT = ParamSpec("ParamsT")
 
-_BEFORE = frozenset({"queued", "waiting"})
+_BEFORE = frozenset({"queued", "waiting", "assigned"})
 
 
 class Executor(concurrent.futures.Executor):
@@ -97,20 +98,26 @@ class Executor(concurrent.futures.Executor):
 
         Args:
             wait: Wait until all are done; otherwise they go on, and so does their client.
-            cancel_futures: Cancel those that have not started.
+            cancel_futures: Cancel those that are not known to have started.
         """
         with self._changing:
             self._is_shut = True
             pending = tuple(self._pending)
         if cancel_futures:
             for future in pending:
-                if not future.done() and self._jobs.job(future.id).status in _BEFORE:
+                if not future.done() and not self._has_started(future.id):
                     future.cancel()
         if wait:
             concurrent.futures.wait(pending)
             self._close()
         elif not pending:
             self._close()
+
+    def _has_started(self, job_id: str) -> bool:
+        try:
+            return self._jobs.job(job_id).status not in _BEFORE
+        except QueryError:
+            return False  # The coordinator did not keep it.
 
     def _forget(self, future: concurrent.futures.Future[Any]) -> None:
         assert isinstance(future, LineshaftFuture), "only our own have this callback"

@@ -185,6 +185,8 @@ class AsyncJob(Generic[ResultT]):
         return self._ended
 
     async def _ask(self, what: Literal["job", "why", "story"]) -> JsonValue:
+        # A question may be faster than the job, and then nobody knows it.
+        await self._shell.kept(self._job_id)
         return await self._shell.questions.ask(Query(request_id=0, what=what, job_id=self._job_id))
 
 

@@ -1,6 +1,7 @@
 """The way to the coordinator: one connection after another, and what goes over it."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 DIAL_S = 8.0
 """Longest time to open one connection."""
+CLOSE_S = 1.0
+"""Longest wait for the coordinator's goodbye."""
 ENCODED_MAX = 512
 """Messages encoded at a time; the others wait as they are, which takes less memory."""
 
@@ -60,6 +63,8 @@ class Link:
         self._backoff = Backoff(0.05, 2.0, 2.0, rng)
         self._session = Session(0)
         self._connection: Connection | None = None
+        self._unclosed: dict[Session, Connection] = {}
+        self._all_closed = asyncio.Event()
         self._is_welcome = False
         self._dialling: asyncio.Task[None] | None = None
         self._outbox: deque[FromClient] = deque()
@@ -114,6 +119,13 @@ class Link:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)
         self.end(self._session, "the client is done")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._unclosed:
+                    self._all_closed.clear()
+                    await self._all_closed.wait()
+        for connection in self._unclosed.values():
+            connection.abort()
 
     # --- inside ---
 
@@ -165,6 +177,7 @@ class Link:
 
     def opened(self, session: Session, connection: Connection) -> None:
         """A connection is open."""
+        self._unclosed[session] = connection
         if session != self._session:
             connection.abort()
             return
@@ -204,6 +217,8 @@ class Link:
 
     def closed(self, session: Session, code: int | None, reason: str) -> None:
         """A connection is gone."""
+        self._unclosed.pop(session, None)
+        self._all_closed.set()
         if session != self._session or self._connection is None:
             return
         text = reason or "the connection broke"

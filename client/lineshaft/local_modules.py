@@ -45,19 +45,20 @@ class LocalModules:
             for name, path in sysconfig.get_paths().items()
             if name in {"stdlib", "platstdlib", "purelib", "platlib"}
         )
-        self._seen_count = 0
-        self._found: tuple[ModuleType, ...] = ()
+        self._found: tuple[int, tuple[ModuleType, ...]] = (0, ())
 
     def find(self) -> tuple[ModuleType, ...]:
         """Return those imported by now."""
         # Looking at a thousand modules takes longer than all else in a submit.
-        if self._seen_count != len(sys.modules):
+        seen_count, found = self._found
+        if seen_count != len(sys.modules):
             modules = dict(sys.modules)
-            self._seen_count = len(modules)
-            self._found = tuple(
+            found = tuple(
                 module for name, module in modules.items() if self._is_local(name, module)
             )
-        return self._found
+            # Both at once, for another thread may look at any time.
+            self._found = len(modules), found
+        return found
 
     def by_value(self) -> AbstractContextManager[None]:
         """Pickle them by value inside of the block, in this and every other thread."""

@@ -68,6 +68,8 @@ class _Watched:
     upload: asyncio.Task[None] | None = None
     """Brings its blobs; the core does not know the job before it is done."""
     was_resent: bool = False
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the coordinator has the job, or will not have it."""
 
 
 class Shell:
@@ -205,6 +207,12 @@ class Shell:
         if watched is not None and feed in watched.feeds:
             watched.feeds.remove(feed)
 
+    async def kept(self, job_id: JobId) -> None:
+        """Wait until the coordinator has a job that was submitted here, or will not have it."""
+        watched = self._jobs.get(job_id)
+        if watched is not None and watched.prepared is not None:
+            await watched.settled.wait()
+
     # --- data ---
 
     async def fetch(self, payload: Payload) -> bytearray:
@@ -283,6 +291,7 @@ class Shell:
         watched = self._jobs.get(job_id)
         if watched is not None and watched.prepared is not None:
             watched.prepared = None
+            watched.settled.set()
             self._count_sent()
 
     def _end(self, job_id: JobId, ending: Ending) -> None:
@@ -290,6 +299,7 @@ class Shell:
         if watched is None:
             return
         if watched.prepared is not None:
+            watched.settled.set()
             self._count_sent()
         for feed in watched.feeds:
             feed.end(ending)
