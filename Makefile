@@ -64,9 +64,10 @@ check: $(STAMP) ## Format, lint, types, layers, tidiness
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/meta
 
-format: $(STAMP) ## Let ruff format and fix what it can
+format: $(STAMP) ## Let ruff format and fix what it can; make the protocol's tables anew
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python docs/generate_messages.py
 
 simulate: $(STAMP) ## The real cores under drawn faults; SEEDS=n SEED_BASE=m
 	$(BIN)/python -m tests.simulation $(SEED_BASE) $(SEEDS)

@@ -193,3 +193,32 @@ def test_the_layers_hold() -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def planted(tree: ast.Module) -> set[str]:
+    """Functions that plant a bug: their first argument is a way to patch."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.args.args:
+            annotation = node.args.args[0].annotation
+            if isinstance(annotation, ast.Name) and annotation.id == "Patch":
+                found.add(node.name)
+    return found
+
+
+def test_every_planted_bug_is_on_a_list_that_somebody_runs() -> None:
+    lists = [path for path in programs("tests") if path.stem == "mutants"]
+    texts = {path: path.read_text() for path in programs("tests")}
+
+    for path in lists:
+        tree = parsed(path)
+        used = {
+            node.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        importers = [short(other) for other, text in texts.items() if f"from {module} " in text]
+        assert planted(tree), f"{short(path)} plants nothing"
+        assert planted(tree) - used == set(), f"{short(path)} plants bugs that nobody runs"
+        assert importers or "__main__" in texts[path], f"nobody runs the bugs of {short(path)}"
