@@ -16,6 +16,10 @@ Rank = tuple[int, float, int]
 """Smaller goes first: negated priority, pass of the client, age."""
 
 
+def _rank(head: "tuple[Rank, JobId, ShapeQueue]") -> Rank:
+    return head[0]
+
+
 @dataclass(slots=True)
 class _Line:
     """The jobs of one client, one priority and one shape, oldest first."""
@@ -127,11 +131,12 @@ class Queues:
         if self._passes.get(client_id, 0.0) <= self._served:
             self._passes.pop(client_id, None)
 
-    def in_order(self) -> list[ShapeQueue]:
-        """All shapes with waiting jobs, the one whose head goes first in front."""
-        if len(self.by_shape) < 2:
-            return list(self.by_shape.values())
-        return sorted(self.by_shape.values(), key=self.head)
+    def heads(self) -> list[tuple[Rank, JobId, ShapeQueue]]:
+        """The head of each shape with waiting jobs, the one that goes first in front."""
+        heads = [(*self.head(queue), queue) for queue in self.by_shape.values()]
+        if len(heads) > 1:
+            heads.sort(key=_rank)
+        return heads
 
     def ahead_of(self, job_id: JobId) -> int:
         """How many jobs of its shape go before it, as far as is known now: O(their number)."""

@@ -12,7 +12,7 @@ backlog what has waited there too long.
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.placement import has_room, may_ever, pick_devices, suits
-from lineshaft_coordinator.core.queues import ShapeQueue
+from lineshaft_coordinator.core.queues import Rank, ShapeQueue
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId
@@ -89,7 +89,8 @@ class Scheduler:
     def _fill(self, worker: Worker) -> None:
         self._promote_backlog(worker)
         while worker.worker_id in self._shop.fleet.open:
-            if not any(self._try(worker, queue) for queue in self._shop.queues.in_order()):
+            heads = self._shop.queues.heads()
+            if not any(self._try(worker, rank, job_id, queue) for rank, job_id, queue in heads):
                 break
 
     def _promote_backlog(self, worker: Worker) -> None:
@@ -101,8 +102,7 @@ class Scheduler:
                 return
             worker.promote(job_id)
 
-    def _try(self, worker: Worker, queue: ShapeQueue) -> bool:
-        rank, job_id = self._shop.queues.head(queue)
+    def _try(self, worker: Worker, rank: Rank, job_id: JobId, queue: ShapeQueue) -> bool:
         if not self._admits(worker, queue.shape, -rank[0]):
             return False
         if not has_room(worker, queue.shape) and not self._may_queue(worker, queue.shape, job_id):
@@ -125,12 +125,12 @@ class Scheduler:
         """Whether the worker should have this job waiting for its next free slot."""
         spec = self._shop.job(job_id).spec
         pace = self._shop.pace_of(spec)
-        if pace is None or shape.resources.gpus or not may_ever(worker, shape):
+        settings = self._shop.settings
+        if pace is None or pace > settings.horizon_s or shape.resources.gpus:
             return False
         assert worker.capacity is not None, "an open worker is here"
-        settings = self._shop.settings
         depth = min(settings.backlog_max, int(settings.horizon_s / max(pace, SHORTEST_S)))
-        return len(worker.backlog) < depth * worker.capacity.slots
+        return len(worker.backlog) < depth * worker.capacity.slots and may_ever(worker, shape)
 
     def _give(self, job_id: JobId, worker: Worker, shape: Shape) -> None:
         shop = self._shop
@@ -155,7 +155,9 @@ class Scheduler:
         """Set a worker aside for each shape that has waited too long for room."""
         shop = self._shop
         waiting = [
-            q for q in shop.queues.in_order() if q.shape.resources.cpus or _is_large(q.shape)
+            queue
+            for _, _, queue in shop.queues.heads()
+            if queue.shape.resources.cpus or _is_large(queue.shape)
         ]
         shapes = {queue.shape for queue in waiting}
         for worker in shop.fleet.workers.values():
