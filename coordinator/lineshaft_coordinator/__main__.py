@@ -1,11 +1,15 @@
 """The coordinator daemon's command line: ``lineshaft-coordinator``."""
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.server.serve import serve
 from lineshaft_coordinator.server.tls import self_signed
 from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings
@@ -29,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
         "--tls-self-signed", action="store_true", help="make and keep a certificate; tokens pin it"
     )
     flags.add_argument("--port-file", type=Path, help="write the port here once it is bound")
+    flags.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=SECONDS",
+        help=f"a timing; names: {', '.join(CoreSettings.model_fields)}",
+    )
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
@@ -66,7 +77,24 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         tls_certificate=certificate,
         tls_key=key,
         port_file=chosen.port_file,
+        core=_timings(flags, chosen.set),
     )
+
+
+def _timings(flags: argparse.ArgumentParser, texts: Sequence[str]) -> CoreSettings:
+    values: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in CoreSettings.model_fields:
+            close = difflib.get_close_matches(name, CoreSettings.model_fields, n=1)
+            flags.error(
+                f"--set knows no {name!r}" + (f"; did you mean {close[0]}?" if close else "")
+            )
+        values[name] = value
+    try:
+        return CoreSettings.model_validate(values)
+    except ValidationError as error:
+        flags.error(f"--set: {error.errors()[0]['msg']} ({error.errors()[0]['loc'][0]})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,6 +68,8 @@ class Daemon:
         self.sessions = Sessions(self, self._make_transfers)
         self.questions = Questions(self.core.shop, store)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._broken = asyncio.Event()
+        self._failure: BaseException | None = None
         fields = {
             "epoch": epoch,
             "live_jobs": len(ledger.jobs),
@@ -81,7 +83,18 @@ class Daemon:
         Raises:
             StoreError: The store failed: nothing is promised any more.
         """
-        await self._pump.run()
+        pump = asyncio.create_task(self._pump.run())
+        broken = asyncio.create_task(self._broken.wait())
+        try:
+            await asyncio.wait((pump, broken), return_when=asyncio.FIRST_COMPLETED)
+            if self._failure is not None:
+                raise self._failure
+            if pump.done():
+                pump.result()
+        finally:
+            pump.cancel()
+            broken.cancel()
+            await asyncio.gather(pump, broken, return_exceptions=True)
 
     def stop_placing(self) -> None:
         """Start nothing more; what runs goes on without us."""
@@ -173,7 +186,14 @@ class Daemon:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours, or a store that failed: end; the next start replays the journal.
+            self._failure = error
+            self._broken.set()
 
     # --- upkeep ---
 

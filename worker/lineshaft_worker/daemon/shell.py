@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import BlobId, JobId, Session
@@ -35,6 +36,13 @@ from lineshaft_worker.execution.pool import Execution
 logger = logging.getLogger(__name__)
 
 
+class BrokenDaemonError(RuntimeError):
+    """A bug of ours was met; what runs goes on, and the next daemon takes it over."""
+
+    def __init__(self) -> None:
+        super().__init__("the worker met a bug of its own; the log says more")
+
+
 class WorkerShell:
     """Carries out what the core wants, and tells it what happens.
 
@@ -63,6 +71,7 @@ class WorkerShell:
         self._tasks: set[asyncio.Task[None]] = set()
         self._result_files: dict[AttemptKey, reports.ResultFile] = {}
         self._left = asyncio.Event()
+        self._broken = asyncio.Event()
         self._pump: Pump[io.Event, io.Effect] | None = None
         self._early: list[io.Event] = []
         """What happened before there was a core to tell."""
@@ -79,15 +88,18 @@ class WorkerShell:
         for event in self._early:
             self._pump.post(event)
         self._execution.prepare(0)
-        work = [
+        work: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._pump.run(), name="pump"),
             asyncio.create_task(self._watch_machine(), name="machine"),
             asyncio.create_task(self._leave_when(stopping), name="leave"),
+            asyncio.create_task(self._broken.wait(), name="broken"),
         ]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if self._broken.is_set():
+                raise BrokenDaemonError
         finally:
             await self._end(work)
 
@@ -118,7 +130,7 @@ class WorkerShell:
             for wait in waits:
                 wait.cancel()
 
-    async def _end(self, work: list[asyncio.Task[None]]) -> None:
+    async def _end(self, work: list[asyncio.Task[Any]]) -> None:
         for task in (*work, *self._tasks):
             task.cancel()
         await asyncio.gather(*work, *self._tasks, return_exceptions=True)
@@ -141,7 +153,14 @@ class WorkerShell:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours: end, and let the next daemon take over what runs.
+            logger.critical("stopping on a bug", exc_info=error)
+            self._broken.set()
 
     # --- what the core wants ---
 
