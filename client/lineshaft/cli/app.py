@@ -94,11 +94,18 @@ def _end_of_parsing(error: Exception, output: Output) -> None:
         output.error(f"{text.rstrip('.')}; see '{path} --help'")
 
 
-def _root(
-    is_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if is_version:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         Output().line(f"lineshaft {__version__}")
         raise typer.Exit
+
+
+def _root(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    del is_version  # Its callback has done what there is to do.
