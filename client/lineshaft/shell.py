@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lineshaft.core.io import (
     Answered,
@@ -59,8 +59,8 @@ OnEnd = Callable[[Ending], None]
 class _Watched:
     """A job somebody here waits for."""
 
-    on_end: list[OnEnd] = field(default_factory=list[OnEnd])
-    feeds: list[EventFeed] = field(default_factory=list[EventFeed])
+    on_end: tuple[OnEnd, ...] = ()
+    feeds: tuple[EventFeed, ...] = ()
     has_events: bool = False
     """Whether its events were asked for."""
     prepared: Prepared | None = None
@@ -68,8 +68,8 @@ class _Watched:
     upload: asyncio.Task[None] | None = None
     """Brings its blobs; the core does not know the job before it is done."""
     was_resent: bool = False
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the coordinator has the job, or will not have it."""
+    settled: asyncio.Event | None = None
+    """Set once the coordinator has the job, or will not have it; None if nobody asked."""
 
 
 class Shell:
@@ -154,7 +154,7 @@ class Shell:
         if self._is_closed:
             on_end(ClientClosedError())
             return
-        self._jobs[job_id] = watched = _Watched([on_end], prepared=prepared)
+        self._jobs[job_id] = watched = _Watched((on_end,), prepared=prepared)
         self._unsent_count += 1
         self._send_job(job_id, watched)
 
@@ -163,9 +163,9 @@ class Shell:
         if self._is_closed:
             on_end(ClientClosedError())
         elif (watched := self._jobs.get(job_id)) is not None:
-            watched.on_end.append(on_end)
+            watched.on_end += (on_end,)
         else:
-            self._jobs[job_id] = _Watched([on_end])
+            self._jobs[job_id] = _Watched((on_end,))
             self._pump.post(WatchAsked(job_id))
 
     def cancel(self, job_id: JobId, reason: str) -> None:
@@ -194,7 +194,7 @@ class Shell:
 
         # The core asks for each event once: who comes later reads the beginning by himself.
         feed = EventFeed(pages, is_behind=watched.has_events)
-        watched.feeds.append(feed)
+        watched.feeds += (feed,)
         if not watched.has_events:
             watched.has_events = True
             if watched.upload is None:
@@ -204,13 +204,14 @@ class Shell:
     def leave(self, job_id: JobId, feed: EventFeed) -> None:
         """Nobody reads the feed any more."""
         watched = self._jobs.get(job_id)
-        if watched is not None and feed in watched.feeds:
-            watched.feeds.remove(feed)
+        if watched is not None:
+            watched.feeds = tuple(each for each in watched.feeds if each is not feed)
 
     async def kept(self, job_id: JobId) -> None:
         """Wait until the coordinator has a job that was submitted here, or will not have it."""
         watched = self._jobs.get(job_id)
         if watched is not None and watched.prepared is not None:
+            watched.settled = watched.settled or asyncio.Event()
             await watched.settled.wait()
 
     # --- data ---
@@ -290,23 +291,23 @@ class Shell:
     def _on_accepted(self, job_id: JobId) -> None:
         watched = self._jobs.get(job_id)
         if watched is not None and watched.prepared is not None:
-            watched.prepared = None
-            watched.settled.set()
-            self._count_sent()
+            self._count_sent(watched)
 
     def _end(self, job_id: JobId, ending: Ending) -> None:
         watched = self._jobs.pop(job_id, None)
         if watched is None:
             return
         if watched.prepared is not None:
-            watched.settled.set()
-            self._count_sent()
+            self._count_sent(watched)
         for feed in watched.feeds:
             feed.end(ending)
         for on_end in watched.on_end:
             on_end(ending)
 
-    def _count_sent(self) -> None:
+    def _count_sent(self, watched: _Watched) -> None:
+        watched.prepared = None
+        if watched.settled is not None:
+            watched.settled.set()
         self._unsent_count -= 1
         if not self._unsent_count:
             self._all_sent.set()
