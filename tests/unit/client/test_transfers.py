@@ -31,11 +31,15 @@ class Shop:
     """A coordinator that keeps what it is sent, and an end of the wire that remembers."""
 
     def __init__(self) -> None:
-        self.transfers = BlobTransfers(self._take, self._take_frame, lambda: self.is_writable)
+        self.transfers = BlobTransfers(self._take, self._take_frame, self._is_writable)
         self.is_writable = True
+        self.chunk_count_max = 1_000_000
         self.sent: list[ToCoordinator] = []
         self.chunks: list[BlobChunk] = []
         self.stored: dict[str, bytes] = {}
+
+    def _is_writable(self) -> bool:
+        return self.is_writable and len(self.chunks) < self.chunk_count_max
 
     def _take(self, message: ToCoordinator) -> None:
         self.sent.append(message)
@@ -165,17 +169,21 @@ async def test_an_upload_waits_while_the_connection_is_full(shop: Shop) -> None:
 
 
 async def test_an_upload_goes_on_after_a_cut_from_what_had_arrived(shop: Shop) -> None:
-    content = pattern(WINDOW_BYTES + CHUNK_BYTES)
+    content = pattern(8 * CHUNK_BYTES)
     blob_id = id_of(content)
     shop.transfers.on_connected()
     task = upload(shop, content)
     await turns()
+    shop.chunk_count_max = 5
     shop.tell_status(blob_id)
     shop.stored[blob_id] = content[: 3 * CHUNK_BYTES]  # The rest was lost with the connection.
 
     shop.transfers.on_disconnected()
     shop.transfers.on_connected()
     assert shop.sent == [BlobOffer(blob_id=blob_id, size_bytes=len(content))] * 2
+    shop.chunk_count_max = 100
+    shop.transfers.on_writable()
+    assert len(shop.chunks) == 5  # Nobody has said yet where to go on.
     shop.tell_status(blob_id)
 
     assert shop.stored[blob_id] == content
@@ -254,6 +262,15 @@ async def test_only_so_many_uploads_are_under_way_at_a_time(shop: Shop) -> None:
         shop.tell_status(id_of(content), is_complete=True)
 
     await asyncio.gather(*tasks[1:-1])
+
+    # Those who gave up have left no gap behind.
+    shop.sent.clear()
+    more = [upload(shop, bytes([100 + number])) for number in range(ACTIVE_MAX)]
+    await turns()
+    assert len(shop.sent) == ACTIVE_MAX
+    for number in range(ACTIVE_MAX):
+        shop.tell_status(id_of(bytes([100 + number])), is_complete=True)
+    await asyncio.gather(*more)
 
 
 async def test_a_download_arrives_whole_and_is_acknowledged(shop: Shop) -> None:
