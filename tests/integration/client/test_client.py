@@ -267,6 +267,7 @@ def test_a_client_works_where_an_event_loop_runs(shop: Shop) -> None:
     assert asyncio.run(notebook()) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_client_says_that_it_does_not_work_after_a_fork(client: Client) -> None:
     assert client.submit(add, 1).result(WAIT_S) == 2
     read, write = os.pipe()
