@@ -18,6 +18,10 @@ _HINTS = {
     "CoordinatorUnreachableError": "start one with 'lineshaft up', or name another with --url",
     "AccessDeniedError": "'lineshaft token create' on the head node makes a token",
 }
+_SELF_SIGNED = (
+    "its certificate is its own: 'lineshaft token create --role client' on the head node makes a "
+    "token that names it, and prints how to log in with that; on the head node itself, too"
+)
 
 
 def application() -> typer.Typer:
@@ -71,8 +75,9 @@ def run(arguments: Sequence[str]) -> int:
         output.error("interrupted")
         return ExitCode.INTERRUPTED
     except (LineshaftError, OSError) as error:
-        hint = _HINTS.get(type(error).__name__)
-        output.error(f"{one_line(error)}; {hint}" if hint else one_line(error))
+        text = one_line(error)
+        hint = _SELF_SIGNED if "self-signed" in text else _HINTS.get(type(error).__name__)
+        output.error(f"{text.rstrip('.')}; {hint}" if hint else text)
         return exit_code_of(error)
     except Exception as error:  # noqa: BLE001 - raised again unless it is about the command line
         _end_of_parsing(error, output)

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typing_extensions import override
 
 WIDTH_OF_A_PIPE = 10_000
 """Lines in a pipe are never wrapped: another program reads them."""
@@ -166,9 +167,16 @@ def give_up_stdout() -> None:
     os.close(null)
 
 
+class _Console(Console):
+    @override
+    def on_broken_pipe(self) -> None:
+        # rich would end the program with code 1: to have read enough is no failure.
+        raise BrokenPipeError
+
+
 def _console(file: IO[str]) -> Console:
     is_terminal = file.isatty()
-    return Console(
+    return _Console(
         file=file,
         width=None if is_terminal else WIDTH_OF_A_PIPE,
         # FORCE_COLOR and the like would put escape codes into pipes.
