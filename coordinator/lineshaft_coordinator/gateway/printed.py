@@ -5,8 +5,8 @@ from typing import Final, NoReturn
 
 from pydantic import JsonValue
 
-_EFFORT: Final = 8
-"""Most characters looked at in vain, for each character of text."""
+CHARACTERS_MAX: Final = 512 * 1024
+"""Only so much of the end of a text is looked at; it takes seconds at worst."""
 
 
 def last_document(text: str) -> JsonValue:
@@ -14,31 +14,38 @@ def last_document(text: str) -> JsonValue:
 
     Upstream takes the last *line* that is JSON, and so the last number of an indented object.
     """
+    text = text[max(0, len(text) - CHARACTERS_MAX) :]
     found: JsonValue = {}
-    position, effort = 0, 0
+    position = effort = 0
     while position < len(text):
-        line_end = text.find("\n", position)
-        line_end = len(text) if line_end < 0 else line_end
-        start = position + len(text[position:line_end]) - len(text[position:line_end].lstrip())
-        position = line_end + 1
-        if text[start : start + 1] not in _BEGINNINGS:
+        start, position = position, text.find("\n", position) + 1 or len(text) + 1
+        line = text[start : position - 1]
+        if line.lstrip()[:1] not in _BEGINNINGS:
             continue
-        # Each open bracket may be a document that never ends: not each may be searched to the end.
-        is_tired = effort > _EFFORT * len(text)
-        source, at = (text[start:line_end], 0) if is_tired else (text, start)
         try:
-            document, end = _DECODER.raw_decode(source, at)
+            found = _whole(line)
+            continue
         except json.JSONDecodeError as error:
-            effort += error.pos - at
+            # Only what stops at the end of its line may go on in the next one.
+            is_cut = error.pos >= len(line.rstrip())
+        except (ValueError, RecursionError):
+            is_cut = False
+        # Each line may begin a document that never ends: not each is searched for its end.
+        if not is_cut or effort > _EFFORT * len(text):
+            continue
+        start += len(line) - len(line.lstrip())
+        try:
+            document, end = _DECODER.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            # To make this error, all lines before it were counted.
+            effort += error.pos - start + error.pos // 16
             continue
         except (ValueError, RecursionError):
             effort += _HOPELESS
             continue
-        end += start - at
-        document_end = text.find("\n", end)
-        document_end = len(text) if document_end < 0 else document_end
-        if not text[end:document_end].strip():
-            found, position = document, document_end + 1
+        line_end = text.find("\n", end) + 1 or len(text) + 1
+        if not text[end : line_end - 1].strip():
+            found, position = document, line_end
     return found
 
 
@@ -46,6 +53,12 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _whole(line: str) -> JsonValue:
+    document: JsonValue = _DECODER.decode(line)
+    return document
+
+
 _BEGINNINGS: Final = frozenset('{["-0123456789tfn')
+_EFFORT: Final = 32
 _HOPELESS: Final = 100_000
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

@@ -51,7 +51,7 @@ class PythonJobs:
             bundle = await apart(size_bytes, lambda: encode_bundle(bundle_of(job)))
             payload = await stored(self._blobs, bundle)
         except (BundleError, BlobError) as error:
-            told.end(success=False, output=f"STDERR:\n{error}\nSTDOUT:\n", run_s=0.0)
+            told.end(success=False, metrics={}, output=f"STDERR:\n{error}\nSTDOUT:\n", run_s=0.0)
             return
         spec = JobSpec(job_id=new_job_id(), kind="pipeline", payload=payload, name=job.job_id[:200])
 
@@ -61,7 +61,9 @@ class PythonJobs:
         with self._running.listed(identity, job.job_id, stop):
             ending = await client.run(spec, on_told=told.hear, is_kept=True)
         run_s = ending.run_s if isinstance(ending, Outcome) else 0.0
-        told.finish(ending, time.monotonic() - started_at if run_s is None else run_s)
+        printed = told.stdout()
+        metrics = await apart(len(printed), lambda: last_document(printed))
+        told.finish(ending, metrics, time.monotonic() - started_at if run_s is None else run_s)
 
 
 @dataclass(slots=True)
@@ -113,26 +115,30 @@ class _Told:
                     self._attempt, self._stdout, self._stderr = attempt, _Output(), _Output()
                 self._on_event(kind, body)
 
-    def finish(self, ending: Ending, run_s: float) -> None:
+    def stdout(self) -> str:
+        """What the job printed, or the end of it."""
+        return self._stdout.text()
+
+    def finish(self, ending: Ending, metrics: JsonValue, run_s: float) -> None:
         """Say how the job ended."""
         is_success = isinstance(ending, Outcome) and ending.status == "succeeded"
         stdout, stderr = self._stdout.text(), self._stderr.text()
         if is_success:
-            self.end(success=True, output=stdout, run_s=run_s, stdout=stdout)
+            self.end(success=True, metrics=metrics, output=stdout, run_s=run_s)
             return
         if not _is_of_its_code(ending):
             stderr += f"{failed(ending).error}\n"
         output = f"STDERR:\n{stderr}\nSTDOUT:\n{stdout}"
-        self.end(success=False, output=output, run_s=run_s, stdout=stdout)
+        self.end(success=False, metrics=metrics, output=output, run_s=run_s)
 
-    def end(self, *, success: bool, output: str, run_s: float, stdout: str = "") -> None:
+    def end(self, *, success: bool, metrics: JsonValue, output: str, run_s: float) -> None:
         """Say the last word."""
         self.reach("collect_results")
         result = JobResult(
             worker_id=self._worker_id,
             job_id=self._job_id,
             success=success,
-            metrics=last_document(stdout),
+            metrics=metrics,
             output=output,
             duration_ms=int(1000 * run_s),
         )
