@@ -47,6 +47,8 @@ class Worker:
 
     worker_id: WorkerId
     session: Session | None = None
+    last_session: Session = Session(0)
+    """The newest it registered on; what an older one says of it is out of date."""
     incarnation: str = ""
     capacity: Capacity | None = None
     tags: frozenset[str] = frozenset()
@@ -158,7 +160,8 @@ class Fleet:
 
     def attach(self, worker: Worker, session: Session, now: float) -> None:
         """The worker speaks on this session from now on."""
-        worker.session, worker.heard_at, worker.gone_at = session, now, None
+        worker.session = worker.last_session = session
+        worker.heard_at, worker.gone_at = now, None
         self.by_session[session] = worker
         self.open[worker.worker_id] = worker
 

@@ -44,10 +44,11 @@ class Roster:
             shop.close(session, PROTOCOL_FAULT, "a session registers once")
             return
         worker = shop.fleet.worker(WorkerId(register.worker_id))
+        if worker.last_session > session:
+            shop.close(session, POLICY, "this worker has registered on a newer connection")
+            shop.fleet.forget_if_idle(worker)
+            return
         if worker.session is not None:
-            if worker.session > session:
-                shop.close(session, POLICY, "a newer connection of this worker is open")
-                return
             shop.close(worker.session, POLICY, "replaced by a newer connection of this worker")
             shop.fleet.detach(worker, shop.now)
         if register.is_draining or worker.incarnation != register.incarnation:
