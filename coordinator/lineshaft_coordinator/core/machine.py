@@ -108,6 +108,7 @@ class CoordinatorCore:
         shop = self.shop
         for worker in shop.fleet.by_session.values():
             worker.heard_at = shop.now
+            self._flow.freed[worker.worker_id] = worker
         for client in shop.clients.values():
             client.heard_at = shop.now
         for worker in shop.fleet.workers.values():
