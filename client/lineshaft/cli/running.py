@@ -114,7 +114,10 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "queue_timeout": queue_timeout,
         "after": after or (),
     }
-    work = _submitter(order, given(options), Output(is_json=is_json), is_detached=is_detached)
+    output = Output(is_json=is_json)
+    if order.requirements:
+        output.note(_NOT_INSTALLED)
+    work = _submitter(order, given(options), output, is_detached=is_detached)
     raise typer.Exit(ask(url, token, work))
 
 
@@ -248,6 +251,10 @@ async def _accepted(client: "AsyncClient", job: "AsyncJob[object]") -> None:
             return
 
 
+_NOT_INSTALLED = (
+    "lineshaft: requirements are sent along, but workers of this version do not install them; "
+    "the job runs with what its worker has"
+)
 _ARGUMENTS = """import runpy, sys
 sys.argv[:] = [{source!r}, *{arguments!r}]
 runpy.run_path({source!r}, run_name="__main__")
