@@ -65,7 +65,8 @@ def _joined(batch: list[bytes]) -> bytes:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
-    return f"invalid message: {fault['msg']}" + (f" at {place}" if place else "")
+    # The place first: a close frame has room for little more.
+    return f"invalid message{f' at {place}' if place else ''}: {fault['msg']}"
 
 
 FROM_CLIENT: Codec[client_messages.FromClient] = Codec(

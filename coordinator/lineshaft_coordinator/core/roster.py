@@ -129,7 +129,8 @@ class Roster:
         shop.fleet.detach(worker, shop.now)
         shop.deadlines.clear(("silence", worker.worker_id))
         for job_id in worker.lease_ids():
-            self.expect_return(job_id, not_before=shop.started_at + shop.settings.recovery_s)
+            # Whoever was here since our start was heard by us: no window to wait for.
+            self.expect_return(job_id, not_before=shop.now)
         shop.fleet.forget_if_idle(worker)
 
     def expect_return(self, job_id: JobId, *, not_before: float) -> None:

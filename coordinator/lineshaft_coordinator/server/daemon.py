@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from lineshaft_coordinator.core.io import (
+    PROTOCOL_FAULT,
     Append,
     AppendEvents,
     CancelAsked,
@@ -116,6 +117,10 @@ class Daemon:
 
     def ask(self, session: Session, query: Query) -> None:
         """Answer a question, some time."""
+        client = self.core.shop.clients.get(session)
+        if client is not None and client.client_id is None and not self._pump.waiting:
+            self.sessions.close(session, PROTOCOL_FAULT, "the first message must be ClientHello")
+            return
         self._spawn(self._answer(session, query))
 
     def missing_blob(self, submit: Submit) -> str | None:

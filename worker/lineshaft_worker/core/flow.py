@@ -118,7 +118,7 @@ class AttemptFlow:
         attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING)
         self._bench.take_lane(attempt, lane)
 
-    def _find(self, key: AttemptKey) -> Attempt:
+    def find(self, key: AttemptKey) -> Attempt:
         """Take over an attempt that ended while no daemon was there to see it.
 
         Of such an attempt its id is all that is needed: it holds nothing here any more.
@@ -204,7 +204,7 @@ class AttemptFlow:
         """Something happened to an attempt that is not its end."""
         attempt = self._bench.attempts.get(event.key)
         if attempt is None and isinstance(event, AttemptSpoke):
-            attempt = self._find(event.key)
+            attempt = self.find(event.key)
         if attempt is None:
             return
         match event:
@@ -270,7 +270,7 @@ class AttemptFlow:
         self, key: AttemptKey, result: AttemptResult, *, must_store: bool, now: float
     ) -> None:
         """No process of the attempt is left."""
-        attempt = self._bench.attempts.get(key) or self._find(key)
+        attempt = self._bench.attempts.get(key) or self.find(key)
         if attempt.phase is Phase.HANDED:
             # It began and ended before we heard that the one in front of it had ended.
             self._bench.leave_lane(attempt)

@@ -74,6 +74,7 @@ class WorkerCore:
 
     Args:
         adopted: Attempts that outlived the daemon before us, with their lanes.
+        found: Attempts that ended without a daemon; their results follow as AttemptEnded.
         now: A clock that runs forward, in seconds; the same one for every call.
     """
 
@@ -85,6 +86,7 @@ class WorkerCore:
         capacity: Capacity,
         now: float,
         adopted: tuple[tuple[Assign, int], ...] = (),
+        found: tuple[AttemptKey, ...] = (),
     ) -> None:
         self.settings, self.identity = settings, identity
         self.bench = Bench(capacity)
@@ -110,6 +112,8 @@ class WorkerCore:
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
             self.flow.adopt(assign, lane)
+        for key in found:
+            self.flow.find(key)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one event in, and say what must be done about it, in order."""

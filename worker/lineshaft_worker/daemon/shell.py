@@ -106,17 +106,19 @@ class WorkerShell:
     async def _take_over(self) -> WorkerCore:
         """Make a core that has what the daemon before us left running."""
         adopted = await self._execution.open()
-        if adopted:
-            logger.info("took over from the daemon before", extra={"running": len(adopted)})
+        running = {AttemptKey(JobId(key.job_id), key.attempt): lane for key, lane, _ in adopted}
+        unsettled = [AttemptKey(JobId(k.job_id), k.attempt) for k in self._execution.unsettled()]
+        found = tuple(key for key in unsettled if key not in running)
+        if running or found:
+            fields = {"running": len(running), "ended": len(found)}
+            logger.info("took over from the daemon before", extra=fields)
         return WorkerCore(
             CoreSettings(),
             identity=self._identity,
             capacity=self._room.offer.capacity,
             now=asyncio.get_running_loop().time(),
-            adopted=tuple(
-                (self._assigns.read(AttemptKey(JobId(key.job_id), key.attempt)), lane)
-                for key, lane, _ in adopted
-            ),
+            adopted=tuple((self._assigns.read(key), lane) for key, lane in running.items()),
+            found=found,
         )
 
     async def _leave_when(self, stopping: asyncio.Event) -> None:

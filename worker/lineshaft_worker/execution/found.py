@@ -52,3 +52,9 @@ def read_done(path: Path) -> Done | None:
     except (OSError, FrameError):
         return None
     return frame if isinstance(frame, Done) else None
+
+
+def ended_in(folder: Path) -> list[AttemptKey]:
+    """Name the attempts whose saved ends lie in a runner's folder."""
+    found = [read_done(path) for path in sorted(folder.glob("*.ended"))]
+    return [AttemptKey(done.job_id, done.attempt) for done in found if done is not None]

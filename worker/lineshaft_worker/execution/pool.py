@@ -16,6 +16,7 @@ from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.feed import Feed
+from lineshaft_worker.execution.found import ended_in
 from lineshaft_worker.execution.host import Host, inlined
 from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
@@ -110,6 +111,11 @@ class Execution:
         adopted = [found for folder in folders if (found := self._adopt(folder)) is not None]
         self._arm()
         return adopted
+
+    def unsettled(self) -> list[AttemptKey]:
+        """Name what of an earlier daemon is reported or will be; to be asked after `open`."""
+        ended = [key for host in self._hosts.values() for key in ended_in(host.folder)]
+        return list(dict.fromkeys([*self._attempts, *ended]))
 
     def start(self, order: AttemptOrder, lane: int) -> None:
         """Execute an attempt on a lane, after those that were started there before."""

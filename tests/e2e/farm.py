@@ -1,0 +1,176 @@
+"""Real daemons in a folder of their own: started, killed and ended by the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import psutil
+
+from lineshaft import Client
+
+DEADLINE_S = 30.0
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], *, what: str = "", within_s: float = DEADLINE_S) -> T:
+    """Ask again and again until the answer is true; fail with `what` after the deadline."""
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what or condition}")
+        # Waits on a pipe that nobody writes to: a pause that is no promise about time.
+        select_pause()
+
+
+def select_pause() -> None:
+    """Give the processor to somebody else for a moment."""
+    signal.sigtimedwait((), 0.01)
+
+
+@dataclass
+class Process:
+    """One daemon."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no chance to say anything."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def terminate(self, *, within_s: float = DEADLINE_S) -> int:
+        """SIGTERM: it ends in order; returns its exit status."""
+        self.popen.terminate()
+        return self.popen.wait(within_s)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+@dataclass
+class Farm:
+    """A coordinator and workers on loopback, with a home of their own."""
+
+    folder: Path
+    timings: tuple[str, ...] = ()
+    coordinator: Process | None = None
+    workers: dict[str, Process] = field(default_factory=dict)
+    port: int = 0
+    _started: list[Process] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LINESHAFT_")}
+        return kept | {"LINESHAFT_HOME": str(self.home)}
+
+    def start_coordinator(self, *flags: str) -> Process:
+        port_file = self.folder / "port"
+        port_file.unlink(missing_ok=True)
+        command = ["-m", "lineshaft_coordinator", "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--data", str(self.folder / "data"), "--port-file", str(port_file)]
+        for timing in self.timings:
+            command += ["--set", timing]
+        process = self.coordinator = self.start("coordinator", *command, *flags)
+        until(
+            lambda: port_file.exists() or process.popen.poll() is not None,
+            what="the coordinator listens",
+        )
+        assert process.popen.poll() is None, process.said()
+        self.port = int(port_file.read_text())
+        return process
+
+    def start_worker(
+        self, name: str, *flags: str, environ: dict[str, str] | None = None
+    ) -> Process:
+        command = ["-m", "lineshaft_worker", "--name", name, "--grace", "3"]
+        process = self.start(name, *command, *flags, environ=environ)
+        self.workers[name] = process
+        return process
+
+    def start(self, name: str, *command: str, environ: dict[str, str] | None = None) -> Process:
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as file:
+            popen = subprocess.Popen(
+                [sys.executable, *command],
+                env=self.environ | (environ or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        process = Process(name, popen, log)
+        self._started.append(process)
+        return process
+
+    def client(self, **options: object) -> Client:
+        token = (self.home / "token").read_text().strip()
+        return Client(self.url, token=token, **options)  # type: ignore[arg-type]
+
+    def until_ready(self, client: Client, *names: str) -> None:
+        """Wait until these workers, or all that were started, are there."""
+        wanted = set(names or self.workers)
+        until(lambda: wanted <= set(self.here(client)), what=f"workers {wanted} registered")
+
+    @staticmethod
+    def here(client: Client) -> dict[str, dict[str, Any]]:
+        """The workers that are connected, by name."""
+        workers = cast("list[dict[str, Any]]", client.workers())
+        return {w["worker_id"]: w for w in workers if w["status"] != "away"}
+
+    def stray(self) -> list[psutil.Process]:
+        """Processes that belong to this farm by their environment, daemons aside."""
+        mark = f"LINESHAFT_HOME={self.home}"
+        own = {process.pid for process in self._started}
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                is_ours = mark in (f"{k}={v}" for k, v in process.environ().items())
+            except psutil.Error:
+                continue
+            if is_ours and process.pid not in own and process.pid != os.getpid():
+                found.append(process)
+        return found
+
+    def close(self) -> None:
+        """End everything that was started, hard, and whatever it left."""
+        for process in self._started:
+            if process.popen.poll() is None:
+                process.kill()
+        for process in self.stray():
+            process.kill()
+
+
+@contextmanager
+def farm(folder: Path, *timings: str) -> Iterator[Farm]:
+    """A farm with a coordinator; everything is gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Farm(folder, timings)
+    try:
+        made.start_coordinator()
+        yield made
+    finally:
+        made.close()
