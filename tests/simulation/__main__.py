@@ -5,9 +5,9 @@ import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import Report, run
+from tests.simulation.run import Report
+from tests.simulation.seeds import replay_command, simulate
 
 
 def main() -> int:
@@ -32,18 +32,9 @@ def main() -> int:
     for report in failed[: asked.most]:
         print("\n".join(report.story))
         print(f"seed {report.seed}: {report.error}")
-        print(f"replay: python -m tests.simulation {report.seed} 1 --every-step\n")
+        print(f"replay: {replay_command(report.seed)}\n")
     _summarise(reports, failed, time.perf_counter() - began)
     return 1 if failed else 0
-
-
-def simulate(seeds: range, *, check_every: int, story: int, processes: int) -> list[Report]:
-    """Run seeds, in several processes if asked."""
-    if processes <= 1:
-        return [run(seed, check_every=check_every, story=story) for seed in seeds]
-    with ProcessPoolExecutor(processes) as pool:
-        futures = [pool.submit(run, seed, check_every=check_every, story=story) for seed in seeds]
-        return [future.result() for future in futures]
 
 
 def _summarise(reports: list[Report], failed: list[Report], took_s: float) -> None:

@@ -4,8 +4,13 @@ The oracle keeps its own books: the journal as it was committed, what processes 
 what users were told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from tests.simulation.disk import Disk
+from tests.simulation.load import Wish
+from tests.simulation.machine import Machine, Process
+from tests.simulation.world import SimulationError, World
 
 from lineshaft_coordinator.core.invariants import check
 from lineshaft_coordinator.core.ledger import Leased, Ledger
@@ -19,6 +24,7 @@ from lineshaft_coordinator.core.records import (
     Record,
 )
 from lineshaft_protocol.client_messages import Accepted, Finished, Refused
+from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.wire import Wire
@@ -27,13 +33,11 @@ from lineshaft_worker.core.attempts import Phase
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.core.machine import WorkerCore
 
-from tests.simulation.disk import Disk
-from tests.simulation.load import Wish
-from tests.simulation.machine import Machine, Process
-from tests.simulation.world import SimulationError, World
-
 if TYPE_CHECKING:
     from tests.simulation.worker_node import WorkerNode
+
+DRIFT_MAX = 0.15
+"""More than any clock here is wrong by."""
 
 LOST = ("was lost", "was not seen")
 """Words in a reason that say: a lease expired."""
@@ -52,15 +56,22 @@ class Checks:
         self._cancelled: dict[str, None] = {}
         self._succeeded: dict[tuple[str, int], None] = {}
         """Attempts whose code was really executed to its good end."""
+        self._refused: dict[tuple[str, int], None] = {}
+        """Attempts for whose result there was once no room."""
         self._batches = 0
+        self._patient_until = 0.0
+        self._core: CoordinatorCore | None = None
 
     # --- the coordinator ---
 
     def on_start(self, core: CoordinatorCore) -> None:
         """A coordinator started from the disk."""
+        self._core = core
         if core.shop.ledger != self._shadow:
             raise SimulationError("the replay of the live jobs is not what was committed")
         check(core.shop)
+        recovery_s = core.shop.settings.recovery_s * (1.0 - DRIFT_MAX)
+        self._patient_until = self._world.now + recovery_s if core.shop.epoch > 1 else 0.0
 
     def on_coordinator_batch(self, core: CoordinatorCore) -> None:
         """A batch of events was handled."""
@@ -94,8 +105,9 @@ class Checks:
                 self._on_started(record)
             case AttemptLeft():
                 self._world.mark(f"left: {record.cause}")
-                if record.cause == "worker_lost" and "was lost" in record.reason:
+                if "was lost" in record.reason:
                     self._world.mark("lease_expired")
+                    self._check_patience(record.job_id)
                 self._check_not_thrown_away(record.job_id, record.attempt, record.reason)
             case CancelRequested():
                 self._world.mark("cancel_while_leased")
@@ -103,6 +115,16 @@ class Checks:
             case JobFinished(outcome=outcome):
                 self._on_finished(record.job_id, outcome)
         self._shadow.apply(record)  # Raises if history contradicts itself.
+
+    def _check_patience(self, job_id: str) -> None:
+        assert self._core is not None, "who judges has started"
+        state = self._shadow.jobs[JobId(job_id)].state
+        shop = self._core.shop
+        worker = shop.fleet.known.get(state.worker_id) if isinstance(state, Leased) else None
+        # Whoever was heard since the start is judged by what it did after it.
+        was_heard = worker is not None and worker.heard_at > shop.started_at
+        if self._world.now < self._patient_until and not was_heard:
+            raise SimulationError(f"{job_id} is judged lost right after the coordinator's start")
 
     def _on_started(self, record: AttemptStarted) -> None:
         job_id = record.job_id
@@ -140,7 +162,11 @@ class Checks:
 
     def _check_not_thrown_away(self, job_id: str, attempt: int, reason: str) -> None:
         key = (job_id, attempt)
-        if key not in self._succeeded or any(words in reason for words in LOST):
+        if (
+            key not in self._succeeded
+            or key in self._refused
+            or any(words in reason for words in LOST)
+        ):
             return
         if any(key in machine.processes for machine in self.machines):
             raise SimulationError(f"{key} succeeded and is thrown away: {reason}")
@@ -165,14 +191,18 @@ class Checks:
                     raise SimulationError(f"attempt {attempt} of {job.job_id} is not on disk")
             case EventsAck(job_id=job_id, attempt=attempt, seq=seq):
                 job = self._shadow.jobs.get(job_id)
-                is_leased = job is not None and isinstance(job.state, Leased)
-                if is_leased and job.attempt_count == attempt:
-                    if (attempt, seq) not in self._disk.events.get(job_id, {}):
-                        raise SimulationError(f"events of {job_id} are not on disk")
+                is_current = (
+                    job is not None
+                    and isinstance(job.state, Leased)
+                    and job.state.attempt == attempt
+                )
+                if is_current and (attempt, seq) not in self._disk.events.get(job_id, {}):
+                    raise SimulationError(f"events of {job_id} are not on disk")
             case Recall():
                 self._world.mark("recall")
-            case Stop():
+            case Stop(job_id=job_id):
                 self._world.mark("stop_sent")
+                self._cancelled[job_id] = None
             case Refused():
                 self._world.mark("refused")
             case _:
@@ -204,7 +234,7 @@ class Checks:
 
     def on_result_refused(self, key: AttemptKey) -> None:
         """The coordinator has no room for a result: it may be thrown away."""
-        self._succeeded.pop(key, None)
+        self._refused[key] = None
 
     def on_forgotten(self, machine: Machine, key: AttemptKey) -> None:
         """A daemon deletes the spool of an attempt."""
@@ -222,14 +252,14 @@ class Checks:
         if job_id not in self._disk.specs:
             raise SimulationError(f"a user thinks {job_id} is safe; it is not on disk")
 
-    def on_told_refused(self, wish: Wish, code: str) -> None:
+    def on_told_refused(self, wish: Wish, code: str, *, accepted: Mapping[str, Wish]) -> None:
         """A user was told that his job is not kept."""
         spec = wish.spec
         if spec.job_id in self._disk.specs:
             raise SimulationError(f"{spec.job_id} is refused ({code}) and on disk")
         match code:
             case "unknown_job":
-                is_right = any(other not in self._disk.specs for other in spec.after or ())
+                is_right = any(other not in accepted for other in spec.after or ())
             case "unplaceable":
                 is_right = _is_special(spec)
             case "draining":

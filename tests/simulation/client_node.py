@@ -3,6 +3,14 @@
 from dataclasses import dataclass, field
 from typing import cast
 
+from tests.simulation.checks import Checks
+from tests.simulation.coordinator_node import CoordinatorNode
+from tests.simulation.faults import Faults
+from tests.simulation.load import Wish
+from tests.simulation.network import Network
+from tests.simulation.node import Core, Node
+from tests.simulation.world import SimulationError, World
+
 from lineshaft.core.io import (
     Answered,
     CancelAsked,
@@ -31,14 +39,6 @@ from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 
-from tests.simulation.checks import Checks
-from tests.simulation.coordinator_node import CoordinatorNode
-from tests.simulation.faults import Faults
-from tests.simulation.load import Wish
-from tests.simulation.network import Network
-from tests.simulation.node import Core, Node
-from tests.simulation.world import SimulationError, World
-
 SETTINGS = CoreSettings(reconnect_max_s=2.0, dial_s=3.0, ping_s=3.0, silence_s=9.0)
 
 
@@ -49,6 +49,7 @@ class Told:
     is_accepted: bool = False
     outcome: Outcome | None = None
     wants_events: bool = False
+    cancels_unheard: int = 0
     events: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
 
@@ -79,6 +80,7 @@ class ClientNode(Node):
         self.unanswered: dict[int, None] = {}
         self._wishes = {wish.spec.job_id: wish for wish in wishes}
         self._requests = 0
+        self._put_off: list[Wish] = []
         for wish in wishes:
             world.after(wish.at, lambda wish=wish: self._submit(wish))
 
@@ -100,6 +102,9 @@ class ClientNode(Node):
             if job_id not in self.finished:
                 self._watch(job_id, events=wish.wants_events)
                 self.told[job_id].is_accepted = True
+        put_off, self._put_off = self._put_off, []
+        for wish in put_off:
+            self._submit(wish)
 
     def crash(self) -> None:
         """End without warning; a new process watches what was accepted."""
@@ -110,11 +115,16 @@ class ClientNode(Node):
         self.network.crashed(self, boot=self.boot)
         self.world.after(self.dice.uniform(0.5, 6.0), self.start)
 
+    def after_batch(self) -> None:
+        for job_id in self.its_core.jobs:
+            if job_id not in self.told:
+                raise SimulationError(f"{self.name} keeps {job_id}, which nobody asked for")
+
     # --- what the user does ---
 
     def _submit(self, wish: Wish) -> None:
         if not self.is_up:
-            self.world.after(1.0, lambda: self._submit(wish))
+            self._put_off.append(wish)
             return
         job_id = wish.spec.job_id
         self.told[job_id] = Told()
@@ -134,6 +144,7 @@ class ClientNode(Node):
         """Want a job no more."""
         told = self.told.get(job_id)
         if self.is_up and told is not None and told.outcome is None and job_id not in self.refused:
+            told.cancels_unheard += 1
             self.post(CancelAsked(JobId(job_id), "not wanted any more"))
 
     def drain(self, worker: str, *, stop: bool) -> None:
@@ -185,7 +196,7 @@ class ClientNode(Node):
             case JobRefused(job_id=job_id, code=code):
                 self.refused[job_id] = code
                 self.world.mark(f"refused: {code}")
-                self.checks.on_told_refused(self._wishes[job_id], code)
+                self.checks.on_told_refused(self._wishes[job_id], code, accepted=self.accepted)
             case JobFinished(outcome=outcome):
                 self._on_finished(outcome)
             case JobSpoke(job_id=job_id, events=events):
@@ -203,6 +214,10 @@ class ClientNode(Node):
 
     def _on_finished(self, outcome: Outcome) -> None:
         told = self.told[outcome.job_id]
+        if told.outcome == outcome and told.cancels_unheard:
+            # The user's wish to cancel it crossed the news of its end.
+            told.cancels_unheard = 0
+            return
         if told.outcome is not None:
             raise SimulationError(f"{self.name} is told twice how {outcome.job_id} ended")
         told.outcome = outcome

@@ -2,6 +2,12 @@
 
 from typing import Protocol, cast
 
+from tests.simulation.disk import Disk
+from tests.simulation.faults import Faults
+from tests.simulation.network import Network
+from tests.simulation.node import Core, Node
+from tests.simulation.world import World
+
 from lineshaft_coordinator.core.io import (
     Append,
     AppendEvents,
@@ -16,28 +22,23 @@ from lineshaft_coordinator.core.io import (
     StopPlacing,
     Tick,
 )
-from lineshaft_coordinator.core.ledger import Ledger
+from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import Record
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_protocol.client_messages import Events
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
-from lineshaft_protocol.ids import Session
+from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.wire import Wire
-
-from tests.simulation.disk import Disk
-from tests.simulation.faults import Faults
-from tests.simulation.network import Network
-from tests.simulation.node import Core, Node
-from tests.simulation.world import World
+from lineshaft_protocol.worker_messages import Ended
 
 SETTINGS = CoreSettings(
     heartbeat_s=1.5,
     suspect_s=4.5,
     silence_s=6.0,
-    lost_after_s=40.0,
+    lost_after_s=20.0,
     lost_after_brief_s=0.5,
-    lease_s=20.0,
+    lease_s=7.0,
     recovery_s=5.0,
     retry_first_s=0.5,
     retry_max_s=4.0,
@@ -122,7 +123,17 @@ class CoordinatorNode(Node):
         return Connected(Session(session), "worker")
 
     def decode(self, session: int, frame: bytes) -> list[object]:
-        return [Received(Session(session), m) for m in self._codecs[session].decode(frame)]
+        messages = self._codecs[session].decode(frame)
+        for message in messages:
+            if isinstance(message, Ended):
+                self._look_at(message)
+        return [Received(Session(session), message) for message in messages]
+
+    def _look_at(self, ended: Ended) -> None:
+        job = self.its_core.shop.ledger.jobs.get(JobId(ended.result.job_id))
+        state = job.state if job is not None else None
+        if not isinstance(state, Leased) or state.attempt != ended.result.attempt:
+            self.world.mark("fenced_ended")
 
     def disconnected(self, session: int | None) -> Disconnected:
         assert session is not None, "the coordinator never dials"

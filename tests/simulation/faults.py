@@ -30,6 +30,7 @@ class Faults:
     operator_drain_every_s: float
     device_fault_every_s: float
     client_crash_every_s: float
+    worker_stall_every_s: float
     runner_death: float
     stop_ignored: float
     blob_fails: float
@@ -66,6 +67,7 @@ class Faults:
             operator_drain_every_s=sometimes(30.0, 120.0),
             device_fault_every_s=sometimes(10.0, 40.0),
             client_crash_every_s=sometimes(15.0, 60.0),
+            worker_stall_every_s=sometimes(5.0, 30.0),
             runner_death=sometimes(0.0, 0.15),
             stop_ignored=sometimes(0.0, 0.8),
             blob_fails=sometimes(0.0, 0.05),
@@ -84,4 +86,6 @@ class Faults:
         self.coordinator_stall_every_s = self.graceful_stop_every_s = 0.0
         self.daemon_crash_every_s = self.gone_share = 0.0
         self.drain_every_s = self.operator_drain_every_s = self.device_fault_every_s = 0.0
-        self.client_crash_every_s = self.runner_death = self.blob_fails = 0.0
+        self.client_crash_every_s = self.worker_stall_every_s = self.runner_death = (
+            self.blob_fails
+        ) = 0.0

@@ -12,6 +12,9 @@ BRIEF, SHORT, LONG = ("a" * 64, "b" * 64, "c" * 64)
 
 PYTHON = "3.11"
 
+IMPOSSIBLE = Resources(cpus=4000.0)
+"""More than any worker has."""
+
 
 def capacity_of(index: int, dice: Random) -> Capacity:
     """What a worker offers; the first can run everything that anybody asks for."""
@@ -52,11 +55,15 @@ def draw_wishes(dice: Random, client: str, *, until_s: float) -> list[Wish]:
         # A burst of brief calls, as of a map.
         at = dice.uniform(0.0, until_s)
         wishes += [
-            Wish(at, _brief(f"{client}-b{index}"), False, None, False)
+            Wish(at, _brief(f"{client}-b{index}"), False, _patience(dice), False)
             for index in range(dice.randint(10, 40))
         ]
     wishes.sort(key=lambda wish: wish.at)
     return wishes
+
+
+def _patience(dice: Random) -> float | None:
+    return dice.uniform(0.0, 0.1) if dice.random() < 0.1 else None
 
 
 def _brief(job_id: str) -> JobSpec:
@@ -69,7 +76,7 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish]) -> Wish
     )
     code = dice.choice([BRIEF, SHORT, SHORT, LONG, None]) if kind == "function" else None
     is_impossible = dice.random() < 0.04
-    resources = Resources(cpus=4000.0) if is_impossible else _draw_resources(dice, kind)
+    resources = IMPOSSIBLE if is_impossible else _draw_resources(dice, kind)
     queue_s = dice.choice([None, 0.5, 10.0, 60.0]) if dice.random() < 0.25 else None
     after = None
     if before and dice.random() < 0.25:

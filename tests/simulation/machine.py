@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.simulation.faults import Faults
+from tests.simulation.load import Script, child_of, script_of
+from tests.simulation.world import SimulationError, World
+
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec, Payload
@@ -22,10 +26,6 @@ from lineshaft_worker.core.io import (
     AttemptSpoke,
     ChildAsked,
 )
-
-from tests.simulation.faults import Faults
-from tests.simulation.load import Script, child_of, script_of
-from tests.simulation.world import SimulationError, World
 
 BEGAN_S = 0.02
 
@@ -98,7 +98,7 @@ class Machine:
             if self._tell is not None and self._listener == listener:
                 self._tell(event)
 
-        self._world.after(at - self._world.now, arrive)
+        self._world.at(at, arrive)
 
     def survivors(self) -> tuple[tuple[Assign, int], ...]:
         """What runs on, whoever the daemon is, and on which lane."""

@@ -146,7 +146,8 @@ class Network:
             if at <= to.cut and to.is_alive:
                 action()
 
-        self._world.after(at - self._world.now, unless_cut)
+        # Not by a delay: its rounding would let one frame overtake another.
+        self._world.at(at, unless_cut)
 
     # --- ending ---
 

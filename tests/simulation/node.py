@@ -11,6 +11,8 @@ from typing import Protocol
 from tests.simulation.faults import Faults
 from tests.simulation.world import World
 
+LATE_S = 5.0
+
 
 class Core(Protocol):
     """What all three cores have in common."""
@@ -57,6 +59,7 @@ class Node(ABC):
     def disconnected(self, session: int | None) -> object:
         """The event of a session that is gone."""
 
+    @abstractmethod
     def after_batch(self) -> None:
         """Look whether all is well after a batch."""
 
@@ -130,6 +133,8 @@ class Node(ABC):
         now = self._floor = self.clock()
         effects: list[object] = []
         if (deadline := core.next_deadline()) is not None and deadline <= now:
+            if now - deadline > LATE_S:
+                self.world.mark("late_tick")
             effects += core.handle(self.tick, now)
         most = self.dice.randint(1, 12) if self.faults.handles_in_batches else 64
         for _ in range(min(len(self._inbox), most)):

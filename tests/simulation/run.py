@@ -12,7 +12,7 @@ from tests.simulation.client_node import ClientNode
 from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
-from tests.simulation.load import capacity_of, draw_wishes
+from tests.simulation.load import IMPOSSIBLE, capacity_of, draw_wishes
 from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.worker_node import WorkerNode
@@ -120,6 +120,7 @@ class Run:
                 lambda w=worker: w.drain(is_hurried=self.dice.random() < 0.3),
             )
             self._every(faults.device_fault_every_s, lambda w=worker: self._break_device(w))
+            self._every(faults.worker_stall_every_s, lambda w=worker: self._stall_worker(w))
         for client in self.clients:
             self._every(faults.partition_every_s * 2, lambda c=client: self._cut_off(c))
             self._every(faults.client_crash_every_s, client.crash)
@@ -130,6 +131,10 @@ class Run:
         for_s = self.dice.uniform(1.0, 15.0)
         self.world.note("coordinator", f"stalls for {for_s:.3f} s")
         self.coordinator.stalled_until = self.world.now + for_s
+
+    def _stall_worker(self, worker: WorkerNode) -> None:
+        self.world.mark("worker_stall")
+        worker.stalled_until = self.world.now + self.dice.uniform(0.1, 0.8)
 
     def _fill_disk(self) -> None:
         self.world.mark("disk_full")
@@ -186,7 +191,8 @@ class Run:
         # They wait for a larger worker, as their users wanted.
         for client in self.clients:
             for job_id, wish in client.accepted.items():
-                if wish.is_impossible and job_id not in client.finished:
+                waits = wish.is_impossible or any(map(self._is_orphan, wish.spec.after or ()))
+                if waits and job_id not in client.finished:
                     client.cancel(job_id)
 
     def _unfinished(self) -> list[str]:
@@ -214,10 +220,14 @@ class Run:
         return left
 
     def _is_orphan(self, job_id: str) -> bool:
-        # Impossible, accepted, and the process that might cancel it never heard so.
-        return self.disk.specs[job_id].resources is not None and not any(
+        # Impossible, accepted, and the process that might cancel it never heard so; or after such.
+        spec = self.disk.specs.get(job_id)
+        if spec is None or job_id in self.disk.outcomes:
+            return False
+        is_impossible = spec.resources == IMPOSSIBLE and not any(
             job_id in client.accepted for client in self.clients
         )
+        return is_impossible or any(map(self._is_orphan, spec.after or ()))
 
     def _check_quiet(self) -> None:
         """Nothing is left but heartbeats, and no index keeps what ended."""

@@ -2,6 +2,15 @@
 
 from typing import cast
 
+from tests.simulation.checks import Checks, check_bench
+from tests.simulation.coordinator_node import CoordinatorNode
+from tests.simulation.faults import Faults
+from tests.simulation.load import PYTHON
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.node import Core, Node
+from tests.simulation.world import SimulationError, World
+
 from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.ids import Session, WorkerId
 from lineshaft_protocol.jobs import Payload
@@ -36,19 +45,10 @@ from lineshaft_worker.core.io import (
 from lineshaft_worker.core.machine import Identity, WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 
-from tests.simulation.checks import Checks, check_bench
-from tests.simulation.coordinator_node import CoordinatorNode
-from tests.simulation.faults import Faults
-from tests.simulation.load import PYTHON
-from tests.simulation.machine import Machine
-from tests.simulation.network import Network
-from tests.simulation.node import Core, Node
-from tests.simulation.world import SimulationError, World
-
 DRAIN_S_MAX = 10.0
 """How long a daemon that should leave waits for what it runs."""
 
-SETTINGS = CoreSettings(reconnect_max_s=3.0, register_s=3.0)
+SETTINGS = CoreSettings(reconnect_max_s=2.0, register_s=2.0, lease_s=7.0)
 
 
 class WorkerNode(Node):
@@ -75,7 +75,7 @@ class WorkerNode(Node):
         self.is_gone = False
         """It never comes back."""
         self._open: dict[int, None] = {}
-        self._is_leaving = False
+        self._is_leaving = self._had_lease = False
 
     @property
     def its_core(self) -> WorkerCore:
@@ -83,7 +83,7 @@ class WorkerNode(Node):
         return cast("WorkerCore", self.core)
 
     def make_core(self) -> Core:
-        self._open, self._is_leaving = {}, False
+        self._open, self._is_leaving, self._had_lease = {}, False, False
         adopted = self.machine.survivors()
         if adopted:
             self.world.mark("adoption")
@@ -151,6 +151,9 @@ class WorkerNode(Node):
     def after_batch(self) -> None:
         core = self.its_core
         check_bench(core)
+        if core._acked_at is None and self._had_lease:
+            self.world.mark("lease_ended_by_worker")
+        self._had_lease = core._acked_at is not None
         if core._is_draining and core._is_stopping_after_drain and not self._is_leaving:
             self._is_leaving = True
             self.later(DRAIN_S_MAX, lambda: self.post(DrainAsked(is_hurried=True)))

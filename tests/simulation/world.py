@@ -38,10 +38,14 @@ class World:
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later; what is due at the same moment happens in the order it was asked."""
-        if delay_s < 0:
+        self.at(self.now + delay_s, action)
+
+    def at(self, moment: float, action: Callable[[], None]) -> None:
+        """Do something at this moment, after what was asked for the same moment before."""
+        if moment < self.now:
             raise SimulationError("time runs forward")
         self._sequence += 1
-        heapq.heappush(self._queue, (self.now + delay_s, self._sequence, action))
+        heapq.heappush(self._queue, (moment, self._sequence, action))
 
     def note(self, actor: str, what: str | bytes) -> None:
         """Write one line of the story, and make it part of the fingerprint."""

@@ -1,0 +1,293 @@
+"""Planted bugs: each must be caught by some seed, or the simulation proves nothing.
+
+A mutant replaces one method of the real code by one with a plausible mistake.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.coordinator_node import CoordinatorNode
+
+from lineshaft.core.machine import ClientCore
+from lineshaft_coordinator.core import flow as coordinator_flow
+from lineshaft_coordinator.core import placement
+from lineshaft_coordinator.core.clients import ClientDesk
+from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.ledger import Leased
+from lineshaft_coordinator.core.machine import CoordinatorCore
+from lineshaft_coordinator.core.roster import Roster
+from lineshaft_coordinator.core.workers import WorkerDesk
+from lineshaft_protocol.worker_messages import SpawnChild
+from lineshaft_worker.core.attempts import Bench, Phase
+from lineshaft_worker.core.flow import AttemptFlow
+from lineshaft_worker.core.machine import WorkerCore
+
+Patch = Callable[[object, str, object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One planted bug, and the seed from which to look for the run that catches it."""
+
+    plant: Callable[[Patch], None]
+    seed: int = 0
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Run with the bug."""
+    kept: list[tuple[object, str, object]] = []
+
+    def patch(owner: object, name: str, value: object) -> None:
+        kept.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    mutant.plant(patch)
+    try:
+        yield
+    finally:
+        for owner, name, value in reversed(kept):
+            setattr(owner, name, value)
+
+
+def _send_before_append(patch: Patch) -> None:
+    perform = CoordinatorNode.perform
+
+    def early(self: CoordinatorNode, effects: list[object]) -> None:
+        self._carry_out(effects)
+        if self.is_up:
+            perform(self, [e for e in effects if type(e).__name__.startswith("Append")])
+
+    patch(CoordinatorNode, "perform", early)
+
+
+def _no_fence(patch: Patch) -> None:
+    def any_attempt(self: WorkerDesk, _worker: object, job_id: Any, _attempt: int) -> object:
+        job = self._shop.ledger.jobs.get(job_id)
+        return job if job is not None and isinstance(job.state, Leased) else None
+
+    patch(WorkerDesk, "_leased", any_attempt)
+
+
+def _cancelled_when_asked(patch: Patch) -> None:
+    cancel = JobFlow.cancel
+
+    def at_once(self: JobFlow, job_id: Any, reason: str) -> None:
+        cancel(self, job_id, reason)
+        job = self._shop.ledger.jobs.get(job_id)
+        if job is not None and isinstance(job.state, Leased):
+            outcome = coordinator_flow.Outcome(
+                job_id=job_id, status="cancelled", attempt=job.state.attempt, reason=reason
+            )
+            self.finish(job_id, outcome)
+
+    patch(JobFlow, "cancel", at_once)
+
+
+def _cancel_not_recorded(patch: Patch) -> None:
+    def only_stop(self: JobFlow, job_id: Any, reason: str) -> None:
+        job = self._shop.job(job_id)
+        if not isinstance(job.state, Leased):
+            return real(self, job_id, reason)
+        job.cancel_reason = "already"
+        real(self, job_id, reason)
+        job.cancel_reason = None
+        return None
+
+    real = JobFlow.cancel
+    patch(JobFlow, "cancel", only_stop)
+
+
+def _slot_freed_by_stop(patch: Patch) -> None:
+    stop = AttemptFlow._stop
+
+    def too_early(self: AttemptFlow, attempt: Any) -> None:
+        was_running = attempt.phase is Phase.RUNNING
+        stop(self, attempt)
+        if was_running:
+            self._dispatcher.advance(self._bench.vacate(attempt), 0.0)
+
+    patch(AttemptFlow, "_stop", too_early)
+
+
+def _settled_ignored(patch: Patch) -> None:
+    patch(AttemptFlow, "on_settled", lambda _self, _key: None)
+
+
+def _attempts_count_anew(patch: Patch) -> None:
+    register = Roster.on_register
+
+    def reset(self: Roster, session: Any, message: Any) -> None:
+        register(self, session, message)
+        for job in self._shop.ledger.jobs.values():
+            if not isinstance(job.state, Leased):
+                job.attempt_count = 0
+
+    patch(Roster, "on_register", reset)
+
+
+def _nobody_is_lost(patch: Patch) -> None:
+    patch(Roster, "expect_return", lambda _self, _job_id, **_: None)
+
+
+def _silence_is_fine(patch: Patch) -> None:
+    patch(Roster, "on_silence", _listen_on)
+
+
+def _listen_on(roster: Roster, worker_id: Any) -> None:
+    worker = roster._shop.fleet.workers.get(worker_id)
+    if worker is not None and worker.session is not None:
+        worker.heard_at = roster._shop.now
+        roster._watch_silence(worker)
+
+
+def _ended_not_held(patch: Patch) -> None:
+    register = AttemptFlow.register
+
+    def without_ended(self: AttemptFlow) -> object:
+        return tuple(
+            held
+            for held in register(self)
+            if self._bench.attempts[held.job_id, held.attempt].phase is not Phase.ENDED
+        )
+
+    patch(AttemptFlow, "register", without_ended)
+
+
+def _shared_gpu_overfull(patch: Patch) -> None:
+    def ignores_others(_worker: Any, gpu: Any, wanted: Any) -> int | None:
+        return gpu.memory_bytes if gpu.memory_bytes >= wanted.gpu_memory_bytes else None
+
+    patch(placement, "_free_bytes", ignores_others)
+
+
+def _worker_trusts_devices(patch: Patch) -> None:
+    patch(Bench, "_device_fits", lambda _self, _uuid, _memory_bytes: True)
+
+
+def _worker_trusts_memory(patch: Patch) -> None:
+    fits = Bench.fits
+
+    def only_slots(self: Bench, attempt: Any) -> bool:
+        return fits(self, attempt) or (self.has_free_slot() and not attempt.assign.devices)
+
+    patch(Bench, "fits", only_slots)
+
+
+def _dependencies_ignored(patch: Patch) -> None:
+    patch(JobFlow, "enter", lambda self, job_id: self._enqueue(job_id))
+
+
+def _submit_twice_is_two(patch: Patch) -> None:
+    submit = ClientDesk.on_submit
+
+    def forgetful(self: ClientDesk, session: Any, message: Any) -> None:
+        self._shop.ledger.recent.pop(message.job.job_id, None)
+        submit(self, session, message.model_copy(update={"is_repeat": False}))
+
+    patch(ClientDesk, "on_submit", forgetful)
+
+
+def _events_not_deduplicated(patch: Patch) -> None:
+    on_events = ClientCore._on_events
+
+    def all_of_them(self: ClientCore, events: Any) -> None:
+        for event in events:
+            if event.job_id in self.jobs:
+                self.jobs[event.job_id].last = (0, 0)
+        on_events(self, events)
+
+    patch(ClientCore, "_on_events", all_of_them)
+
+
+def _lease_never_ends(patch: Patch) -> None:
+    patch(WorkerCore, "_end_lease", lambda _self, _now: None)
+
+
+def _no_recovery_window(patch: Patch) -> None:
+    real = Roster.expect_return
+
+    def impatient(self: Roster, job_id: Any, *, not_before: float) -> None:
+        del not_before
+        real(self, job_id, not_before=0.0)
+
+    patch(Roster, "expect_return", impatient)
+
+
+def _children_not_asked_again(patch: Patch) -> None:
+    send = AttemptFlow._send
+
+    def not_repeats(self: AttemptFlow, message: Any) -> None:
+        if not (isinstance(message, SpawnChild) and message.is_repeat):
+            send(self, message)
+
+    patch(AttemptFlow, "_send", not_repeats)
+
+
+def _not_watched_again(patch: Patch) -> None:
+    patch(ClientCore, "_watch", lambda _self, _job_id, _job: None)
+
+
+def _old_sessions_obeyed(patch: Patch) -> None:
+    handle = WorkerCore.handle
+
+    def any_session(self: WorkerCore, event: Any, now: float) -> object:
+        if type(event).__name__ == "Received" and self._session is not None:
+            event = type(event)(self._session, event.message)
+        return handle(self, event, now)
+
+    patch(WorkerCore, "handle", any_session)
+
+
+def _lookups_unanswered(patch: Patch) -> None:
+    patch(CoordinatorCore, "_on_found", lambda _self, _found: None)
+
+
+def _plan_keeps_no_place_for_its_child(patch: Patch) -> None:
+    patch(Bench, "suspend", lambda _self, _attempt: None)
+
+
+def _returned_is_forgotten(patch: Patch) -> None:
+    patch(WorkerDesk, "_on_returned", lambda _self, _worker, _session, _returned: None)
+
+
+def _events_before_their_end_dropped(patch: Patch) -> None:
+    def one_answer(self: ClientCore, finished: Any) -> None:
+        job = self.jobs.get(finished.outcome.job_id)
+        if job is not None:
+            job.events = False
+        real(self, finished)
+
+    real = ClientCore._on_finished
+    patch(ClientCore, "_on_finished", one_answer)
+
+
+MUTANTS: Mapping[str, Mutant] = {
+    "sends leave before the commit": Mutant(_send_before_append),
+    "any attempt may end a job": Mutant(_no_fence),
+    "a cancelled job ends when its stop is sent": Mutant(_cancelled_when_asked),
+    "a cancellation is not recorded": Mutant(_cancel_not_recorded),
+    "a stop frees the slot at once": Mutant(_slot_freed_by_stop),
+    "the worker ignores that an attempt is settled": Mutant(_settled_ignored),
+    "attempts are counted anew after a reconnect": Mutant(_attempts_count_anew),
+    "no worker is ever lost": Mutant(_nobody_is_lost),
+    "a silent worker is not noticed": Mutant(_silence_is_fine),
+    "ended attempts are not among the held": Mutant(_ended_not_held),
+    "a shared GPU is packed over its memory": Mutant(_shared_gpu_overfull),
+    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices),
+    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory),
+    "a job starts before what it comes after": Mutant(_dependencies_ignored),
+    "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
+    "the client repeats events": Mutant(_events_not_deduplicated),
+    "the worker's lease never ends": Mutant(_lease_never_ends),
+    "leases are judged right after a restart": Mutant(_no_recovery_window),
+    "children are not asked for again": Mutant(_children_not_asked_again),
+    "jobs are not watched again": Mutant(_not_watched_again),
+    "the worker obeys old sessions": Mutant(_old_sessions_obeyed),
+    "lookups are not answered": Mutant(_lookups_unanswered),
+    "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),
+    "what a worker gives back is forgotten": Mutant(_returned_is_forgotten),
+    "a job's end overtakes its events": Mutant(_events_before_their_end_dropped),
+}
