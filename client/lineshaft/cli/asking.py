@@ -1,16 +1,18 @@
 """Talking to the coordinator for one command."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import JsonValue
-
 from lineshaft.cli.exits import NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from lineshaft.async_client import AsyncClient
     from lineshaft.job import AsyncJob
     from lineshaft_protocol.outcomes import Outcome
@@ -21,7 +23,7 @@ ValueT = TypeVar("ValueT")
 CONNECT_S = 5.0
 
 
-def whereabouts(url: str | None, token: str | None) -> "Whereabouts":
+def whereabouts(url: str | None, token: str | None) -> Whereabouts:
     """Find the coordinator and its token: flags, environment, `lineshaft login`, this machine.
 
     Raises:
@@ -44,7 +46,7 @@ def whereabouts(url: str | None, token: str | None) -> "Whereabouts":
 def ask(
     url: str | None,
     token: str | None,
-    work: "Callable[[AsyncClient], Coroutine[Any, Any, ValueT]]",
+    work: Callable[[AsyncClient], Coroutine[Any, Any, ValueT]],
 ) -> ValueT:
     """Connect, do something, and return what came of it.
 
@@ -64,7 +66,7 @@ def ask(
 
 
 async def about(
-    client: "AsyncClient", what: Literal["job", "why", "story"], job_id: str
+    client: AsyncClient, what: Literal["job", "why", "story"], job_id: str
 ) -> JsonValue:
     """Return what the coordinator says about a job.
 
@@ -95,7 +97,7 @@ def is_name(text: str) -> bool:
     return True
 
 
-async def outcome_of(job: "AsyncJob[object] | AsyncJob[float]") -> "Outcome":
+async def outcome_of(job: AsyncJob[object] | AsyncJob[float]) -> Outcome:
     """Wait for the end of a job and return how it ended.
 
     Raises:

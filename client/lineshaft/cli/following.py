@@ -1,5 +1,7 @@
 """Commands that follow a job: its output, its progress, its end."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import signal
@@ -8,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import ExitCode, FailedError
@@ -16,6 +17,8 @@ from lineshaft.cli.flags import JobName, Json, Token, Url
 from lineshaft.cli.output import Output, duration, finite
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from lineshaft.async_client import AsyncClient
     from lineshaft.job import AsyncJob
     from lineshaft_protocol.outcomes import Outcome
@@ -40,7 +43,7 @@ def logs(
     """
     output = Output(is_json=is_json)
 
-    async def show(client: "AsyncClient") -> ExitCode:
+    async def show(client: AsyncClient) -> ExitCode:
         await about(client, "job", job_id)
         job = client.job(job_id)
         if is_followed:
@@ -61,7 +64,7 @@ def result(
     """Wait for a job's end and print its result."""
     output = Output(is_json=is_json)
 
-    async def show(client: "AsyncClient") -> ExitCode:
+    async def show(client: AsyncClient) -> ExitCode:
         from lineshaft.cli.asking import outcome_of  # noqa: PLC0415 - takes long
 
         await about(client, "job", job_id)
@@ -77,7 +80,7 @@ def result(
     raise typer.Exit(ask(url, token, show))
 
 
-async def _print_kept(output: Output, client: "AsyncClient", job_id: str) -> None:
+async def _print_kept(output: Output, client: AsyncClient, job_id: str) -> None:
     from lineshaft_protocol.ids import JobId  # noqa: PLC0415 - takes long
 
     after = (0, 0)
@@ -91,7 +94,7 @@ async def _print_kept(output: Output, client: "AsyncClient", job_id: str) -> Non
                 output.text(text, stream=str(event.body.get("stream")))
 
 
-async def follow(output: Output, client: "AsyncClient", job: "AsyncJob[object]") -> ExitCode:
+async def follow(output: Output, client: AsyncClient, job: AsyncJob[object]) -> ExitCode:
     """Show what a job tells until it ends, print its result, and return the exit code for that.
 
     Ctrl-C leaves the job alone; pressed again within `GRACE_S` it cancels the job.
@@ -123,10 +126,10 @@ def _interrupts() -> Generator[asyncio.Queue[None]]:
 
 async def _until_end(
     output: Output,
-    job: "AsyncJob[object]",
-    reading: "asyncio.Task[Outcome]",
+    job: AsyncJob[object],
+    reading: asyncio.Task[Outcome],
     interrupts: asyncio.Queue[None],
-) -> "Outcome | None":
+) -> Outcome | None:
     """Wait for the outcome; None if the user leaves before there is one."""
     try:
         if not await _is_interrupted(reading, interrupts, None):
@@ -148,7 +151,7 @@ async def _until_end(
 
 
 async def _is_interrupted(
-    reading: "asyncio.Task[Outcome]", interrupts: asyncio.Queue[None], timeout_s: float | None
+    reading: asyncio.Task[Outcome], interrupts: asyncio.Queue[None], timeout_s: float | None
 ) -> bool:
     """Wait for the next Ctrl-C, the end of the job, or the end of the time."""
     pressed = asyncio.create_task(interrupts.get())
@@ -162,7 +165,7 @@ async def _is_interrupted(
 
 
 async def print_ending(
-    output: Output, job: "AsyncJob[object]", outcome: "Outcome", *, seen: str
+    output: Output, job: AsyncJob[object], outcome: Outcome, *, seen: str
 ) -> ExitCode:
     """Print the result of a job that ended, or why there is none; return the exit code for it.
 
@@ -192,7 +195,7 @@ async def print_ending(
             return ExitCode.CANCELLED
 
 
-def _print_failure(output: Output, outcome: "Outcome", seen: str) -> None:
+def _print_failure(output: Output, outcome: Outcome, seen: str) -> None:
     failure = outcome.failure
     if outcome.status == "cancelled" or failure is None:
         output.error(f"job {outcome.job_id} was {outcome.status}: {outcome.reason or 'no reason'}")
@@ -212,7 +215,7 @@ def _print_failure(output: Output, outcome: "Outcome", seen: str) -> None:
     )
 
 
-def _document(outcome: "Outcome", value: object) -> dict[str, object]:
+def _document(outcome: Outcome, value: object) -> dict[str, object]:
     failure = outcome.failure
     return {
         "job_id": outcome.job_id,

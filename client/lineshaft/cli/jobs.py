@@ -1,5 +1,7 @@
 """Commands that tell about jobs, and end them."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Mapping
@@ -7,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import ExitCode, UsageError
@@ -15,6 +16,8 @@ from lineshaft.cli.flags import JobName, Json, Token, Url
 from lineshaft.cli.output import Column, Output, duration, text_of
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from lineshaft.async_client import AsyncClient
 
 STATUSES = ("live", "waiting", "queued", "assigned", "running", "cancelling")
@@ -170,7 +173,7 @@ def cancel(
     """End jobs, whatever they are doing, and wait until their processes are gone."""
     output = Output(is_json=is_json)
 
-    async def end(client: "AsyncClient") -> list[dict[str, JsonValue]]:
+    async def end(client: AsyncClient) -> list[dict[str, JsonValue]]:
         # All must be known before the first one is touched.
         before = [await about(client, "job", job_id) for job_id in job_ids]
         return [
@@ -192,7 +195,7 @@ def cancel(
 
 
 async def _end(
-    client: "AsyncClient", job_id: str, reason: str, *, was: JsonValue
+    client: AsyncClient, job_id: str, reason: str, *, was: JsonValue
 ) -> dict[str, JsonValue]:
     from lineshaft.cli.asking import outcome_of  # noqa: PLC0415 - takes long
 

@@ -1,18 +1,22 @@
 """What commands print: tables and colours on a terminal, plain lines in a pipe, or JSON."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
-from pydantic import JsonValue
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 WIDTH_OF_A_PIPE = 10_000
 """Lines in a pipe are never wrapped: another program reads them."""

@@ -1,11 +1,12 @@
 """Commands that tell about workers, and take them out of service."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from lineshaft.cli.asking import ask, is_name
 from lineshaft.cli.exits import NotFoundError
@@ -15,6 +16,7 @@ from lineshaft.cli.jobs import job_row, rows_of
 from lineshaft.cli.output import Column, Output, rich_table, size, text_of
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from rich.console import RenderableType
 
     from lineshaft.async_client import AsyncClient
@@ -92,7 +94,7 @@ def drain(
     if not is_name(worker_id):
         raise NotFoundError(f"{worker_id!r} is no name of a worker; see 'lineshaft workers'")
 
-    async def ask_to_drain(client: "AsyncClient") -> None:
+    async def ask_to_drain(client: AsyncClient) -> None:
         from lineshaft.cli.draining import drain_worker  # noqa: PLC0415 - takes long
 
         await drain_worker(client, worker_id, stops=is_stop)
@@ -117,7 +119,7 @@ def top(
     output = Output(is_json=is_json)
     looks = count if count is not None or output.out.is_terminal else 1
 
-    async def watch(client: "AsyncClient") -> None:
+    async def watch(client: AsyncClient) -> None:
         if is_json or not output.out.is_terminal:
             for number in range(looks or 1):
                 if number:
@@ -129,7 +131,7 @@ def top(
     ask(url, token, watch)
 
 
-async def look(client: "AsyncClient") -> dict[str, JsonValue]:
+async def look(client: AsyncClient) -> dict[str, JsonValue]:
     """Return what there is to see: the coordinator, its workers and live jobs."""
     return {
         "coordinator": await client.info(),
@@ -138,7 +140,7 @@ async def look(client: "AsyncClient") -> dict[str, JsonValue]:
     }
 
 
-async def _watch(client: "AsyncClient", output: Output, every: float, looks: int | None) -> None:
+async def _watch(client: AsyncClient, output: Output, every: float, looks: int | None) -> None:
     from rich.live import Live  # noqa: PLC0415 - takes long
 
     done = 0
@@ -150,7 +152,7 @@ async def _watch(client: "AsyncClient", output: Output, every: float, looks: int
             done += 1
 
 
-def screen(seen: dict[str, JsonValue], *, width: int) -> "RenderableType":
+def screen(seen: dict[str, JsonValue], *, width: int) -> RenderableType:
     """Return one look for a terminal."""
     from rich.console import Group  # noqa: PLC0415 - takes long
 

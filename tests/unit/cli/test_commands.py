@@ -73,7 +73,13 @@ def test_help_imports_neither_client_nor_protocol_messages() -> None:
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
 
     modules = set(found.stderr.decode().split())
-    heavy = {"lineshaft.async_client", "lineshaft_protocol.client_messages", "numpy", "sklearn"}
+    heavy = {
+        "pydantic",
+        "lineshaft.async_client",
+        "lineshaft_protocol.client_messages",
+        "numpy",
+        "sklearn",
+    }
     assert modules & (heavy | {"lineshaft_coordinator", "lineshaft_worker", "msgpack"}) == set()
 
 
