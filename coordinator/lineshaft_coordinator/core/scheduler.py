@@ -40,12 +40,15 @@ class Scheduler:
             flow.freed.clear()
             return
         while flow.arrived or flow.freed:
-            while flow.freed:
-                _, worker = flow.freed.popitem()
-                self._fill(worker)
+            for worker in flow.freed.values():
+                self._promote_backlog(worker)
+            # Before the workers: what one of them gave back should go to another that is idle.
             while flow.arrived:
                 if (queue := self._shop.queues.by_shape.get(flow.arrived.pop())) is not None:
                     self._spread(queue)
+            while flow.freed:
+                _, worker = flow.freed.popitem()
+                self._fill(worker)
 
     # --- a shape looks for workers ---
 
