@@ -96,7 +96,7 @@ class Questions:
         if found is not None:
             return found
         job = await self.job(job_id)
-        text = f"it {job['status']}"
+        text = "it was cancelled" if job["status"] == "cancelled" else f"it {job['status']}"
         if job["error"]:
             text += f": {job['error']}"
         return {"job_id": job_id, "status": job["status"], "reasons": [text]}
