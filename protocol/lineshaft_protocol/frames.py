@@ -7,6 +7,7 @@ apart from the data, so that sending never copies the data.
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
+
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import ProtocolError

@@ -16,6 +16,9 @@ from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
 from lineshaft_protocol.worker_messages import LeaveNow, Register
 
+NO_SESSION = Session(0)
+"""Older than every session."""
+
 
 @dataclass(slots=True)
 class Lease:
@@ -47,7 +50,7 @@ class Worker:
 
     worker_id: WorkerId
     session: Session | None = None
-    last_session: Session = Session(0)
+    last_session: Session = NO_SESSION
     """The newest it registered on; what an older one says of it is out of date."""
     incarnation: str = ""
     capacity: Capacity | None = None

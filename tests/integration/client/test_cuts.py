@@ -125,8 +125,9 @@ async def test_jobs_survive_cuts_and_run_once(
     for number in range(40):
         jobs.append(client.submit(count_up, str(tmp_path / str(number))))
         if number % 8 == 3:
+            # Some are done, some are under way, some were never sent.
+            await jobs[number - 3].exception(WAIT_S)
             cable.cut()
-        await asyncio.sleep(0.02)
 
     async with asyncio.timeout(WAIT_S):
         results = await asyncio.gather(*jobs)
@@ -171,7 +172,7 @@ async def test_a_large_result_arrives_whole_over_a_cable_that_breaks(
     job = client.submit(lambda: bytes(range(256)) * 80_000)
     await job.exception(WAIT_S)
     fetching = asyncio.create_task(job.result())
-    await asyncio.sleep(0.01)
+    await asyncio.wait([fetching], timeout=0.01)
     cable.cut()
 
     assert await asyncio.wait_for(fetching, WAIT_S) == bytes(range(256)) * 80_000

@@ -6,7 +6,6 @@ import json
 import logging
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,11 @@ from lineshaft_worker.execution.host import Host, inlined
 from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
 from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Shape
-from lineshaft_worker.execution.process import RunnerProcess, is_of_another_boot
+from lineshaft_worker.execution.process import (
+    RunnerProcess,
+    is_of_another_boot,
+    own_interpreter,
+)
 from lineshaft_worker.execution.reports import (
     AttemptEnded,
     AttemptReturned,
@@ -47,12 +50,6 @@ class Adopted(NamedTuple):
     lane: int
     started_at: float
     """Seconds since 1970."""
-
-
-def own_interpreter(environment: str) -> Path:
-    """Return the worker's own Python for every environment."""
-    del environment
-    return Path(sys.executable)
 
 
 class Execution:

@@ -230,3 +230,9 @@ def _environment(folder: Path, shape: Shape) -> Mapping[str, str]:
             MARK: folder.name,
         }
     )
+
+
+def own_interpreter(environment: str) -> Path:
+    """Return the worker's own Python for every environment."""
+    del environment
+    return Path(sys.executable)
