@@ -1,6 +1,7 @@
 """Commands that start daemons: the coordinator, a worker, both, or a whole demo."""
 
 import asyncio
+import os
 import tempfile
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,6 +42,10 @@ def demo(
 ) -> None:
     """Show it all on this machine: a coordinator, two workers, real work and checks."""
     need("lineshaft demo", "demo", COORDINATOR_MODULES + WORKER_MODULES + DEMO_MODULES)
+    # Before NumPy is imported, for us and for the workers: small matrices on threads that fight for
+    # two cores took ten times as long, and threads may add in another order.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
     from lineshaft.demo.show import run_demo  # noqa: PLC0415 - imports scikit-learn
 
     raise typer.Exit(run_demo(Output(is_json=is_json), keeps=is_kept))

@@ -79,6 +79,11 @@ def load() -> Digits:
     return Digits(*parts)  # pyright: ignore[reportArgumentType] - arrays, as they were given
 
 
+def count() -> float:
+    """Return how many images there are."""
+    return float(len(load().train_labels) + len(load().test_labels))
+
+
 def pipeline(setting: Setting) -> Pipeline:
     """Return two filters of our own and an estimator of scikit-learn."""
     return Pipeline(

@@ -44,6 +44,12 @@ class Scene:
     checks: tuple[Check, ...]
 
 
+async def warm_up(client: AsyncClient, worker_ids: list[str]) -> None:
+    """Have each worker import what the demo needs, so that later times are those of the work."""
+    jobs = [client.submit(digits.count, name="warm-up", worker=each) for each in worker_ids]
+    await asyncio.gather(*(_scored(job) for job in jobs))
+
+
 async def fit_and_score(client: AsyncClient, stage: Stage) -> Scene:
     """Fit a pipeline of filters on one worker, and score it on any."""
     data = digits.load()

@@ -137,6 +137,7 @@ async def _client(farm: LocalFarm, stage: Stage) -> AsyncGenerator[AsyncClient]:
     async with AsyncClient(farm.url, token=token, client_id="demo") as client:
         with stage.act("Workers") as act:
             await _connected(client, farm)
+            await scenes.warm_up(client, WORKER_IDS)
             act.summary = " and ".join(WORKER_IDS)
         try:
             yield client
