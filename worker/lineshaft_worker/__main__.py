@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--state", type=Path, help="folder of runners; default HOME/workers/NAME")
     flags.add_argument("--cache", default="20GiB", help="room for payloads kept for later jobs")
     flags.add_argument("--grace", type=float, default=30.0, help="seconds from SIGTERM to SIGKILL")
+    flags.add_argument(
+        "--drain", type=float, default=600.0, help="seconds to finish what runs when told to stop"
+    )
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
@@ -114,6 +117,7 @@ async def _work(chosen: argparse.Namespace) -> None:
         state=state,
         cache_bytes_max=parse_size(chosen.cache),
         grace_s=chosen.grace,
+        drain_s=chosen.drain,
     )
     with stop_on_signals() as stopping:
         await shell.run(stopping)

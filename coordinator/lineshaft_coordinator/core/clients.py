@@ -151,7 +151,9 @@ class ClientDesk:
         """Refuse what no worker we have seen could ever run, unless its user wants to wait."""
         shop = self._shop
         waits = spec.timeouts is not None and spec.timeouts.queue_s is not None
-        is_recovering = shop.now < shop.started_at + shop.settings.recovery_s and shop.epoch > 1
+        settings = shop.settings
+        grace_s = settings.recovery_s if shop.epoch > 1 else settings.first_workers_s
+        is_recovering = shop.now < shop.started_at + grace_s
         if waits or is_recovering or not shop.fleet.known:
             return None
         shape = Shape.of(spec)

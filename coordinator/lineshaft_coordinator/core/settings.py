@@ -22,6 +22,9 @@ class CoreSettings(Wire):
     that 10 % of clock drift and the ending of processes fit in between."""
     recovery_s: float = 30.0
     """After our own start nobody is judged lost before this has passed."""
+    first_workers_s: float = 3.0
+    """After our very first start no job is refused because no worker could run it: the worker
+    that can may be about to register."""
     lost_max: int = 3
     """A job that lost this many workers is taken to be their cause."""
     retry_first_s: float = 1.0

@@ -1,6 +1,7 @@
 """The worker daemon: one connection, one execution layer, one core between them."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
@@ -50,6 +51,7 @@ class WorkerShell:
         dial: Opens a connection to the coordinator with this listener.
         state: Folder of runners and blobs; kept between the daemon's lives.
         grace_s: Between SIGTERM and SIGKILL when an attempt is ended, in seconds.
+        drain_s: How long what runs may take to finish once the daemon is told to stop.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class WorkerShell:
         state: Path,
         cache_bytes_max: int,
         grace_s: float,
+        drain_s: float,
     ) -> None:
-        self._identity, self._room, self._grace_s = identity, room, grace_s
+        self._identity, self._room = identity, room
+        self._grace_s, self._drain_s = grace_s, drain_s
         self._cache = BlobCache(state / "blobs", bytes_max=cache_bytes_max)
         self._assigns = Assigns(state / "assigns")
         self._execution = Execution(state / "execution", report=self._on_report)
@@ -127,7 +131,13 @@ class WorkerShell:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not self._left.is_set():
                 self._post(io.DrainAsked())
-                await self._left.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._drain_s):
+                        await self._left.wait()
+                if not self._left.is_set():
+                    logger.warning("ending what still runs: the time to finish is over")
+                    self._post(io.DrainAsked(is_hurried=True))
+                    await self._left.wait()
         finally:
             for wait in waits:
                 wait.cancel()
