@@ -10,6 +10,7 @@ from lineshaft_runtime.locating import (
     BadUrlError,
     NoCoordinatorError,
     NoTokenError,
+    UnencryptedTokenError,
     WrongCertificateError,
 )
 from lineshaft_runtime.packing import CannotPackError, PackingError
@@ -81,16 +82,6 @@ class AccessDeniedError(LineshaftError):
             "Pass token=, or set LINESHAFT_TOKEN or LINESHAFT_TOKEN_FILE."
         )
         self.url, self.text = url, text
-
-
-class UnencryptedTokenError(LineshaftError):
-    """A token that names a certificate would be sent where anybody can read it."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            f"the token is for an encrypted connection only, and {url} is none; write wss://"
-        )
-        self.url = url
 
 
 class IncompatibleVersionError(LineshaftError):

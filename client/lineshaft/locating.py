@@ -1,22 +1,17 @@
-"""Where the coordinator is, and that its token is never told to whoever listens on the way."""
+"""Where the coordinator of a client is."""
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
-from urllib.parse import urlsplit
 
-from lineshaft.errors import UnencryptedTokenError
 from lineshaft_runtime.locating import Whereabouts
 
 CLIENT_PATH = "/v1/client"
-
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def locate(
     url: str | None, token: str | None, *, environ: Mapping[str, str] | None = None
 ) -> Whereabouts:
-    """Find the coordinator as `Whereabouts.find` does; a pinned token needs an encrypted way.
+    """Find the coordinator as `Whereabouts.find` does, by default with this process's environment.
 
     Raises:
         NoCoordinatorError: No URL is given, and none is known on this machine.
@@ -25,15 +20,4 @@ def locate(
         UnencryptedTokenError: The token names a certificate, but the URL says `ws://`.
         OSError: A file that is there cannot be read.
     """
-    environ = os.environ if environ is None else environ
-    where = Whereabouts.find(url, token, environ=environ)
-    is_pinned = where.secret != where.token
-    if (
-        not is_pinned
-        or where.url.startswith("wss:")
-        or urlsplit(where.url).hostname in _LOCAL_HOSTS
-    ):
-        return where
-    if "://" in (url or environ.get("LINESHAFT_URL") or "://"):
-        raise UnencryptedTokenError(where.url)
-    return replace(where, url=f"wss:{where.url.removeprefix('ws:')}")
+    return Whereabouts.find(url, token, environ=os.environ if environ is None else environ)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ipaddress
 import json
 import ssl
 from collections.abc import Mapping
@@ -39,12 +40,23 @@ class NoTokenError(LineshaftError):
 
 
 class WrongCertificateError(LineshaftError):
-    """Who answers is not the coordinator that made the token; nothing secret was sent."""
+    """Who answers is not the coordinator that was expected; nothing secret was sent."""
 
     def __init__(self, url: str) -> None:
         super().__init__(
-            f"the certificate of {url} is not the one that the token names: somebody else may be "
-            "answering, or the coordinator has a new certificate; then make a new token there."
+            f"the certificate of {url} is not the one that the token (or, on its own machine, "
+            "coordinator.json) names: somebody else may be answering, or the coordinator has a new "
+            "certificate; then make a new token there."
+        )
+        self.url = url
+
+
+class UnencryptedTokenError(LineshaftError):
+    """A token that names a certificate would be sent where anybody can read it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the token is for an encrypted connection only, and {url} is none; write wss://"
         )
         self.url = url
 
@@ -65,6 +77,9 @@ class Whereabouts:
     """``ws://host:port`` or ``wss://host:port``."""
     token: str
     home: Path
+    local_certificate: str | None = None
+    """SHA-256 of the certificate that the coordinator of this machine shows, in hexadecimal;
+    ``None``: it has none, or it is not the coordinator meant here."""
 
     @classmethod
     def find(
@@ -72,10 +87,13 @@ class Whereabouts:
     ) -> "Whereabouts":
         """Look in arguments, then ``LINESHAFT_*``, then what was kept on this machine.
 
+        A token that names a certificate takes the encrypted way, unless it stays on this machine.
+
         Raises:
             NoCoordinatorError: Nothing names one.
             NoTokenError: There is no token for it.
             BadUrlError: The URL is none.
+            UnencryptedTokenError: The token names a certificate, but the URL says ``ws://``.
             OSError: A file that is there cannot be read.
         """
         home = home_of(environ)
@@ -83,21 +101,21 @@ class Whereabouts:
         if text is None:
             raise NoCoordinatorError(home)
         plain = normal_url(text)
-        secret = token or environ.get("LINESHAFT_TOKEN") or _kept_token(home, plain, environ)
+        local = _local_certificate(home, plain)
+        secret = token or environ.get("LINESHAFT_TOKEN")
+        secret = secret or _kept_token(home, plain, environ, is_own=local is not None)
         if secret is None:
             raise NoTokenError(plain)
-        return cls(plain, secret, home)
+        if _pin_of(secret) and plain.startswith("ws:") and not _is_this_machine(plain):
+            if "://" in text:
+                raise UnencryptedTokenError(plain)
+            plain = f"wss:{plain.removeprefix('ws:')}"
+        return cls(plain, secret, home, local)
 
     @property
     def secret(self) -> str:
         """What is sent as the bearer token."""
-        return self.token.rpartition(".")[2] if self._pin else self.token
-
-    @property
-    def _pin(self) -> str | None:
-        kind, _, rest = self.token.partition(".")
-        pin, _, _ = rest.partition(".")
-        return pin if kind == PINNED and pin else None
+        return self.token.rpartition(".")[2] if _pin_of(self.token) else self.token
 
     async def trust(self) -> ssl.SSLContext | None:
         """The context for TLS; with a pinned certificate it trusts that one alone.
@@ -108,7 +126,7 @@ class Whereabouts:
         """
         if not self.url.startswith("wss:"):
             return None
-        if (pin := self._pin) is None:
+        if (pin := _pin_of(self.token) or self.local_certificate) is None:
             return ssl.create_default_context()
         parts = urlsplit(self.url)
         address = (parts.hostname or "", parts.port or 443)
@@ -121,6 +139,8 @@ class Whereabouts:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # The certificate itself is what is trusted, whatever name it bears.
         context.check_hostname = False
+        # Also one that others have signed: who signed it is not asked.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(cadata=pem)
         return context
 
@@ -157,7 +177,20 @@ def _kept_url(home: Path) -> str | None:
     return None
 
 
-def _kept_token(home: Path, url: str, environ: Mapping[str, str]) -> str | None:
+def _local_certificate(home: Path, url: str) -> str | None:
+    """The hash of the certificate of this machine's coordinator, if it is the one at the URL."""
+    path = home / "coordinator.json"
+    if not url.startswith("wss:") or not path.exists():
+        return None
+    kept = json.loads(path.read_text())
+    own = normal_url(str(kept["url"]))
+    is_same = own == url or (
+        _is_this_machine(own) and _is_this_machine(url) and urlsplit(own).port == urlsplit(url).port
+    )
+    return str(kept["certificate_sha256"]) if is_same and "certificate_sha256" in kept else None
+
+
+def _kept_token(home: Path, url: str, environ: Mapping[str, str], *, is_own: bool) -> str | None:
     if named := environ.get("LINESHAFT_TOKEN_FILE"):
         return Path(named).read_text().strip()
     login = home / "login.json"
@@ -166,8 +199,22 @@ def _kept_token(home: Path, url: str, environ: Mapping[str, str]) -> str | None:
         if normal_url(str(kept["url"])) == url:
             return str(kept["token"])
     local = home / "token"
-    host = urlsplit(url).hostname or ""
-    # The local token opens everything here: it is never sent to another machine.
-    if local.exists() and (host in ("localhost", "::1") or host.startswith("127.")):
+    # The local token opens everything here: it is never sent to another machine, nor to anybody
+    # who cannot show the certificate of our coordinator.
+    if local.exists() and (is_own or _is_this_machine(url)):
         return local.read_text().strip()
     return None
+
+
+def _pin_of(token: str) -> str | None:
+    kind, _, rest = token.partition(".")
+    pin, _, _ = rest.partition(".")
+    return pin if kind == PINNED and pin else None
+
+
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # A name, and names such as 127.example.org are anybody's.
+        return False

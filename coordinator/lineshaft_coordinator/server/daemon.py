@@ -1,7 +1,6 @@
 """The coordinator process: a store, sockets and files around a CoordinatorCore."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -207,8 +206,3 @@ class Daemon:
         while True:
             await self._store.prune(finished_before=clock() - keep_finished_s, limit=PRUNE_JOBS)
             await asyncio.sleep(PRUNE_EVERY_S)
-
-
-def write_whereabouts(text_of_url: str) -> str:
-    """What programs on this machine read to find the coordinator."""
-    return json.dumps({"url": text_of_url}) + "\n"

@@ -1,8 +1,8 @@
 """Starts a coordinator, keeps it until it is told to stop, and stops it in order."""
 
 import asyncio
+import json
 import logging
-import ssl
 import time
 
 from lineshaft_coordinator.data.blobs import BlobStore
@@ -15,8 +15,9 @@ from lineshaft_coordinator.server.admission import (
     local_token,
     write_private,
 )
-from lineshaft_coordinator.server.daemon import Daemon, write_whereabouts
+from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.rest import Rest
+from lineshaft_coordinator.server.tls import fingerprint, server_context
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_protocol.client_messages import Cancel
@@ -59,6 +60,8 @@ async def serve(settings: CoordinatorSettings) -> None:
 async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) -> None:
     tokens = Tokens(settings.data, local_token(settings.home))
     is_local = is_loopback(settings.host)
+    certificate = settings.tls_certificate
+    tls = None if certificate is None else server_context(certificate, settings.tls_key)
     gate = Gate(tokens, daemon.sessions, is_loopback=is_local)
     gateway = doors.Gateway(
         daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
@@ -69,7 +72,7 @@ async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) 
     server = Server(
         rest.application(),
         gate.accept,
-        address=Address(host=settings.host, port=settings.port, ssl=_tls(settings)),
+        address=Address(host=settings.host, port=settings.port, ssl=tls),
         connection_limits=Limits(
             text_bytes=CONTROL_FRAME_BYTES,
             binary_bytes=CHUNK_FRAME_BYTES,
@@ -111,20 +114,15 @@ class _Actions:
         self._daemon.cancel(Cancel(job_id=job_id, reason=reason))
 
 
-def _tls(settings: CoordinatorSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    return context
-
-
 def _announce(settings: CoordinatorSettings, port: int) -> None:
+    """Tell programs on this machine where we are, and by which certificate to know us."""
     scheme = "ws" if settings.tls_certificate is None else "wss"
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    write_private(settings.home / "coordinator.json", write_whereabouts(url))
+    whereabouts = {"url": url}
+    if settings.tls_certificate is not None:
+        whereabouts["certificate_sha256"] = fingerprint(settings.tls_certificate)
+    write_private(settings.home / "coordinator.json", json.dumps(whereabouts) + "\n")
     if settings.port_file is not None:
         write_private(settings.port_file, f"{port}\n")
     logger.info("coordinator ready", extra={"url": url, "data": str(settings.data)})

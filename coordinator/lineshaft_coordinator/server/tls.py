@@ -1,7 +1,9 @@
 """A certificate of our own, for coordinators without one: tokens carry its hash, clients pin it."""
 
+import hashlib
 import shutil
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -23,6 +25,16 @@ class CertificateError(LineshaftError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"openssl could not make a certificate: {detail}")
+
+
+class UnusableCertificateError(LineshaftError):
+    """The files that were named are no certificate with its key."""
+
+    def __init__(self, certificate: Path, key: Path | None, detail: str) -> None:
+        super().__init__(
+            f"{certificate} and {key} are no certificate chain with its key in PEM: {detail}"
+        )
+        self.certificate, self.key = certificate, key
 
 
 def self_signed(data: Path) -> tuple[Path, Path]:
@@ -51,3 +63,31 @@ def self_signed(data: Path) -> tuple[Path, Path]:
         certificate.unlink(missing_ok=True)
         raise CertificateError(made.stderr.strip()[-300:])
     return certificate, key
+
+
+def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """TLS as the coordinator speaks it.
+
+    Raises:
+        UnusableCertificateError: The files are no certificate with its key, or cannot be read.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # an SSLError is one
+        raise UnusableCertificateError(certificate, key, str(error)) from error
+    return context
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 of the first certificate of a chain, in hexadecimal: the one that is shown.
+
+    Raises:
+        UnusableCertificateError: There is none in the file.
+    """
+    _, begin, rest = certificate.read_text().partition("-----BEGIN CERTIFICATE-----")
+    body, end, _ = rest.partition("-----END CERTIFICATE-----")
+    if not end:
+        raise UnusableCertificateError(certificate, None, "it holds no certificate")
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(begin + body + end)).hexdigest()
