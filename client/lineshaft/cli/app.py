@@ -20,7 +20,7 @@ _HINTS = {
 }
 _SELF_SIGNED = (
     "its certificate is its own: 'lineshaft token create --role client' on the head node makes a "
-    "token that names it, and prints how to log in with that; on the head node itself, too"
+    "token that names it, and prints how to log in with that"
 )
 
 
