@@ -143,16 +143,19 @@ class Farm:
 
     def stray(self) -> list[psutil.Process]:
         """Processes that belong to this farm by their environment, daemons aside."""
-        mark = f"LINESHAFT_HOME={self.home}"
+        # What runs jobs does not get LINESHAFT_HOME, but a spool that lies there.
+        home = f"LINESHAFT_HOME={self.home}".encode()
+        spool = f"LINESHAFT_SPOOL={self.home}/".encode()
         own = {process.pid for process in self._started}
         found: list[psutil.Process] = []
-        for process in psutil.process_iter():
+        for path in Path("/proc").glob("[0-9]*"):
             try:
-                is_ours = mark in (f"{k}={v}" for k, v in process.environ().items())
-            except psutil.Error:
+                marks = (path / "environ").read_bytes().split(b"\0")
+                is_ours = any(mark == home or mark.startswith(spool) for mark in marks)
+                if is_ours and int(path.name) not in own and int(path.name) != os.getpid():
+                    found.append(psutil.Process(int(path.name)))
+            except (OSError, psutil.Error):
                 continue
-            if is_ours and process.pid not in own and process.pid != os.getpid():
-                found.append(process)
         return found
 
     def close(self) -> None:
