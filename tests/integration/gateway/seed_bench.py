@@ -6,8 +6,10 @@ library and on a bare socket; they use no code of Lineshaft.
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +113,11 @@ class Processes:
             except subprocess.TimeoutExpired:
                 each.kill()
                 each.wait()
+        # A job that a failed test left running outlives its worker, as it should.
+        for each in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if f"{self._home}/".encode() in each.read_bytes():
+                    os.kill(int(each.parent.name), signal.SIGKILL)
 
 
 class SeedPeer:
