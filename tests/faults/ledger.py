@@ -38,7 +38,7 @@ class LedgerClient:
         self._count = 0
         self._is_stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="ledger client")
+        self._thread = threading.Thread(target=self._run, name="ledger client", daemon=True)
 
     def start(self) -> None:
         """Begin to submit."""

@@ -1,0 +1,110 @@
+"""F2: a daemon dies at each named point of its work, and nothing is lost or done twice."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.e2e.farm import Farm, Process, until
+from tests.faults import launcher
+from tests.faults.ledger import LedgerClient
+from tests.faults.machines import start_worker
+from tests.faults.oracles import (
+    WORKER_VARIABLE,
+    check_records,
+    check_slots,
+    finished,
+    read_journal,
+    read_records,
+    work,
+)
+from tests.faults.scale import rounds
+
+from lineshaft import Client
+from lineshaft_protocol.jobs import JobSpec
+
+ROUNDS = rounds(1, 25)
+IN_FLIGHT = 20
+
+
+class Load:
+    """Jobs under way on a farm with one worker, and the books about them."""
+
+    def __init__(self, made: Farm, client: Client, journal: Path) -> None:
+        self._client, self._journal = client, journal
+        client.submit(work, "warm", str(journal), 0.0).result(30)
+        self.ledger = LedgerClient(made, self._spec, in_flight_max=IN_FLIGHT)
+
+    def _spec(self, number: int) -> JobSpec:
+        job_id = f"job-{number}"
+        prepared = self._client._work.call(work, (job_id, str(self._journal), 0.005), {})
+        return prepared.spec.model_copy(update={"job_id": job_id})
+
+
+def start_dying(made: Farm, who: str, point: str, count: int) -> tuple[Process, Path]:
+    """Start a daemon that dies at the point; returns it and the file that it writes then."""
+    reached = made.folder / f"reached-{point}-{count}"
+    reached.unlink(missing_ok=True)
+    command = [str(Path(launcher.__file__)), who, point, str(count)]
+    if who == "coordinator":
+        command += ["--listen", f"127.0.0.1:{made.port}", "--data", str(made.folder / "data")]
+    else:
+        command += ["--name", "w1", "--slots", "2", "--grace", "3"]
+    environ = {launcher.REACHED_VARIABLE: str(reached), WORKER_VARIABLE: "w1"}
+    return made.start(who, *command, environ=environ), reached
+
+
+def check_all(made: Farm, load: Load, journal: Path, *, losses: int) -> None:
+    """The five witnesses agree."""
+    load.ledger.finish(90)
+    load.ledger.ask_again()
+    assert made.coordinator is not None
+    made.coordinator.terminate()
+    stories = read_records(made.folder / "data")
+    load.ledger.check()
+    check_records(stories)
+    ours = {job_id for job_id in stories if job_id.startswith("job-")}
+    assert ours == set(load.ledger.results)
+    assert all(finished(stories[job_id]).outcome.status == "succeeded" for job_id in ours)
+    runs = read_journal(journal)
+    check_slots(runs, {"w1": 2})
+    whole = [run.job for run in runs if run.ended_ns is not None]
+    assert ours <= set(whole), "a result without a run"
+    # Run again was at most what had begun and was not settled when the worker's daemon died.
+    assert len(runs) - len(ours) - 1 <= losses, f"{len(runs)} runs of {len(ours)} jobs"
+
+
+def crash(made: Farm, who: str, point: str, count: int, restart: Callable[[], object]) -> None:
+    """Replace the healthy daemon by one that dies, see it die there, and replace that."""
+    process = made.coordinator if who == "coordinator" else made.workers["w1"]
+    assert process is not None
+    process.kill()
+    dying, reached = start_dying(made, who, point, count)
+    until(lambda: dying.popen.poll() is not None, what=f"{point} is reached")
+    assert reached.exists(), dying.said()[-2000:]
+    restart()
+
+
+@pytest.mark.parametrize("point", [*launcher.COORDINATOR_POINTS, *launcher.WORKER_POINTS])
+def test_a_daemon_that_dies_at_this_point_loses_nothing(
+    empty_farm: Farm, tmp_path: Path, point: str
+) -> None:
+    made, journal = empty_farm, tmp_path / "journal"
+    dice = random.Random(point)
+    who = "coordinator" if point in launcher.COORDINATOR_POINTS else "worker"
+    only_once = point in ("during_replay", "during_adoption")
+    start_worker(made, "w1", "--slots", "2")
+
+    def restart() -> object:
+        if who == "coordinator":
+            return made.start_coordinator()
+        return start_worker(made, "w1", "--slots", "2")
+
+    with made.client() as client:
+        made.until_ready(client)
+        load = Load(made, client, journal)
+        load.ledger.start()
+        for _ in range(ROUNDS):
+            until(lambda: len(load.ledger.results) > 5, what="work goes on")
+            crash(made, who, point, 1 if only_once else dice.randrange(2, 12), restart)
+        check_all(made, load, journal, losses=0 if who == "coordinator" else IN_FLIGHT * ROUNDS)
