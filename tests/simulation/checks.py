@@ -106,7 +106,8 @@ class Checks:
             case AttemptLeft():
                 self._world.mark(f"left: {record.cause}")
                 if "was lost" in record.reason:
-                    self._world.mark("lease_expired")
+                    kind = self._disk.specs[record.job_id].kind
+                    self._world.mark(f"lease_expired: {kind}")
                     self._check_patience(record.job_id)
                 self._check_not_thrown_away(record.job_id, record.attempt, record.reason)
             case CancelRequested():

@@ -194,6 +194,8 @@ class ClientNode(Node):
                 self.accepted[job_id] = self._wishes[job_id]
                 self.checks.on_told_accepted(job_id)
             case JobRefused(job_id=job_id, code=code):
+                if job_id in self.refused:
+                    return  # The user's wish to cancel it crossed the refusal.
                 self.refused[job_id] = code
                 self.world.mark(f"refused: {code}")
                 self.checks.on_told_refused(self._wishes[job_id], code, accepted=self.accepted)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobKind, JobSpec, Parent, Payload, Timeouts
@@ -33,6 +34,12 @@ def capacity_of(index: int, dice: Random) -> Capacity:
     )
 
 
+Theme = Literal["mixed", "long", "devices"]
+"""What a run is about: everything, work that outlasts the patience for its worker, or GPUs."""
+
+MIXED_SHARE = 0.8
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """One job that a user wants, when, and what he does about it."""
@@ -45,13 +52,13 @@ class Wish:
     """No worker can ever run it."""
 
 
-def draw_wishes(dice: Random, client: str, *, until_s: float) -> list[Wish]:
+def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> list[Wish]:
     """Draw all that one client asks for."""
     wishes: list[Wish] = []
     for index in range(dice.randint(4, 12)):
         at = dice.uniform(0.0, until_s)
-        wishes.append(_draw_wish(dice, f"{client}-{index}", at, wishes))
-    if dice.random() < 0.6:
+        wishes.append(_draw_wish(dice, f"{client}-{index}", at, wishes, theme))
+    if theme == "mixed" and dice.random() < 0.6:
         # A burst of brief calls, as of a map.
         at = dice.uniform(0.0, until_s)
         wishes += [
@@ -70,7 +77,21 @@ def _brief(job_id: str) -> JobSpec:
     return JobSpec(job_id=job_id, kind="function", payload=Payload(inline="x"), code=BRIEF)
 
 
-def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish]) -> Wish:
+def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: Theme) -> Wish:
+    if theme == "long":
+        spec = JobSpec(job_id=job_id, kind="pipeline", payload=Payload(inline="x"), name="long")
+        return Wish(at / 4, spec, False, None, False)
+    if theme == "devices":
+        spec = JobSpec(
+            job_id=job_id,
+            kind="function",
+            payload=Payload(inline="x"),
+            resources=dice.choice(
+                [Resources(gpus=1), Resources(gpus=1, gpu_memory_bytes=10 * GIB), Resources(cpus=2)]
+            ),
+            retries=3,
+        )
+        return Wish(at, spec, False, None, False)
     kind: JobKind = dice.choice(
         ["function", "function", "function", "plan", "pipeline", "pipeline"]
     )
@@ -100,7 +121,7 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish]) -> Wish
     cancel_after_s = dice.uniform(0.0, 8.0) if dice.random() < 0.2 else None
     if cancel_after_s is not None and dice.random() < 0.3:
         cancel_after_s = 0.0
-    return Wish(at, spec, dice.random() < 0.5, cancel_after_s, is_impossible)
+    return Wish(at, spec, dice.random() < 0.7, cancel_after_s, is_impossible)
 
 
 def _draw_resources(dice: Random, kind: JobKind) -> Resources | None:
@@ -144,14 +165,14 @@ def script_of(seed: int, spec: JobSpec, attempt: int) -> Script:
         case "function" if spec.code == SHORT:
             run_s = dice.uniform(0.1, 1.0)
         case "pipeline":
-            run_s = dice.uniform(1.0, 15.0)
+            run_s = dice.uniform(20.0, 60.0) if spec.name == "long" else dice.uniform(1.0, 12.0)
         case _:
             run_s = dice.uniform(0.5, 4.0)
     speaks = spec.code != BRIEF and dice.random() < 0.7
     asks = dice.randint(1, 3) if spec.kind == "plan" and dice.random() < 0.8 else 0
     return Script(
         run_s=run_s,
-        speaks_at=tuple(sorted(dice.uniform(0, run_s) for _ in range(dice.randint(1, 4))))
+        speaks_at=tuple(sorted(dice.uniform(0, run_s) for _ in range(dice.randint(1, 8))))
         if speaks
         else (),
         asks_at=tuple(sorted(dice.uniform(0, run_s) for _ in range(asks))),

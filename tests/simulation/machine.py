@@ -157,7 +157,7 @@ class Machine:
             return
         process.is_dying = True
         ignores = self._dice.random() < self._faults.stop_ignored
-        grace_s = self._dice.uniform(2.0, 4.0) if ignores else self._dice.uniform(0.0, 0.3)
+        grace_s = self._dice.uniform(2.0, 4.0) if ignores else self._dice.uniform(0.0, 1.0)
         if ignores:
             self._world.mark("stop_ignored")
         self._world.after(grace_s, lambda: self._kill(process))
@@ -296,7 +296,8 @@ class Machine:
     def _die(self, process: Process) -> None:
         if self.processes.get(process.key) is not process or not process.is_executing:
             return
-        if process.at_s == 0.0 and not process.spoken and not process.asked_count:
+        is_untouched = process.at_s == 0.0 and not process.spoken and not process.asked_count
+        if is_untouched and self._dice.random() < 0.5:
             # Before the code of the attempt was reached.
             self._world.mark("runner_died_early")
             following = self._lanes[process.lane][1:]

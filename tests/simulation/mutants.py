@@ -203,7 +203,11 @@ def _events_not_deduplicated(patch: Patch) -> None:
 
 
 def _lease_never_ends(patch: Patch) -> None:
-    patch(WorkerCore, "_end_lease", lambda _self, _now: None)
+    def forgets(self: WorkerCore, now: float) -> None:
+        if self._agreed is None and self._acked_at is not None:
+            self._acked_at = None if now >= self._acked_at + self._lease_s else self._acked_at
+
+    patch(WorkerCore, "_end_lease", forgets)
 
 
 def _no_recovery_window(patch: Patch) -> None:
@@ -230,17 +234,6 @@ def _not_watched_again(patch: Patch) -> None:
     patch(ClientCore, "_watch", lambda _self, _job_id, _job: None)
 
 
-def _old_sessions_obeyed(patch: Patch) -> None:
-    handle = WorkerCore.handle
-
-    def any_session(self: WorkerCore, event: Any, now: float) -> object:
-        if type(event).__name__ == "Received" and self._session is not None:
-            event = type(event)(self._session, event.message)
-        return handle(self, event, now)
-
-    patch(WorkerCore, "handle", any_session)
-
-
 def _lookups_unanswered(patch: Patch) -> None:
     patch(CoordinatorCore, "_on_found", lambda _self, _found: None)
 
@@ -251,17 +244,6 @@ def _plan_keeps_no_place_for_its_child(patch: Patch) -> None:
 
 def _returned_is_forgotten(patch: Patch) -> None:
     patch(WorkerDesk, "_on_returned", lambda _self, _worker, _session, _returned: None)
-
-
-def _events_before_their_end_dropped(patch: Patch) -> None:
-    def one_answer(self: ClientCore, finished: Any) -> None:
-        job = self.jobs.get(finished.outcome.job_id)
-        if job is not None:
-            job.events = False
-        real(self, finished)
-
-    real = ClientCore._on_finished
-    patch(ClientCore, "_on_finished", one_answer)
 
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -276,18 +258,16 @@ MUTANTS: Mapping[str, Mutant] = {
     "a silent worker is not noticed": Mutant(_silence_is_fine),
     "ended attempts are not among the held": Mutant(_ended_not_held),
     "a shared GPU is packed over its memory": Mutant(_shared_gpu_overfull),
-    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices),
-    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory),
+    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 150),
+    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 50),
     "a job starts before what it comes after": Mutant(_dependencies_ignored),
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
-    "the client repeats events": Mutant(_events_not_deduplicated),
-    "the worker's lease never ends": Mutant(_lease_never_ends),
+    "the client repeats events": Mutant(_events_not_deduplicated, 0),
+    "the worker's lease never ends": Mutant(_lease_never_ends, 50),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
     "children are not asked for again": Mutant(_children_not_asked_again),
     "jobs are not watched again": Mutant(_not_watched_again),
-    "the worker obeys old sessions": Mutant(_old_sessions_obeyed),
     "lookups are not answered": Mutant(_lookups_unanswered),
     "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),
     "what a worker gives back is forgotten": Mutant(_returned_is_forgotten),
-    "a job's end overtakes its events": Mutant(_events_before_their_end_dropped),
 }

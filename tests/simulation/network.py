@@ -84,7 +84,7 @@ class Network:
             if not is_current():
                 return
             fails = self._dice.random() < self._faults.connect_fails
-            if fails or not server.is_up or self._is_cut_off(caller.name):
+            if fails or not server.is_up or self.is_cut_off(caller.name):
                 self._world.mark("connect_failed")
                 if self._dice.random() < 0.7:
                     caller.post(caller.disconnected(None))
@@ -165,15 +165,19 @@ class Network:
             wire.is_dead = True
             self._arrive(wire, other, lambda: self._noticed(other))
 
-    def crashed(self, node: Node, *, boot: int) -> None:
-        """A process is gone: its kernel resets what it had, as far as that gets through."""
+    def crashed(self, node: Node, *, boot: int, has_kernel: bool = True) -> None:
+        """A process is gone: its kernel, if it is still there, resets what it had."""
         for name, its_boot, session in tuple(self._wires):
             if name != node.name or its_boot != boot:
                 continue
             wire, end = self._wires.pop((name, its_boot, session))
             end.is_open = False
-            if not wire.is_dead:
+            if not wire.is_dead and has_kernel:
                 self._break(wire)
+            elif not wire.is_dead:
+                self._world.mark("vanished")
+                wire.is_dead = True
+                wire.opposite(end).cut = self._world.now
 
     def _break(self, wire: Wire) -> None:
         """Lose the end of what is on its way; each end notices in its own time, or never."""
@@ -208,11 +212,8 @@ class Network:
                 wire.is_dead = True
                 wire.caller.cut = wire.server.cut = self._world.now
 
-    def heal(self) -> None:
-        """Let everything through again."""
-        self._partitioned.clear()
-
-    def _is_cut_off(self, name: str) -> bool:
+    def is_cut_off(self, name: str) -> bool:
+        """Whether nothing gets through to or from the node now."""
         return name in self._partitioned and self._partitioned[name][0] > self._world.now
 
     def _cut_off_until(self, name: str) -> float:

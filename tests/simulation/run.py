@@ -12,7 +12,7 @@ from tests.simulation.client_node import ClientNode
 from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
-from tests.simulation.load import IMPOSSIBLE, capacity_of, draw_wishes
+from tests.simulation.load import IMPOSSIBLE, MIXED_SHARE, Theme, capacity_of, draw_wishes
 from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.worker_node import WorkerNode
@@ -51,7 +51,14 @@ class Run:
         self.disk = Disk()
         self.checks = Checks(world, self.disk, every=check_every)
         self.coordinator = CoordinatorNode(world, self.network, self.faults, self.disk, self.checks)
-        self.workers = [self._worker(index) for index in range(self.dice.randint(1, 4))]
+        self.theme: Theme = "mixed"
+        if self.dice.random() > MIXED_SHARE:
+            self.theme = self.dice.choice(["long", "devices"])
+            # What these are about shows only when workers are cut off.
+            self.faults.partition_every_s = self.dice.uniform(8.0, 30.0)
+            self.faults.stop_ignored = max(self.faults.stop_ignored, 0.5)
+        count = self.dice.randint(1, 4) if self.theme == "mixed" else self.dice.randint(2, 3)
+        self.workers = [self._worker(index) for index in range(count)]
         self.checks.machines = [worker.machine for worker in self.workers]
         self.clients = [self._client(index) for index in range(self.dice.randint(1, 3))]
 
@@ -76,7 +83,9 @@ class Run:
             self.coordinator,
             self.checks,
             name=name,
-            wishes=draw_wishes(self.world.random(name), name, until_s=STORM_S * 0.8),
+            wishes=draw_wishes(
+                self.world.random(name), name, theme=self.theme, until_s=STORM_S * 0.8
+            ),
         )
 
     # --- the storm ---
@@ -146,7 +155,8 @@ class Run:
         self.world.after(self.dice.uniform(1.0, 6.0), make_room)
 
     def _cut_off(self, node: Node) -> None:
-        for_s = self.dice.choice([1.0, 5.0, 15.0, 25.0, 50.0]) * self.dice.uniform(0.5, 1.0)
+        longest = {"mixed": [1.0, 5.0, 15.0, 25.0, 50.0], "long": [50.0], "devices": [2.0, 10.0]}
+        for_s = self.dice.choice(longest[self.theme]) * self.dice.uniform(0.5, 1.0)
         self.network.cut_off(node, for_s, keeps_connections=self.dice.random() < 0.5)
 
     def _crash_worker(self, worker: WorkerNode) -> None:
@@ -173,7 +183,6 @@ class Run:
         self.world.note("world", "calms down")
         self.faults.stop()
         self.disk.is_full = False
-        self.network.heal()
         for worker in self.workers:
             worker.change_devices(None)
 
@@ -202,6 +211,8 @@ class Run:
             if job_id not in self.disk.outcomes and not self._is_orphan(job_id)
         ]
         for client in self.clients:
+            if self.network.is_cut_off(client.name):
+                left.append(f"{client.name} is cut off")
             left += [
                 f"{client.name} waits for {job_id}"
                 for job_id, told in client.told.items()
@@ -215,6 +226,8 @@ class Run:
                 left.append(f"{worker.name} is down")
             elif worker.is_up and worker.its_core.bench.attempts:
                 left.append(f"{worker.name} has {list(worker.its_core.bench.attempts)}")
+            if self.network.is_cut_off(worker.name):
+                left.append(f"{worker.name} is cut off")
             if worker.machine.processes:
                 left.append(f"{worker.name} has {list(worker.machine.processes)}")
         return left

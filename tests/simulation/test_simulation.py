@@ -45,7 +45,9 @@ RARE = (
     "lane_lost",
     "late_tick",
     "lease_ended_by_worker",
-    "lease_expired",
+    "lease_expired: function",
+    "lease_expired: pipeline",
+    "lease_expired: plan",
     "leave",
     "left: failed",
     "left: not_delivered",
@@ -67,6 +69,7 @@ RARE = (
     "runner_died_early",
     "stop_ignored",
     "stop_sent",
+    "vanished",
     "worker_gone",
     "worker_stall",
 )

@@ -118,7 +118,7 @@ class WorkerNode(Node):
         self.machine.listen(None)
         if loses_power:
             self.machine.lose_power()
-        self.network.crashed(self, boot=self.boot)
+        self.network.crashed(self, boot=self.boot, has_kernel=not loses_power and may_return)
         if not may_return:
             self.world.mark("worker_gone")
             self.machine.lose_power()
