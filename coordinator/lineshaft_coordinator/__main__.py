@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.server.serve import serve
 from lineshaft_coordinator.server.tls import self_signed
-from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings
+from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings, parse_duration
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
         "--tls-self-signed", action="store_true", help="make and keep a certificate; tokens pin it"
     )
     flags.add_argument("--port-file", type=Path, help="write the port here once it is bound")
+    flags.add_argument(
+        "--keep-finished",
+        default="30d",
+        metavar="TIME",
+        help="how long finished jobs, their events and results are kept: 45m, 12h, 30d",
+    )
     flags.add_argument(
         "--set",
         action="append",
@@ -58,6 +64,10 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
     """
     flags = parser()
     chosen = flags.parse_args(arguments)
+    try:
+        keep_finished_s = parse_duration(chosen.keep_finished)
+    except ValueError as error:
+        flags.error(f"--keep-finished: {error}")
     host, _, port = str(chosen.listen).rpartition(":")
     if not port.isdecimal():
         flags.error(f"--listen takes HOST:PORT, not {chosen.listen!r}")
@@ -77,6 +87,7 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         tls_certificate=certificate,
         tls_key=key,
         port_file=chosen.port_file,
+        keep_finished_s=keep_finished_s,
         core=_timings(flags, chosen.set),
     )
 

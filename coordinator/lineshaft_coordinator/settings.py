@@ -1,5 +1,6 @@
 """How a coordinator is set up: flag, environment, ``lineshaft.toml``, default, in this order."""
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -7,6 +8,23 @@ from pydantic import BaseModel, Field
 from lineshaft_coordinator.core.settings import CoreSettings
 
 DEFAULT_PORT = 7433
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from a number with a unit: ``90s``, ``45m``, ``12h``, ``30d``, ``2w``.
+
+    Raises:
+        ValueError: It is none, or not above zero.
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{text!r} is no time; write a number and a unit: 90s, 45m, 12h, 30d, 2w")
+    return seconds
 
 
 class CoordinatorSettings(BaseModel):

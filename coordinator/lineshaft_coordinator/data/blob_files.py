@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,12 @@ def is_younger(path: Path, deadline: float) -> bool:
         return path.stat().st_mtime >= deadline
     except FileNotFoundError:
         return False
+
+
+def make_young(path: Path) -> None:
+    """Touch a blob, so that a collection leaves it until it is referred to."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def unlink(path: Path) -> int:

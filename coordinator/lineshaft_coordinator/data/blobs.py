@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
@@ -27,12 +29,15 @@ from lineshaft_coordinator.data.blob_files import (
     blob_path,
     is_younger,
     list_blobs,
+    make_young,
     read_exactly,
     sync,
     take_up,
     unlink,
     write_all,
 )
+
+_YOUNG_S = 60.0  # far below the grace of any collection; many jobs a second name the same code
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class BlobStore:
         self._lock = threading.Lock()
         self._uploads: dict[str, _Upload] = {}
         self._sizes = dict(list_blobs(folder))
+        self._referred: dict[str, float] = {}  # when it was made young, on the monotonic clock
         self._total_bytes = sum(self._sizes.values())
 
     @property
@@ -179,6 +185,21 @@ class BlobStore:
         """Tell whether the whole blob is here, verified and synced."""
         return blob_id in self._sizes
 
+    def refer(self, blob_id: str) -> bool:
+        """Tell whether a blob is complete, and keep it young: a job that names it comes now."""
+        with self._lock:
+            if blob_id not in self._sizes:
+                return False
+            now = time.monotonic()
+            if now - self._referred.get(blob_id, -math.inf) >= _YOUNG_S:
+                self._referred[blob_id] = now
+                make_young(blob_path(self._folder, blob_id))
+            return True
+
+    def names(self) -> list[str]:
+        """Name all complete blobs."""
+        return list(self._sizes)
+
     def open(self, blob_id: str) -> BlobFile:
         """Say where a complete blob lies, for reading.
 
@@ -228,7 +249,7 @@ class BlobStore:
         deadline = now - older_than_s
         removed = [
             size
-            for blob_id in tuple(self._sizes)
+            for blob_id in self.names()
             if not is_kept(blob_id) and (size := self._remove_blob(blob_id, deadline)) is not None
         ]
         removed.extend(
@@ -265,9 +286,7 @@ class BlobStore:
                     raise BlobMismatchError(
                         blob_id, f"it has {complete_bytes} bytes, not {size_bytes}"
                     )
-                # Young again, so that a collection leaves it until it is referred to.
-                with suppress(OSError):
-                    os.utime(blob_path(self._folder, blob_id))
+                make_young(blob_path(self._folder, blob_id))
                 return None
             upload = self._uploads.get(blob_id)
             if upload is None:
@@ -361,6 +380,7 @@ class BlobStore:
             with suppress(FileNotFoundError):
                 path.unlink()
             del self._sizes[blob_id]
+            self._referred.pop(blob_id, None)
             self._total_bytes -= size_bytes
         return size_bytes
 

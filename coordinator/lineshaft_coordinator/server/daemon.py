@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from functools import partial
 
 from lineshaft_coordinator.core.io import (
     PROTOCOL_FAULT,
@@ -15,6 +16,7 @@ from lineshaft_coordinator.core.io import (
     Event,
     Found,
     Lookup,
+    Received,
     Replay,
     Send,
     StopPlacing,
@@ -26,11 +28,13 @@ from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.transfers import Transfers
+from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
+from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.interface import EventRow, Store
-from lineshaft_protocol.client_messages import Answer, Cancel, Events, Query, Submit
+from lineshaft_protocol.client_messages import Answer, Cancel, Events, Query, Refused, Submit
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.wire import Wire
@@ -40,10 +44,6 @@ logger = logging.getLogger(__name__)
 
 REPLAY_MAX = 20_000
 """Most kept events told to a viewer that comes late."""
-PRUNE_EVERY_S = 600.0
-PRUNE_JOBS = 1000
-BLOB_GRACE_S = 3600.0
-"""How long a blob that no job names is kept: its job may be about to be submitted."""
 
 
 class Daemon:
@@ -59,6 +59,7 @@ class Daemon:
         self, store: Store, blobs: BlobStore, *, epoch: int, settings: CoreSettings
     ) -> None:
         self._store, self._blobs = store, blobs
+        self.room = DiskRoom()
         started = time.monotonic()
         ledger = Ledger.replay(map(decode, store.live_records()))
         self._facts = Facts(ledger.jobs)
@@ -122,13 +123,40 @@ class Daemon:
             return
         self._spawn(self._answer(session, query))
 
-    def missing_blob(self, submit: Submit) -> str | None:
-        """A blob that the job needs and that is not stored."""
+    def submit(self, session: Session, submit: Submit) -> None:
+        """Give the core a job whose blobs are here; a job that was accepted before needs none."""
+        missing = self._missing_blob(submit)
+        if missing is None or (submit.is_repeat and self._is_at_hand(JobId(submit.job.job_id))):
+            self._pump.post(Received(session, submit))
+        elif submit.is_repeat:
+            self._spawn(self._submit_again(session, submit, missing))
+        else:
+            self._refuse(session, submit, missing)
+
+    def _missing_blob(self, submit: Submit) -> str | None:
         job = submit.job
         for blob_id in (job.code, job.payload.blob):
-            if blob_id is not None and not self._blobs.is_complete(blob_id):
+            if blob_id is not None and not self._blobs.refer(blob_id):
                 return blob_id
         return None
+
+    def _is_at_hand(self, job_id: JobId) -> bool:
+        ledger = self.core.shop.ledger
+        return job_id in ledger.jobs or job_id in ledger.recent
+
+    async def _submit_again(self, session: Session, submit: Submit, missing: str) -> None:
+        # Its blob may have been collected since it was accepted: the journal is asked first.
+        job_id = JobId(submit.job.job_id)
+        row = await self.room.wait_for(partial(self._store.row_of, job_id))
+        if row is not None or self._is_at_hand(job_id):
+            self._pump.post(Received(session, submit))
+        else:
+            self._refuse(session, submit, missing)
+
+    def _refuse(self, session: Session, submit: Submit, missing: str) -> None:
+        text = f"blob {missing} is not stored here; upload it first"
+        refused = Refused(job_id=submit.job.job_id, code="blob_missing", message=text)
+        self.sessions.send(session, [refused])
 
     def _make_transfers(self, outlet: Outlet) -> Transfers:
         return Transfers(self._blobs, outlet)
@@ -138,7 +166,7 @@ class Daemon:
         try:
             data = await self.questions.answer(query)
             answer = Answer(request_id=query.request_id, data=data)
-        except UnknownJobError as error:
+        except (UnknownJobError, StoreFullError) as error:
             answer = Answer(request_id=query.request_id, error=str(error))
         self.sessions.send(session, [answer])
 
@@ -147,7 +175,8 @@ class Daemon:
     async def _perform(self, effects: list[Effect]) -> None:
         batch = self._facts.batch(effects, time.time())
         if batch is not None:
-            await self._store.append(batch)
+            # All or nothing: while there is no room, nobody hears anything of it.
+            await self.room.wait_for(partial(self._store.append, batch))
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:
@@ -162,7 +191,7 @@ class Daemon:
                 case Lookup(job_id=job_id):
                     self._spawn(self._look_up(job_id))
                 case Replay():
-                    kept = await self._kept_events(effect)
+                    kept = await self.room.wait_for(partial(self._kept_events, effect))
                     outgoing.setdefault(effect.session, []).extend(kept)
         for session, messages in outgoing.items():
             self.sessions.send(session, messages)
@@ -182,7 +211,8 @@ class Daemon:
         return [Events(events=tuple(events[i : i + 100])) for i in range(0, len(events), 100)]
 
     async def _look_up(self, job_id: JobId) -> None:
-        records = [decode(data) for _, _, data in await self._store.records_of(job_id)]
+        found = await self.room.wait_for(partial(self._store.records_of, job_id))
+        records = [decode(data) for _, _, data in found]
         spec = next((r.job for r in records if isinstance(r, JobSubmitted)), None)
         outcome = next((r.outcome for r in records if isinstance(r, JobFinished)), None)
         self.post(Found(job_id, spec, outcome))
@@ -198,11 +228,3 @@ class Daemon:
             # A bug of ours, or a store that failed: end; the next start replays the journal.
             self._failure = error
             self._broken.set()
-
-    # --- upkeep ---
-
-    async def keep_tidy(self, keep_finished_s: float, clock: Callable[[], float]) -> None:
-        """Forget what nobody asked for in a long time; runs until cancelled."""
-        while True:
-            await self._store.prune(finished_before=clock() - keep_finished_s, limit=PRUNE_JOBS)
-            await asyncio.sleep(PRUNE_EVERY_S)

@@ -12,6 +12,8 @@ from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.version import __version__
 
+PAGE_ROWS = 1000
+
 
 class UnknownJobError(Exception):
     """Nobody knows the job."""
@@ -53,15 +55,21 @@ class Questions:
 
     async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
         """Jobs, the last submitted first; live ones as they are now."""
-        finished = status in ("succeeded", "failed", "cancelled")
-        is_live = None if status is None else not finished
-        rows = await self._store.rows(
-            limit=limit, status=status if finished else None, is_live=is_live
-        )
-        seen = [self._merged(row) for row in rows]
-        return [
-            job for job in seen if finished or status is None or _status_of(job) in (status, "live")
-        ]
+        if status in (None, "succeeded", "failed", "cancelled"):
+            rows = await self._store.rows(limit=limit, status=status)
+            return [self._merged(row) for row in rows]
+        # The store knows who is live, only the core where each is: so page until there are enough.
+        found: list[JsonValue] = []
+        before: tuple[float, str] | None = None
+        while rows := await self._store.rows(limit=PAGE_ROWS, is_live=True, before=before):
+            # Some ended since they were read.
+            live = [row for row in rows if JobId(row.job_id) in self._shop.ledger.jobs]
+            jobs = [self._merged(row) for row in live]
+            found += [job for job in jobs if status == "live" or job["status"] == status]
+            if len(found) >= limit:
+                break
+            before = (rows[-1].submitted_at, rows[-1].job_id)
+        return found[:limit]
 
     async def job(self, job_id: JobId) -> dict[str, JsonValue]:
         """One job."""
@@ -135,10 +143,6 @@ class Questions:
             "clients": len(shop.clients),
             "jobs": dict(await self._store.counts()),
         }
-
-
-def _status_of(job: dict[str, JsonValue]) -> JsonValue:
-    return job["status"]
 
 
 def _told(record: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.gateway import doors
@@ -18,6 +17,7 @@ from lineshaft_coordinator.server.admission import (
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.rest import Rest
 from lineshaft_coordinator.server.tls import fingerprint, server_context
+from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_protocol.client_messages import Cancel
@@ -52,12 +52,44 @@ async def serve(settings: CoordinatorSettings) -> None:
             total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
         )
         daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
-        await _run(settings, daemon, blobs)
+        jobs = daemon.core.shop.ledger.jobs
+        keep_s = settings.keep_finished_s
+        upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s)
+        await _run(settings, daemon, blobs, upkeep)
     finally:
         await store.close()
 
 
-async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) -> None:
+async def _run(
+    settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, upkeep: Upkeep
+) -> None:
+    actions = _Actions(daemon)
+    server = _make_server(settings, daemon, blobs, actions)
+    await server.start()
+    _announce(settings, server.port)
+    with stop_on_signals() as stopping:
+        tidying = asyncio.create_task(upkeep.run())
+        pump = asyncio.create_task(daemon.run())
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait((pump, tidying, stop), return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                actions.obstacle = "stopping"
+                daemon.stop_placing()
+        finally:
+            await server.close("the coordinator stops; it keeps all jobs")
+            for task in (tidying, pump, stop):
+                task.cancel()
+            results = await asyncio.gather(tidying, pump, stop, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    logger.info("stopped")
+
+
+def _make_server(
+    settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, actions: "_Actions"
+) -> Server:
     tokens = Tokens(settings.data, local_token(settings.home))
     is_local = is_loopback(settings.host)
     certificate = settings.tls_certificate
@@ -67,9 +99,12 @@ async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) 
         daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
     )
     gate.extra[doors.PATH] = gateway.admit
-    actions = _Actions(daemon)
-    rest = Rest(daemon.questions, actions, tokens, gate, lambda: actions.obstacle, gateway.routes())
-    server = Server(
+
+    def obstacle() -> str | None:
+        return actions.obstacle or daemon.room.obstacle
+
+    rest = Rest(daemon.questions, actions, tokens, gate, obstacle, gateway.routes())
+    return Server(
         rest.application(),
         gate.accept,
         address=Address(host=settings.host, port=settings.port, ssl=tls),
@@ -80,26 +115,6 @@ async def _run(settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore) 
             ping_timeout_s=20.0,
         ),
     )
-    await server.start()
-    _announce(settings, server.port)
-    with stop_on_signals() as stopping:
-        upkeep = asyncio.create_task(daemon.keep_tidy(settings.keep_finished_s, time.time))
-        pump = asyncio.create_task(daemon.run())
-        stop = asyncio.create_task(stopping.wait())
-        try:
-            await asyncio.wait((pump, upkeep, stop), return_when=asyncio.FIRST_COMPLETED)
-            if stop.done():
-                actions.obstacle = "stopping"
-                daemon.stop_placing()
-        finally:
-            await server.close("the coordinator stops; it keeps all jobs")
-            for task in (upkeep, pump, stop):
-                task.cancel()
-            results = await asyncio.gather(upkeep, pump, stop, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    logger.info("stopped")
 
 
 class _Actions:

@@ -16,7 +16,7 @@ from lineshaft_coordinator.core.io import (
 )
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
-from lineshaft_protocol.client_messages import FromClient, Query, Refused, Submit
+from lineshaft_protocol.client_messages import FromClient, Query, Submit
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.frames import decode_chunk
@@ -48,8 +48,8 @@ class Desk(Protocol):
         """Answer a question, some time."""
         ...
 
-    def missing_blob(self, submit: Submit) -> str | None:
-        """A blob that the job needs and that is not stored."""
+    def submit(self, session: Session, submit: Submit) -> None:
+        """Give the core a job, unless a blob that it needs is missing."""
         ...
 
 
@@ -161,10 +161,8 @@ class Sessions:
                 link.transfers.on_message(message)
             case Query():
                 self._desk.ask(session, message)
-            case Submit() if (missing := self._desk.missing_blob(message)) is not None:
-                text = f"blob {missing} is not stored here; upload it first"
-                refused = Refused(job_id=message.job.job_id, code="blob_missing", message=text)
-                self.send(session, [refused])
+            case Submit():
+                self._desk.submit(session, message)
             case _:
                 self._desk.post(Received(session, message))
 

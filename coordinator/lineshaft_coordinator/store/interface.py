@@ -1,6 +1,6 @@
 """What the coordinator asks of its durable store, whatever engine is behind it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -92,6 +92,19 @@ class Store(Protocol):
 
     async def records_of(self, job_id: str) -> list[tuple[int, float, bytes]]:
         """Read one job's story: position in the journal, wall time in seconds, encoded record."""
+        ...
+
+    async def scan(self, visit: Callable[[str, bytes], None]) -> None:
+        """Show every record that is kept, live or not, with its job's id.
+
+        What is appended or pruned meanwhile may be shown or not; all else is shown, in order.
+
+        Args:
+            visit: Called in a thread of the store's.
+
+        Raises:
+            StoreDamagedError: A record is not what was written; not all was shown.
+        """
         ...
 
     async def row_of(self, job_id: str) -> JobRow | None:

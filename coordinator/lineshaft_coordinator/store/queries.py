@@ -1,7 +1,7 @@
 """Reads the tables; every value that is handed out has been held against its checksum."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
 
 from lineshaft_coordinator.store.interface import EventRow, JobRow
@@ -51,6 +51,21 @@ def records_of(connection: sqlite3.Connection, job_id: str) -> list[tuple[int, f
         (job_id,),
     )
     return [read_record(cast("RecordCells", cells)) for cells in found.fetchall()]
+
+
+def visit_records(
+    connection: sqlite3.Connection, visit: Callable[[str, bytes], None], after_seq: int
+) -> int | None:
+    """Show the next records after a position; returns the last one's, ``None`` at the end."""
+    found = connection.execute(
+        f"SELECT {RECORD_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+        (after_seq, _CHUNK),
+    )
+    last: int | None = None
+    for cells in cast("list[RecordCells]", found.fetchall()):
+        last, _, record = read_record(cells)
+        visit(cells[1], record)
+    return last
 
 
 def row_of(connection: sqlite3.Connection, job_id: str) -> JobRow | None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,14 @@ class SqliteStore:
     async def records_of(self, job_id: str) -> list[tuple[int, float, bytes]]:
         """See `Store.records_of`."""
         return await self._the_readers().run(partial(queries.records_of, job_id=job_id))
+
+    async def scan(self, visit: Callable[[str, bytes], None]) -> None:
+        """See `Store.scan`."""
+        last: int | None = 0
+        while last is not None:
+            # Piece by piece: others want the reader, and one long read would keep the log growing.
+            query = partial(queries.visit_records, visit=visit, after_seq=last)
+            last = await self._the_readers().run(query)
 
     async def row_of(self, job_id: str) -> JobRow | None:
         """See `Store.row_of`."""

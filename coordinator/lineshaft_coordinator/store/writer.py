@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from lineshaft_coordinator.store.changes import Changes
+from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_lasting
 from lineshaft_coordinator.store.interface import Batch
 
@@ -125,7 +126,8 @@ class Writer:
         except FAULTS as error:
             failure = as_store_error(error, self._path)
             failure.__cause__ = error
-            if is_lasting(error):
+            # SQLite may report a full disk as a failed write; only a failed sync has lost anything.
+            if is_lasting(error) and not isinstance(failure, StoreFullError):
                 self._failure = failure
             return failure
         except BaseException as error:  # noqa: BLE001 - raised by who asked

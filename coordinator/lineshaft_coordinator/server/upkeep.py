@@ -1,0 +1,150 @@
+"""Forgets finished jobs in time, and then the blobs that no job names any more.
+
+Theory. A blob goes only if no record that is kept names it, live or finished, and if it is old:
+who brought it may be about to name it. What can race with a collection, and why it loses:
+
+- A job is submitted with a blob that was old: `BlobStore.refer` made it young before.
+- A worker brought a result and is cut off before it can say so. It comes back within what its
+  lease and ``lost_after`` allow, counted from our own start if we were away; so much older must
+  a blob be, and so long after our start do we wait.
+- A record that names the blob waits for room on the disk: nothing is collected until long after.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from lineshaft_coordinator.core.ledger import Job
+from lineshaft_coordinator.data.blobs import BlobStore, Collected
+from lineshaft_coordinator.data.references import blobs_named
+from lineshaft_coordinator.server.disk_room import DiskRoom
+from lineshaft_coordinator.store.errors import StoreDamagedError, StoreFullError
+from lineshaft_coordinator.store.interface import Store
+from lineshaft_protocol.ids import JobId
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 600.0
+PRUNE_JOBS = 1000
+BLOB_GRACE_S = 24 * 3600.0
+"""How long a blob that no job names is kept: its job may be about to be submitted."""
+QUIET_S = 3600.0
+"""How long after our start, and after a full disk, nothing is collected."""
+SWEEP_EVERY_S = 24 * 3600.0
+"""How often we look for blobs that never had a job; otherwise only when jobs were pruned."""
+
+
+class Upkeep:
+    """Keeps a store and its blobs from growing for ever.
+
+    Args:
+        live: The ledger's jobs.
+        keep_finished_s: How long finished jobs are kept, in seconds.
+        wall: Wall time in seconds.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: BlobStore,
+        room: DiskRoom,
+        live: Mapping[JobId, Job],
+        *,
+        keep_finished_s: float,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._blobs, self._room, self._live = store, blobs, room, live
+        self._keep_finished_s = keep_finished_s
+        self._wall, self._clock = wall, clock
+        self._started_at = self._swept_at = clock()
+        self._has_pruned = False
+        self.blobs_wanted = asyncio.Lock()
+        """Held by whoever needs that no blob is collected meanwhile."""
+
+    async def run(self) -> None:
+        """Tidy up every ten minutes, until cancelled.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        while True:
+            try:
+                await self.tidy()
+            except StoreFullError as error:
+                logger.warning("no room to prune", extra={"why": str(error)})
+            except StoreDamagedError as error:
+                # What runs goes on; what we cannot read, we do not take for unneeded.
+                logger.error("nothing was collected", extra={"why": str(error)})  # noqa: TRY400 - no bug
+            await asyncio.sleep(EVERY_S)
+
+    async def tidy(self) -> Collected:
+        """Prune and collect what is due; returns the blobs that were removed."""
+        await self._prune()
+        async with self.blobs_wanted:
+            # Uploads that nobody went on with; complete blobs are looked at below.
+            given_up = await asyncio.to_thread(
+                self._blobs.collect, lambda _: True, older_than_s=BLOB_GRACE_S, now=self._wall()
+            )
+            if not self._may_sweep():
+                return given_up
+            removed = await self._sweep()
+        return Collected(given_up.count + removed.count, given_up.size_bytes + removed.size_bytes)
+
+    async def _prune(self) -> None:
+        total = 0
+        while True:
+            before = self._wall() - self._keep_finished_s
+            count = await self._store.prune(finished_before=before, limit=PRUNE_JOBS)
+            total += count
+            self._has_pruned = self._has_pruned or count > 0
+            if count < PRUNE_JOBS:
+                break
+        if total:
+            logger.info("forgot finished jobs", extra={"jobs": total})
+
+    def _may_sweep(self) -> bool:
+        now, full_at = self._clock(), self._room.full_at
+        if now - self._started_at < QUIET_S + self._lost_after_max_s():
+            return False
+        if self._room.obstacle is not None or (full_at is not None and now - full_at < QUIET_S):
+            return False
+        return now - self._swept_at >= (QUIET_S if self._has_pruned else SWEEP_EVERY_S)
+
+    async def _sweep(self) -> Collected:
+        older_than_s = BLOB_GRACE_S + self._lost_after_max_s()
+        # Both before anything is read: what comes meanwhile is younger, or is asked for next time.
+        now, has_pruned = self._wall(), self._has_pruned
+        self._has_pruned = False
+        unneeded = set(self._blobs.names())
+
+        def keep_named(job_id: str, record: bytes) -> None:
+            del job_id
+            unneeded.difference_update(blobs_named(record))
+
+        try:
+            if unneeded:
+                await self._store.scan(keep_named)
+        except BaseException:
+            self._has_pruned = has_pruned
+            raise
+        removed = await asyncio.to_thread(
+            self._blobs.collect,
+            lambda blob_id: blob_id not in unneeded,
+            older_than_s=older_than_s,
+            now=now,
+        )
+        self._swept_at = self._clock()
+        fields = {"blobs": removed.count, "bytes": removed.size_bytes}
+        logger.info("removed blobs that no job names", extra=fields)
+        return removed
+
+    def _lost_after_max_s(self) -> float:
+        waits = (
+            job.spec.timeouts.lost_after_s
+            for job in self._live.values()
+            if job.spec.timeouts is not None and job.spec.timeouts.lost_after_s is not None
+        )
+        return max(waits, default=0.0)
