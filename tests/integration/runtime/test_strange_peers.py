@@ -88,6 +88,7 @@ async def test_a_frame_that_dribbles_in_is_one_message(desk: Desk, client: RawCl
         (b"\x82\xff" + b"\x7f" * 8, 1009),
         (Frame(Opcode.CLOSE, b"\x03").serialize(mask=True), 1002),
     ],
+    ids=["http", "all ones", "no mask", "no text", "too long", "far too long", "half a code"],
 )
 async def test_a_wrong_stream_is_answered_with_a_code_and_the_end(
     desk: Desk, client: RawClient, stream: bytes, code: int
