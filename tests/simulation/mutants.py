@@ -265,7 +265,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "the client repeats events": Mutant(_events_not_deduplicated, 0),
     "the worker's lease never ends": Mutant(_lease_never_ends, 50),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
-    "children are not asked for again": Mutant(_children_not_asked_again),
+    "children are not asked for again": Mutant(_children_not_asked_again, 80),
     "jobs are not watched again": Mutant(_not_watched_again),
     "lookups are not answered": Mutant(_lookups_unanswered),
     "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),
