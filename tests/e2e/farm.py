@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -163,8 +163,9 @@ class Farm:
         for process in self._started:
             if process.popen.poll() is None:
                 process.kill()
-        for process in self.stray():
-            process.kill()
+        for stray in self.stray():
+            with suppress(psutil.NoSuchProcess):  # Some end with those that ended before.
+                stray.kill()
 
 
 @contextmanager
