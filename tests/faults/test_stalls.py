@@ -101,7 +101,7 @@ def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> No
             made.coordinator.popen.send_signal(signal.SIGCONT)
             until(lambda: len(Farm.here(client)) == 2, what="both workers are there")
             # Whoever judges too early has done so by now: a fresh window has passed.
-            pause(3.0)
+            pause(2.0)
             gate.touch()
 
             assert [long.result(30)] == pids_in(pids), "the same process"
