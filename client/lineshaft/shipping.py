@@ -48,6 +48,18 @@ class Prepared:
     blobs: tuple[Blob, ...] = ()
 
 
+LETTERS = "0123456789abcdefghijklmnopqrstuv"
+LETTER_BITS = 5
+LETTER_COUNT = 6
+IDS_SINCE_S = 1_735_689_600
+"""The start of 2025; six letters of seconds last for 34 years from then."""
+
+
+def _in_letters(number: int) -> str:
+    shifts = range(LETTER_BITS * (LETTER_COUNT - 1), -1, -LETTER_BITS)
+    return "".join(LETTERS[number >> shift & 31] for shift in shifts)
+
+
 class Shipper:
     """Makes jobs ready. May be used in several threads at once."""
 
@@ -56,7 +68,9 @@ class Shipper:
         self._codes = CodeShelf(self._modules)
         # The time first: ids that rise keep the coordinator's indexes compact, which doubles how
         # fast it keeps jobs when very many are live.
-        self._prefix = f"{int(time.time()):08x}{secrets.token_hex(4)}"
+        self._prefix = _in_letters(int(time.time()) - IDS_SINCE_S) + _in_letters(
+            secrets.randbits(LETTER_BITS * LETTER_COUNT)
+        )
         self._numbers = itertools.count(1)
 
     def call(
@@ -140,7 +154,7 @@ class Shipper:
         return Prepared(spec, tuple(each for each in (code, blob) if each is not None))
 
     def _new_id(self) -> JobId:
-        return JobId(f"{self._prefix}-{next(self._numbers):06x}")
+        return JobId(f"{self._prefix}-{next(self._numbers)}")
 
 
 def _payload(buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:
