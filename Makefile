@@ -78,8 +78,9 @@ mutants: $(STAMP) ## Plant each bug of the list; every one must be caught
 bench: $(STAMP) ## Measure; one JSON object a line
 	@for file in benchmarks/*.py; do echo "== $$file" >&2; $(BIN)/python "$$file" || exit 1; done
 
-nightly: $(STAMP) ## What takes too long for each change
+nightly: $(STAMP) ## What takes too long for each change; LINESHAFT_NIGHTLY_SCALE=0.1 for less
 	$(MAKE) check test
+	LINESHAFT_NIGHTLY=1 $(BIN)/python -m pytest -s tests/faults
 	$(MAKE) simulate SEEDS=$(NIGHTLY_SEEDS)
 	$(MAKE) mutants
 
