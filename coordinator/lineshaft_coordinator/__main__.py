@@ -18,11 +18,17 @@ from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
 
 EXIT_CANNOT_START = 2
+COMMANDS = ("check", "backup", "restore")
 
 
 def parser() -> argparse.ArgumentParser:
     """All flags."""
-    flags = argparse.ArgumentParser(prog="lineshaft-coordinator", description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="lineshaft-coordinator",
+        description="Run a coordinator.",
+        epilog="Commands on its data folder, each with a --help of its own: check, backup TARGET, "
+        "restore SOURCE.",
+    )
     flags.add_argument("--data", type=Path, help="folder of journal and blobs; default HOME/data")
     flags.add_argument(
         "--listen", default=f"127.0.0.1:{DEFAULT_PORT}", help="HOST:PORT; port 0 takes a free one"
@@ -109,9 +115,14 @@ def _timings(flags: argparse.ArgumentParser, texts: Sequence[str]) -> CoreSettin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the daemon; returns its exit status."""
+    """Run the daemon, or a command on its data; returns its exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        settings = settings_of(arguments)
+        if words and words[0] in COMMANDS:
+            from lineshaft_coordinator import commands  # noqa: PLC0415 - a daemon needs none
+
+            return commands.main(words[0], words[1:], home())
+        settings = settings_of(words)
         run(serve(settings))
     except LineshaftError as error:
         sys.stderr.write(f"lineshaft-coordinator: {error}\n")

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, Record
+
 _NAMED: Final = re.compile(rb'"([0-9a-f]{64})"')
 
 
@@ -13,3 +15,16 @@ def blobs_named(record: bytes) -> list[str]:
     blob that nobody needs; none that somebody needs is missed, wherever later versions put it.
     """
     return [name.decode() for name in _NAMED.findall(record)]
+
+
+def blobs_of(record: Record) -> list[str]:
+    """List the blobs that a job cannot do without: its code and payload, and its result."""
+    names: tuple[str | None, ...] = ()
+    match record:
+        case JobSubmitted(job=job):
+            names = (job.code, job.payload.blob)
+        case JobFinished(outcome=outcome):
+            names = (None if outcome.result is None else outcome.result.blob,)
+        case _:
+            pass
+    return [name for name in names if name is not None]

@@ -23,6 +23,8 @@ from lineshaft_runtime.opening import Rejection
 TokenRole = Literal["client", "worker", "admin"]
 
 SECRET_BYTES = 32
+LOCAL_ID = "local"
+"""Names the local token, which ids of made tokens never do: they are hexadecimal."""
 
 
 class InsecureListenError(LineshaftError):
@@ -70,7 +72,7 @@ class Tokens:
         # What was handed out for a pinned certificate carries its hash in front.
         digest = _digest(token.rpartition(".")[2])
         if hmac.compare_digest(digest, self._local):
-            return Grant("local", "admin")
+            return Grant(LOCAL_ID, "admin")
         self._read_again()
         return self._grants.get(digest)
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, cast
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
@@ -11,8 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from lineshaft_coordinator.server.admission import Gate, Tokens
+from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Tokens
+from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.store.errors import (
+    BackupExistsError,
+    StoreError,
+    StoreFullError,
+    StoreNotWritableError,
+)
 from lineshaft_protocol.ids import JobId
 
 LIMIT_MAX = 1000
@@ -23,6 +31,14 @@ class Actions(Protocol):
 
     async def cancel(self, job_id: JobId, reason: str) -> None:
         """Ask for the end of a job."""
+        ...
+
+    async def back_up(self, data: Path, target: Path) -> Summary:
+        """Back up the data folder; both paths are absolute.
+
+        Raises:
+            StoreError: It cannot be made, or ours is another data folder.
+        """
         ...
 
 
@@ -63,6 +79,11 @@ class Rest:
                     "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
                 ),
                 Route("/api/v1/workers", self._guarded(self._workers)),
+                Route(
+                    "/api/v1/admin/backup",
+                    self._guarded(self._backup, is_local=True),
+                    methods=["POST"],
+                ),
                 *self._more,
             ]
         )
@@ -79,9 +100,9 @@ class Rest:
         return PlainTextResponse(f"{obstacle}\n", status_code=503)
 
     def _guarded(
-        self, answer: Callable[[Request], Awaitable[JsonValue]]
+        self, answer: Callable[[Request], Awaitable[JsonValue]], *, is_local: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Let in who has a token for clients, and no other site's page."""
+        """Let in who has a token for clients, or the local one alone; and no other site's page."""
 
         async def endpoint(request: Request) -> Response:
             headers = request.headers
@@ -95,10 +116,18 @@ class Rest:
                 return _error(401, "send a token for clients: Authorization: Bearer <token>")
             if not grant.allows("client"):
                 return _error(403, f"this token is for a {grant.role}")
+            if is_local and grant.token_id != LOCAL_ID:
+                return _error(403, "only the local token of the coordinator's machine opens this")
             try:
                 data = await answer(request)
             except UnknownJobError as error:
                 return _error(404, str(error))
+            except StoreFullError as error:
+                return _error(507, str(error))
+            except (BackupExistsError, StoreNotWritableError, OtherDataError) as error:
+                return _error(409, str(error))
+            except StoreError as error:
+                return _error(500, str(error))
             except ValueError as error:
                 return _error(400, str(error))
             return _fresh(request, data)
@@ -135,6 +164,15 @@ class Rest:
         job = await self._questions.job(job_id)
         await self._actions.cancel(job_id, "cancelled over HTTP")
         return {"job_id": job_id, "status_before": job["status"]}
+
+    async def _backup(self, request: Request) -> JsonValue:
+        # Paths of this machine: whoever has the local token is its user, who may write there.
+        body: object = json.loads(await request.body())
+        paths = cast("dict[str, object]", body) if isinstance(body, dict) else {}
+        data, target = (Path(str(paths.get(name, ""))) for name in ("data", "target"))
+        if not data.is_absolute() or not target.is_absolute():
+            raise ValueError('send {"data": …, "target": …}, two absolute paths')
+        return summary_view(await self._actions.back_up(data, target))
 
     async def _workers(self, request: Request) -> JsonValue:
         del request

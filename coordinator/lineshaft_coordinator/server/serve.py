@@ -3,7 +3,11 @@
 import asyncio
 import json
 import logging
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
@@ -14,13 +18,16 @@ from lineshaft_coordinator.server.admission import (
     local_token,
     write_private,
 )
+from lineshaft_coordinator.server.backups import OtherDataError, Summary
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.rest import Rest
 from lineshaft_coordinator.server.tls import fingerprint, server_context
 from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
+from lineshaft_coordinator.store.errors import StoreDamagedError
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_protocol.client_messages import Cancel
+from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import JobId
 from lineshaft_runtime.connection import Limits
 from lineshaft_runtime.serving import Address, Server
@@ -33,6 +40,17 @@ CONTROL_FRAME_BYTES = 4 * 1024 * 1024
 CHUNK_FRAME_BYTES = 5 * 1024 * 1024
 
 
+class HomeNotWritableError(LineshaftError):
+    """The folder for programs of this machine cannot be written."""
+
+    def __init__(self, home: Path, reason: str) -> None:
+        super().__init__(
+            f"cannot write in {home}: {reason}; set LINESHAFT_HOME to a folder that the user of "
+            "the coordinator may write"
+        )
+        self.home, self.reason = home, reason
+
+
 async def serve(settings: CoordinatorSettings) -> None:
     """Run a coordinator until SIGTERM or SIGINT.
 
@@ -40,6 +58,7 @@ async def serve(settings: CoordinatorSettings) -> None:
         InsecureListenError: It should listen to the network without TLS.
         AddressInUseError: Another process listens there.
         StoreError: The data folder cannot be used.
+        HomeNotWritableError: The URL and the local token cannot be kept.
     """
     if not is_loopback(settings.host) and settings.tls_certificate is None:
         raise InsecureListenError(settings.host)
@@ -51,7 +70,11 @@ async def serve(settings: CoordinatorSettings) -> None:
             blob_bytes_max=settings.blob_bytes_max,
             total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
         )
-        daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
+        try:
+            daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
+        except (CorruptJournalError, ValidationError) as error:
+            detail = f"its records cannot be replayed ({str(error).splitlines()[0]})"
+            raise StoreDamagedError(settings.data / "lineshaft.sqlite", detail) from error
         jobs = daemon.core.shop.ledger.jobs
         keep_s = settings.keep_finished_s
         upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s)
@@ -63,7 +86,7 @@ async def serve(settings: CoordinatorSettings) -> None:
 async def _run(
     settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, upkeep: Upkeep
 ) -> None:
-    actions = _Actions(daemon)
+    actions = _Actions(settings.data, daemon, upkeep)
     server = _make_server(settings, daemon, blobs, actions)
     await server.start()
     _announce(settings, server.port)
@@ -90,7 +113,10 @@ async def _run(
 def _make_server(
     settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, actions: "_Actions"
 ) -> Server:
-    tokens = Tokens(settings.data, local_token(settings.home))
+    try:
+        tokens = Tokens(settings.data, local_token(settings.home))
+    except OSError as error:
+        raise HomeNotWritableError(settings.home, error.strerror or str(error)) from error
     is_local = is_loopback(settings.host)
     certificate = settings.tls_certificate
     tls = None if certificate is None else server_context(certificate, settings.tls_key)
@@ -120,13 +146,20 @@ def _make_server(
 class _Actions:
     """What HTTP may change."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, data: Path, daemon: Daemon, upkeep: Upkeep) -> None:
+        self._data, self._daemon, self._upkeep = data, daemon, upkeep
         self.obstacle: str | None = None
 
     async def cancel(self, job_id: JobId, reason: str) -> None:
         """Ask for the end of a job."""
         self._daemon.cancel(Cancel(job_id=job_id, reason=reason))
+
+    async def back_up(self, data: Path, target: Path) -> Summary:
+        """Make a backup of the data folder, if it is the one that is meant."""
+        own = await asyncio.to_thread(self._data.resolve)
+        if data != own:
+            raise OtherDataError(asked=data, own=own)
+        return await self._upkeep.back_up(own, target)
 
 
 def _announce(settings: CoordinatorSettings, port: int) -> None:

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
+from lineshaft_coordinator.store.errors import StoreNotWritableError
 from lineshaft_protocol.errors import LineshaftError
 
 
@@ -43,6 +44,7 @@ def self_signed(data: Path) -> tuple[Path, Path]:
     Raises:
         NoCertificateToolError: openssl is not installed.
         CertificateError: openssl failed.
+        StoreNotWritableError: The data folder cannot be written.
     """
     folder = data / "tls"
     certificate, key = folder / "certificate.pem", folder / "key.pem"
@@ -51,8 +53,11 @@ def self_signed(data: Path) -> tuple[Path, Path]:
     openssl = shutil.which("openssl")
     if openssl is None:
         raise NoCertificateToolError
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key.touch(mode=0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key.touch(mode=0o600)
+    except OSError as error:
+        raise StoreNotWritableError(folder, error.strerror or str(error)) from error
     name = socket.gethostname()
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     command += ["-nodes", "-days", "3650", "-subj", "/CN=lineshaft"]

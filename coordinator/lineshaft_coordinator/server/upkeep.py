@@ -14,10 +14,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from lineshaft_coordinator.core.ledger import Job
 from lineshaft_coordinator.data.blobs import BlobStore, Collected
 from lineshaft_coordinator.data.references import blobs_named
+from lineshaft_coordinator.server.backups import Summary, backup_under_way
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.store.errors import StoreDamagedError, StoreFullError
 from lineshaft_coordinator.store.interface import Store
@@ -61,8 +63,8 @@ class Upkeep:
         self._wall, self._clock = wall, clock
         self._started_at = self._swept_at = clock()
         self._has_pruned = False
-        self.blobs_wanted = asyncio.Lock()
-        """Held by whoever needs that no blob is collected meanwhile."""
+        # Held by whoever needs that no blob is collected meanwhile.
+        self._blobs_wanted = asyncio.Lock()
 
     async def run(self) -> None:
         """Tidy up every ten minutes, until cancelled.
@@ -83,7 +85,7 @@ class Upkeep:
     async def tidy(self) -> Collected:
         """Prune and collect what is due; returns the blobs that were removed."""
         await self._prune()
-        async with self.blobs_wanted:
+        async with self._blobs_wanted:
             # Uploads that nobody went on with; complete blobs are looked at below.
             given_up = await asyncio.to_thread(
                 self._blobs.collect, lambda _: True, older_than_s=BLOB_GRACE_S, now=self._wall()
@@ -92,6 +94,19 @@ class Upkeep:
                 return given_up
             removed = await self._sweep()
         return Collected(given_up.count + removed.count, given_up.size_bytes + removed.size_bytes)
+
+    async def back_up(self, data: Path, target: Path) -> Summary:
+        """Back up the data folder of our store while it is written.
+
+        Raises:
+            StoreError: As `backups.backup_under_way`; nothing is left at the target.
+        """
+        async with self._blobs_wanted:
+            with backup_under_way(target) as (database, complete):
+                await self._store.backup(database)
+                summary = await asyncio.to_thread(complete, data)
+        logger.info("made a backup", extra={"target": str(target), "epoch": summary.store.epoch})
+        return summary
 
     async def _prune(self) -> None:
         total = 0

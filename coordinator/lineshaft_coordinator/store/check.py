@@ -50,17 +50,18 @@ def check_store(folder: Path) -> Report:
     Raises:
         StoreLockedError: A coordinator has it; check a backup instead.
     """
-    lock = FolderLock(folder)
-    lock.take()
+    with FolderLock(folder).held():
+        return check_held_store(folder)
+
+
+def check_held_store(folder: Path) -> Report:
+    """Check the store of a data folder whose lock the caller holds; blocks, changes nothing."""
+    files = StoreFiles(folder)
     try:
-        files = StoreFiles(folder)
-        try:
-            files.refuse_lost_data()
-        except StoreDamagedError as error:
-            return _unreadable(error.path, error.detail)
-        return check_database(files.database)
-    finally:
-        lock.release()
+        files.refuse_lost_data()
+    except StoreDamagedError as error:
+        return _unreadable(error.path, error.detail)
+    return check_database(files.database)
 
 
 def check_database(path: Path) -> Report:

@@ -15,10 +15,28 @@ from lineshaft_coordinator.store.errors import (
     StoreNotWritableError,
 )
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_full
-from lineshaft_coordinator.store.files import sync_folder
+from lineshaft_coordinator.store.files import StoreFiles, sync_folder
+from lineshaft_coordinator.store.readers import connect_read_only
 
 _EPOCHS_AHEAD: Final = 1_000_000
 """A copy that is restored must not give an epoch again that was given after it was made."""
+
+
+def copy_held_store(folder: Path, target: Path) -> None:
+    """Copy the database of a data folder whose lock the caller holds; blocks, changes nothing.
+
+    Raises:
+        StoreError: As `copy_database`, or the store is damaged.
+    """
+    files = StoreFiles(folder)
+    files.refuse_lost_data()
+    if not files.database.exists():
+        raise StoreDamagedError(files.database, "it is missing")
+    try:
+        with closing(connect_read_only(files.database)) as source:
+            copy_database(source, target)
+    except FAULTS as error:
+        raise as_store_error(error, files.database) from error
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:

@@ -30,6 +30,14 @@ class StoreFiles:
         self._made = folder / "store.made"
         self._open = folder / "store.open"
 
+    def is_made(self) -> bool:
+        """Tell whether a store was ever made here, whatever is left of it."""
+        return self.database.exists() or self._made.exists()
+
+    def was_written(self) -> bool:
+        """Tell whether the database had tables once."""
+        return self._made.exists()
+
     def refuse_lost_data(self) -> None:
         """Look at the files before SQLite does, which would start afresh without a word.
 

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +61,20 @@ class FolderLock:
         except OSError as error:
             self.release()
             raise _as_store_error(self._folder, error) from error
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Claim the folder for a block.
+
+        Raises:
+            StoreLockedError: Another holder has it.
+            StoreNotWritableError: The lock file cannot be written.
+        """
+        self.take()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the folder free; safe to call twice.

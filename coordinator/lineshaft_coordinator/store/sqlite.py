@@ -26,6 +26,7 @@ from lineshaft_coordinator.store.schema import (
     Migration,
     find_schema_damage,
     migrate,
+    schema_version,
 )
 from lineshaft_coordinator.store.transaction import Transaction
 from lineshaft_coordinator.store.writer import Writer
@@ -224,6 +225,9 @@ class SqliteStore:
 
     def _set_up(self, connection: sqlite3.Connection) -> Changes:
         path = self._files.database
+        # Before the mode is set: that writes the first page of what SQLite takes for a new file.
+        if self._files.was_written() and schema_version(connection, path) == 0:
+            raise DamageError("it has no tables, but jobs were kept in it")
         _configure(connection, path)
         migrate(
             connection,

@@ -1,0 +1,97 @@
+"""Holds the blobs that jobs name against those that are there."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
+from lineshaft_coordinator.data.blob_files import blob_path, list_blobs
+from lineshaft_coordinator.data.references import blobs_named, blobs_of
+from lineshaft_coordinator.store import queries
+from lineshaft_coordinator.store.faults import FAULTS, as_store_error
+from lineshaft_coordinator.store.readers import connect_read_only
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReport:
+    """What jobs and blobs say of each other."""
+
+    problems: tuple[str, ...]
+    """Blobs that jobs need and that are missing or damaged; records that cannot be read."""
+    named: frozenset[str]
+    """All blobs that some record names and that are there."""
+    named_bytes: int
+    stored_count: int
+
+
+def check_blobs(database: Path, folder: Path, *, reads_all: bool = False) -> BlobReport:
+    """Look for each blob that a live job or a kept result needs; blocks, changes nothing.
+
+    A payload of a job that has ended is not missed: nobody will ask for it.
+
+    Args:
+        database: No process writes it.
+        folder: Of the blobs; it need not be there.
+        reads_all: Whether to read the blobs and compare their hashes, which takes its time.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    sizes = dict(list_blobs(folder)) if folder.is_dir() else {}
+    try:
+        with closing(connect_read_only(database)) as connection:
+            needed, named, problems = _needs(connection)
+    except FAULTS as error:
+        raise as_store_error(error, database) from error
+    for blob_id, job_id in needed.items():
+        if blob_id not in sizes:
+            problems.append(f"job {job_id} needs blob {blob_id}, which is missing")
+    present = frozenset(named & sizes.keys())
+    if reads_all:
+        problems.extend(_damage(folder, sorted(present)))
+    return BlobReport(tuple(problems), present, sum(sizes[b] for b in present), len(sizes))
+
+
+def _needs(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str], list[str]]:
+    """What must be there, by a job that needs it; what is named at all; and what is unreadable."""
+    submitted: dict[str, list[str]] = {}
+    results: dict[str, str] = {}
+    named: set[str] = set()
+    problems: list[str] = []
+
+    def visit(job_id: str, data: bytes) -> None:
+        named.update(blobs_named(data))
+        try:
+            record = decode(data)
+        except ValidationError as error:
+            problems.append(f"a record of job {job_id} cannot be read: {error.errors()[0]['msg']}")
+            return
+        if isinstance(record, JobSubmitted):
+            submitted[job_id] = blobs_of(record)
+        elif isinstance(record, JobFinished):
+            submitted.pop(job_id, None)
+            results.update(dict.fromkeys(blobs_of(record), job_id))
+
+    last: int | None = 0
+    while last is not None:
+        last = queries.visit_records(connection, visit, last)
+    needed = {blob_id: job_id for job_id, names in submitted.items() for blob_id in names}
+    return needed | results, named, problems
+
+
+def _damage(folder: Path, blob_ids: list[str]) -> Iterator[str]:
+    for blob_id in blob_ids:
+        path = blob_path(folder, blob_id)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield f"blob {path} cannot be read: {error.strerror}"
+            continue
+        if found != blob_id:
+            yield f"blob {path} is damaged: its bytes hash to {found}"
