@@ -88,7 +88,6 @@ def test_killed_daemons_neither_disturb_their_job_nor_lose_a_line_of_it(
     print(f"{count} lines and metrics")
 
 
-@pytest.mark.xfail(reason="only the last batch of events is repeated by the next daemon")
 def test_what_a_job_said_while_coordinator_and_daemon_were_dead_arrives(
     empty_farm: Farm, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def test_a_daemon_after_a_crash_makes_the_last_batch_again(tmp_path: Path) -> No
     tail = tail_in(tmp_path)
     writer.write("progress", {"step": 1})
     first = tail.read(streams, streams.sizes())
+    tail.acknowledge(1)
     writer.write("progress", {"step": 2})
     append(tmp_path / STDOUT, b"two\n")
     second = tail.read(streams, streams.sizes())
@@ -44,6 +45,35 @@ def test_a_daemon_after_a_crash_makes_the_last_batch_again(tmp_path: Path) -> No
         (4, "progress", {"step": 3}),
         (5, "log", {"stream": "stdout", "text": "three\n"}),
     ]
+    streams.close()
+
+
+def test_a_daemon_after_a_crash_makes_every_batch_again_that_nobody_acknowledged(
+    tmp_path: Path,
+) -> None:
+    writer = SpoolWriter(str(tmp_path / SPOOL))
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+    batches: list[list[Event]] = []
+    for step in range(1, 301):
+        writer.write("progress", {"step": step})
+        append(tmp_path / STDOUT, b"line\n")
+        batches.append(tail.read(streams, streams.sizes()))
+        if step % 7 == 0 and step <= 280:
+            # The coordinator is some batches behind, then gone.
+            tail.acknowledge(batches[step - 6][-1][0])
+
+    after = tail_in(tmp_path)
+    repeated: list[Event] = []
+    while after.is_repeating:
+        repeated += after.read(streams, [])
+
+    missing = [event for batch in batches[275:] for event in batch]
+    assert plain(repeated)[-len(missing) :] == plain(missing)
+    numbers = [seq for seq, *_ in repeated]
+    assert numbers == list(range(numbers[0], 601)), "each once, in order, to the last"
+    assert len(repeated) < 400, "what was acknowledged is not kept for ever"
+    assert after.read(streams, streams.sizes()) == []
     streams.close()
 
 

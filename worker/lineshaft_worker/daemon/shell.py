@@ -11,7 +11,7 @@ from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign
+from lineshaft_protocol.worker_messages import Assign, EventsAck
 from lineshaft_runtime.pump import Pump
 from lineshaft_worker.core import io
 from lineshaft_worker.core.io import AttemptKey
@@ -157,6 +157,12 @@ class WorkerShell:
             await asyncio.sleep(5.0)
 
     def _post(self, event: io.Event) -> None:
+        match event:
+            case io.Received(message=EventsAck(job_id=job_id, attempt=attempt, seq=seq)):
+                # On whatever session it was said: what is on disk stays there.
+                self._execution.events_kept(OrderKey(JobId(job_id), attempt), seq)
+            case _:
+                pass
         if self._pump is None:
             self._early.append(event)
         else:

@@ -10,6 +10,8 @@ from lineshaft_worker.execution.tail import Tail
 
 INLINE_ROUNDS_MAX = 4
 """Batches of an attempt's last events that are read at once; more are read beside other work."""
+REPEATS_AT_ONCE = 16
+"""Batches that an earlier daemon handed out and that are handed out again, in one turn."""
 
 
 class Feed:
@@ -31,7 +33,12 @@ class Feed:
         """Report what is new of an attempt that is running."""
         host, tail = attempt.host, self._tail(attempt)
         if host is not None and tail is not None:
-            self._tell(attempt, tail, host, host.streams.sizes(), is_final=False)
+            for _ in range(REPEATS_AT_ONCE):
+                if not tail.is_repeating:
+                    break
+                self._tell(attempt, tail, host, [], is_final=True)
+            if not tail.is_repeating:
+                self._tell(attempt, tail, host, host.streams.sizes(), is_final=False)
 
     def end(self, attempt: Attempt, ended: AttemptEnded, ends: list[int] | None) -> None:
         """Report what is left of an attempt, and then its end.

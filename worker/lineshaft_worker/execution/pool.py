@@ -33,7 +33,7 @@ from lineshaft_worker.execution.reports import (
     Report,
     Succeeded,
 )
-from lineshaft_worker.execution.state_folder import StateFolder
+from lineshaft_worker.execution.state_folder import StateFolder, delete_files
 from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX
 from lineshaft_worker.runner.files import CURRENT, attempt_file, write_whole
 from lineshaft_worker.runner.frames import Answer, encode
@@ -175,6 +175,11 @@ class Execution:
         file = attempt_file(str(attempt.host.folder), attempt.ticket, f"answer-{request}")
         attempt.host.answer(Answer(request, inlined(answer, file, attempt), None))
 
+    def events_kept(self, key: AttemptKey, seq: int) -> None:
+        """Take note that the coordinator has the attempt's events up to a number."""
+        if (attempt := self._attempts.get(key)) is not None and attempt.tail is not None:
+            attempt.tail.acknowledge(seq)
+
     def settled(self, key: AttemptKey) -> None:
         """Forget an attempt whose end the coordinator has: delete its files."""
         attempt = self._attempts.get(key)
@@ -190,7 +195,7 @@ class Execution:
         if attempt.done is not None:
             host.acknowledge(attempt.ticket)
         if attempt.has_files:
-            self._in_background(_delete_files, attempt.folder, attempt.ticket)
+            self._in_background(delete_files, attempt.folder, attempt.ticket)
 
     async def close(self, *, keep_running: bool) -> None:
         """End. What runs goes on for the next daemon, or is stopped and reported.
@@ -390,11 +395,3 @@ class Execution:
         future = loop.run_in_executor(None, lambda: function(*arguments))
         self._cleaning.add(future)
         future.add_done_callback(self._cleaning.discard)
-
-
-def _delete_files(folder: Path, ticket: int) -> None:
-    for path in folder.glob(f"a{ticket}.*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

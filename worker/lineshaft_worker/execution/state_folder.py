@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Self
 
@@ -47,3 +48,12 @@ class StateFolder:
     def close(self) -> None:
         """Let another daemon have it."""
         os.close(self._lock)
+
+
+def delete_files(folder: Path, ticket: int) -> None:
+    """Delete what an attempt left in its runner's folder."""
+    for path in folder.glob(f"a{ticket}.*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

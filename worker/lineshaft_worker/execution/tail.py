@@ -2,9 +2,10 @@
 
 Theory. Three files of a runner grow; an attempt owns a part of each, from where they ended when it
 began. Reading goes in batches, and a batch is a function of where it starts and where it ends.
-Before a batch is handed out, start, end and first number are written to the attempt's `tail` file:
-a daemon that comes after a crash makes the same batch again, with the same numbers, and whoever
-has seen them already can leave them out. So nothing is lost and nothing counted twice.
+Before a batch is handed out, start, end and first number are written to the attempt's `tail` file,
+and stay there until the coordinator has it: a daemon that comes after a crash makes the same
+batches again, with the same numbers, and whoever has seen them already can leave them out. So
+nothing is lost and nothing counted twice, also when the coordinator was away meanwhile.
 """
 
 import contextlib
@@ -12,12 +13,13 @@ import ctypes
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from lineshaft_runtime.spool import parse_line
 from lineshaft_worker.execution.reports import EventKind
-from lineshaft_worker.runner.files import STREAMS, attempt_file
+from lineshaft_worker.runner.files import STREAMS, attempt_file, write_whole
 
 BATCH_BYTES_MAX = 256 * 1024
 """Of each stream, so that a flood in one job does not hold up the daemon."""
@@ -26,6 +28,10 @@ BACKLOG_BYTES_MAX = 256 * 2**20
 """A spool that runs this far ahead of us is cut, with a notice."""
 LAST_LINES_MAX = 20
 _LAST_BYTES = 8192
+BATCHES_MAX = 10_000
+"""Most batches kept for a coordinator that is away; as many events are kept by the core."""
+_SLACK = 64
+"""Batches in the file that are no longer needed, before it is written anew."""
 _RECORD = struct.Struct("<8Q")
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 _LOG_STREAMS = ((1, "stdout"), (2, "stderr"))
@@ -87,8 +93,22 @@ class Tail:
         self._places = list(begins)
         self._seq = 1
         self._logged = 0
-        self._repeat_to: list[int] | None = None
+        self._repeats: deque[list[int]] = deque()
+        """Where the batches end that are to be handed out once more."""
+        self._kept: deque[tuple[int, bytes]] = deque()
+        """Number of the first event and record of each batch that is not acknowledged."""
+        self._acked = 0
+        self._file_count = 0
         self._restore()
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether the next batch is one that an earlier daemon handed out."""
+        return bool(self._repeats)
+
+    def acknowledge(self, seq: int) -> None:
+        """Events up to this number will never be asked for again."""
+        self._acked = max(self._acked, seq)
 
     def read(self, streams: Streams, ends: list[int], *, is_final: bool = False) -> list[Event]:
         """Make the next batch of events; empty when there is nothing new.
@@ -98,7 +118,7 @@ class Tail:
             ends: Up to where the attempt's part goes.
             is_final: Nothing will follow: what looks incomplete stays so.
         """
-        repeat, self._repeat_to = self._repeat_to, None
+        repeat = self._repeats.popleft() if self._repeats else None
         if repeat is not None:
             ends, is_final = repeat, True
         if self._places == ends:
@@ -108,13 +128,13 @@ class Tail:
         for stream, name in _LOG_STREAMS:
             items += self._output(streams, stream, name, ends[stream], is_final)
         if self._places != start and repeat is None:
-            self._save(_RECORD.pack(seq, logged, *start, *self._places))
+            self._save(seq, _RECORD.pack(seq, logged, *start, *self._places))
         self._seq += len(items)
         return [(seq + index, *item) for index, item in enumerate(items)]
 
     def is_at(self, ends: list[int]) -> bool:
         """Say whether everything up to there has been handed out."""
-        return self._repeat_to is None and self._places == ends
+        return not self._repeats and self._places == ends
 
     def _spooled(
         self, streams: Streams, end: int, *, is_final: bool
@@ -170,20 +190,51 @@ class Tail:
             items.append(_notice("output_capped", text))
         return items
 
-    def _save(self, record: bytes) -> None:
+    def _save(self, seq: int, record: bytes) -> None:
+        kept = self._kept
+        # A batch ends where the next one begins.
+        while kept and (kept[1][0] if len(kept) > 1 else seq) <= self._acked + 1:
+            kept.popleft()
+        if len(kept) >= BATCHES_MAX:
+            kept.popleft()
+        kept.append((seq, record))
+        # On a full disk the worst is that some events are repeated, or missing, after a crash.
+        with contextlib.suppress(OSError):
+            if self._file_count >= 2 * len(kept) + _SLACK:
+                write_whole(self._path, b"".join(each for _, each in kept))
+                self._file_count = len(kept)
+                return
+            if len(kept) == 1:
+                self._file_count = 0
+            self._write(record, self._file_count * _RECORD.size)
+            self._file_count += 1
+
+    def _write(self, record: bytes, place: int) -> None:
         # One write within a block: a crash of the daemon leaves it old or new.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # On a full disk the worst is that some events are repeated after a crash.
-            with contextlib.suppress(OSError):
-                os.pwrite(descriptor, record, 0)
+            os.pwrite(descriptor, record, place)
+            if not place:
+                os.ftruncate(descriptor, _RECORD.size)
         finally:
             os.close(descriptor)
 
     def _restore(self) -> None:
-        with contextlib.suppress(OSError, struct.error):
-            self._seq, self._logged, *places = _RECORD.unpack(Path(self._path).read_bytes())
-            self._places, self._repeat_to = places[:3], places[3:]
+        with contextlib.suppress(OSError):
+            data = Path(self._path).read_bytes()
+            whole = len(data) - len(data) % _RECORD.size
+            expected: list[int] | None = None
+            for place in range(0, whole, _RECORD.size):
+                record = data[place : place + _RECORD.size]
+                seq, logged, *places = _RECORD.unpack(record)
+                if expected is None:
+                    self._seq, self._logged, self._places = seq, logged, places[:3]
+                elif places[:3] != expected:
+                    break  # Left over from before the file was begun anew.
+                expected = places[3:]
+                self._repeats.append(expected)
+                self._kept.append((seq, record))
+            self._file_count = len(self._kept)
 
 
 def _notice(code: str, text: str) -> tuple[float, EventKind, Mapping[str, object]]:
