@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulation.disk import Disk
-from tests.simulation.load import Wish
+from tests.simulation.load import Wish, result_of
 from tests.simulation.machine import Machine, Process
 from tests.simulation.world import SimulationError, World
 
@@ -150,7 +150,7 @@ class Checks:
         if outcome.status == "succeeded":
             if (job_id, outcome.attempt) not in self._succeeded:
                 raise SimulationError(f"{job_id} never succeeded in attempt {outcome.attempt}")
-            if outcome.result is None or outcome.result.inline != f"{job_id}#{outcome.attempt}":
+            if outcome.result != result_of(job_id, outcome.attempt):
                 raise SimulationError(f"{job_id} has the result of another attempt")
             return
         reason = outcome.reason or (outcome.failure.message if outcome.failure else "")

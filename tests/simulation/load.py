@@ -1,5 +1,6 @@
 """What users want of the shop in a run, and what their code does when it runs."""
 
+import base64
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -12,6 +13,9 @@ BRIEF, SHORT, LONG = ("a" * 64, "b" * 64, "c" * 64)
 """Code whose calls take about 2 ms, half a second, some seconds."""
 
 PYTHON = "3.11"
+
+ARGUMENTS = Payload(inline="eA==")
+"""What every job is called with."""
 
 IMPOSSIBLE = Resources(cpus=4000.0)
 """More than any worker has."""
@@ -74,18 +78,18 @@ def _patience(dice: Random) -> float | None:
 
 
 def _brief(job_id: str) -> JobSpec:
-    return JobSpec(job_id=job_id, kind="function", payload=Payload(inline="x"), code=BRIEF)
+    return JobSpec(job_id=job_id, kind="function", payload=ARGUMENTS, code=BRIEF)
 
 
 def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: Theme) -> Wish:
     if theme == "long":
-        spec = JobSpec(job_id=job_id, kind="pipeline", payload=Payload(inline="x"), name="long")
+        spec = JobSpec(job_id=job_id, kind="pipeline", payload=ARGUMENTS, name="long")
         return Wish(at / 4, spec, False, None, False)
     if theme == "devices":
         spec = JobSpec(
             job_id=job_id,
             kind="function",
-            payload=Payload(inline="x"),
+            payload=ARGUMENTS,
             resources=dice.choice(
                 [Resources(gpus=1), Resources(gpus=1, gpu_memory_bytes=10 * GIB), Resources(cpus=2)]
             ),
@@ -107,7 +111,7 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: 
     spec = JobSpec(
         job_id=job_id,
         kind=kind,
-        payload=Payload(inline="x") if dice.random() < 0.8 else Payload(blob="d" * 64),
+        payload=ARGUMENTS if dice.random() < 0.8 else Payload(blob="d" * 64),
         code=code,
         resources=resources,
         tags=("big",) if dice.random() < 0.1 else None,
@@ -182,12 +186,17 @@ def script_of(seed: int, spec: JobSpec, attempt: int) -> Script:
     )
 
 
+def result_of(job_id: str, attempt: int) -> Payload:
+    """What the attempt's code returns when it succeeds: no other attempt returns the same."""
+    return Payload(inline=base64.b64encode(f"{job_id}#{attempt}".encode()).decode())
+
+
 def child_of(job_id: JobId, attempt: int, number: int) -> JobSpec:
     """A part of a plan that is done elsewhere."""
     return JobSpec(
         job_id=f"{job_id}.{attempt}.{number}",
         kind="function",
-        payload=Payload(inline="x"),
+        payload=ARGUMENTS,
         code=SHORT,
         parent=Parent(job_id=job_id, attempt=attempt),
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tests.simulation.faults import Faults
-from tests.simulation.load import Script, child_of, script_of
+from tests.simulation.load import Script, child_of, result_of, script_of
 from tests.simulation.world import SimulationError, World
 
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
-from lineshaft_protocol.jobs import JobSpec, Payload
+from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.resources import Capacity, Resources
 from lineshaft_protocol.worker_messages import Assign
@@ -269,7 +269,7 @@ class Machine:
                 job_id=job_id,
                 attempt=attempt,
                 status="succeeded",
-                result=Payload(inline=f"{job_id}#{attempt}"),
+                result=result_of(job_id, attempt),
                 run_s=process.script.run_s,
             )
         self._over(process, result)

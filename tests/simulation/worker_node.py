@@ -5,7 +5,7 @@ from typing import cast
 from tests.simulation.checks import Checks, check_bench
 from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.faults import Faults
-from tests.simulation.load import PYTHON
+from tests.simulation.load import PYTHON, result_of
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.node import Core, Node
@@ -13,7 +13,6 @@ from tests.simulation.world import SimulationError, World
 
 from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.ids import Session, WorkerId
-from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
@@ -237,8 +236,7 @@ class WorkerNode(Node):
             self.checks.on_result_refused(key)
             self.post(ResultRefused(key, "no room"))
         else:
-            payload = Payload(inline=f"{key.job_id}#{key.attempt}")
-            self.post(ResultStored(key, payload))
+            self.post(ResultStored(key, result_of(key.job_id, key.attempt)))
 
     def _leave(self) -> None:
         if self.machine.executing():

@@ -1,5 +1,7 @@
 """Jobs, records and messages in a few words."""
 
+import base64
+
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
@@ -19,7 +21,7 @@ CODE = "a" * 64
 
 def job(job_id: str, **wanted: object) -> JobSpec:
     """A job that asks for nothing special, but for what is said."""
-    fields: dict[str, object] = {"kind": "function", "payload": Payload(inline="x"), **wanted}
+    fields: dict[str, object] = {"kind": "function", "payload": Payload(inline="eA=="), **wanted}
     return JobSpec.model_validate({"job_id": job_id, **fields})
 
 
@@ -83,11 +85,15 @@ def finished(outcome: Outcome) -> JobFinished:
 # --- ends ---
 
 
+def _returned(job_id: str, attempt: int) -> Payload:
+    return Payload(inline=base64.b64encode(f"{job_id}#{attempt}".encode()).decode())
+
+
 def result(
     job_id: str, attempt: int, status: str = "succeeded", run_s: float = 1.0
 ) -> AttemptResult:
     failure = Failure(cause="exception", message="it raised") if status == "failed" else None
-    payload = Payload(inline=f"{job_id}#{attempt}") if status == "succeeded" else None
+    payload = _returned(job_id, attempt) if status == "succeeded" else None
     return AttemptResult.model_validate(
         {
             "job_id": job_id,
@@ -109,7 +115,7 @@ def succeeded(job_id: str, attempt: int, *, on: str, run_s: float = 1.0) -> Outc
         job_id=job_id,
         status="succeeded",
         attempt=attempt,
-        result=Payload(inline=f"{job_id}#{attempt}"),
+        result=_returned(job_id, attempt),
         worker_id=on,
         run_s=run_s,
     )
