@@ -44,3 +44,14 @@ class EmptyGraphError(GraphError):
 
     def __init__(self) -> None:
         super().__init__("the graph, a loop's body or an arm has no nodes")
+
+
+class NestedTargetError(GraphError):
+    """A graph used as one node names a place for some of its own nodes."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(
+            f"node {node_id!r} is a graph whose own nodes name where they run, and one node runs "
+            "in one place; give the target to the node itself, or put its nodes into this graph"
+        )
+        self.node_id = node_id

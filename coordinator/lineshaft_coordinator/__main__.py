@@ -24,6 +24,7 @@ COMMANDS = ("check", "backup", "restore")
 def parser() -> argparse.ArgumentParser:
     """All flags."""
     flags = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="lineshaft-coordinator",
         description="Run a coordinator.",
         epilog="Commands on its data folder, each with a --help of its own: check, backup TARGET, "

@@ -50,7 +50,9 @@ def main(name: str, arguments: Sequence[str], home: Path) -> int:
 
 
 def _parser(name: str, description: str, home: Path) -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog=f"lineshaft-coordinator {name}", description=description)
+    flags = argparse.ArgumentParser(
+        allow_abbrev=False, prog=f"lineshaft-coordinator {name}", description=description
+    )
     flags.add_argument(
         "--data", type=Path, default=home / "data", help="the data folder; default HOME/data"
     )

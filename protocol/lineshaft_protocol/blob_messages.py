@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lineshaft_protocol.ids import Digest
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 
 class BlobOffer(Wire):
@@ -13,7 +13,7 @@ class BlobOffer(Wire):
 
     type: Literal["BlobOffer"] = "BlobOffer"
     blob_id: Digest
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, le=NUMBER_MAX)
 
 
 class BlobStatus(Wire):
@@ -21,7 +21,7 @@ class BlobStatus(Wire):
 
     type: Literal["BlobStatus"] = "BlobStatus"
     blob_id: Digest
-    received_bytes: int = Field(ge=0)
+    received_bytes: int = Field(ge=0, le=NUMBER_MAX)
     is_complete: bool
 
 
@@ -38,7 +38,7 @@ class FetchBlob(Wire):
 
     type: Literal["FetchBlob"] = "FetchBlob"
     blob_id: Digest
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
 
 
 class BlobMissing(Wire):
@@ -53,4 +53,4 @@ class BlobAck(Wire):
 
     type: Literal["BlobAck"] = "BlobAck"
     blob_id: Digest
-    received_bytes: int = Field(ge=0)
+    received_bytes: int = Field(ge=0, le=NUMBER_MAX)

@@ -17,7 +17,7 @@ from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.versions import Versions
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 # --- client to coordinator ---
 
@@ -46,7 +46,7 @@ class Cancel(Wire):
 
     type: Literal["Cancel"] = "Cancel"
     job_id: Name
-    reason: str = "cancelled by its user"
+    reason: str = Field(default="cancelled by its user", max_length=2000)
 
 
 class Watch(Wire):
@@ -55,8 +55,8 @@ class Watch(Wire):
     type: Literal["Watch"] = "Watch"
     job_id: Name
     events: bool = False
-    after_attempt: int = Field(default=0, ge=0)
-    after_seq: int = Field(default=0, ge=0)
+    after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)
+    after_seq: int = Field(default=0, ge=0, le=NUMBER_MAX)
     """Events up to and including (after_attempt, after_seq) have arrived already."""
 
 
@@ -76,8 +76,8 @@ class Query(Wire):
     job_id: Name | None = None
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
-    after_attempt: int = Field(default=0, ge=0)
-    after_seq: int = Field(default=0, ge=0)
+    after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)
+    after_seq: int = Field(default=0, ge=0, le=NUMBER_MAX)
 
 
 class Drain(Wire):
@@ -164,7 +164,7 @@ class StateChanged(Wire):
     type: Literal["StateChanged"] = "StateChanged"
     job_id: Name
     state: JobStateName
-    attempt: int = Field(default=0, ge=0)
+    attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)
     worker_id: Name | None = None
     reason: str | None = None
 

@@ -1,16 +1,22 @@
 """A job as its client describes it."""
 
 import base64
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from lineshaft_protocol.ids import Digest, Name
 from lineshaft_protocol.resources import Resources
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 INLINE_BYTES_MAX = 32 * 1024
 """A payload or result longer than this travels as a blob."""
+
+_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+TAGS_MAX = 64
+AFTER_MAX = 10_000
+
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 JobKind = Literal["function", "plan", "pipeline"]
 
@@ -21,11 +27,19 @@ class Payload(Wire):
     Exactly one of ``inline`` and ``blob`` is set. The coordinator never looks inside.
     """
 
-    inline: str | None = Field(default=None, max_length=INLINE_BYTES_MAX * 4 // 3 + 4)
+    inline: str | None = Field(
+        default=None, max_length=INLINE_BYTES_MAX * 4 // 3 + 4, pattern=_BASE64
+    )
     """Base64 of at most ``INLINE_BYTES_MAX`` bytes."""
     blob: Digest | None = None
-    size_bytes: int | None = Field(default=None, ge=0)
+    size_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     """Length of the blob's content."""
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Self:
+        if (self.inline is None) == (self.blob is None):
+            raise ValueError("a payload has either inline or blob")
+        return self
 
     @classmethod
     def of_bytes(cls, data: bytes) -> "Payload":
@@ -54,7 +68,7 @@ class Parent(Wire):
     """The attempt that asked for this job while it ran: a Remote node of its plan."""
 
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
 class JobSpec(Wire):
@@ -68,7 +82,7 @@ class JobSpec(Wire):
     code: Digest | None = None
     """Blob of the cloudpickled function; sent to a worker once, not per job."""
     resources: Resources | None = None
-    tags: tuple[str, ...] | None = None
+    tags: tuple[Tag, ...] | None = Field(default=None, max_length=TAGS_MAX)
     """Tags the worker must all have."""
     worker_id: Name | None = None
     """The only worker it may run on."""
@@ -76,7 +90,7 @@ class JobSpec(Wire):
     """Higher goes first."""
     retries: int = Field(default=0, ge=0, le=1000)
     """How often it may run again after its own code failed."""
-    after: tuple[Name, ...] | None = None
+    after: tuple[Name, ...] | None = Field(default=None, max_length=AFTER_MAX)
     """Jobs that must have succeeded before it may start."""
     timeouts: Timeouts | None = None
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")

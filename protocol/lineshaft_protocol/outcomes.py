@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import Payload
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 FailureCause = Literal[
     "exception",  # the user's code raised
@@ -50,13 +50,13 @@ class Outcome(Wire):
 
     job_id: Name
     status: Status
-    attempt: int = Field(ge=0)
+    attempt: int = Field(ge=0, le=NUMBER_MAX)
     """The attempt that ended it; 0 when none had started."""
     result: Payload | None = None
     failure: Failure | None = None
     worker_id: Name | None = None
     run_s: float | None = Field(default=None, ge=0)
-    peak_memory_bytes: int | None = Field(default=None, ge=0)
+    peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     reason: str | None = None
     """What was asked or seen, for an end that no code of the user's chose."""
 
@@ -65,9 +65,9 @@ class AttemptResult(Wire):
     """What a worker says of an attempt that ended."""
 
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
     status: Literal["succeeded", "failed", "stopped"]
     result: Payload | None = None
     failure: Failure | None = None
     run_s: float = Field(default=0.0, ge=0)
-    peak_memory_bytes: int | None = Field(default=None, ge=0)
+    peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)

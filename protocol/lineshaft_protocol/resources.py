@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 GIB = 1024**3
 
@@ -12,10 +12,10 @@ class Resources(Wire):
 
     cpus: float = Field(default=0.0, ge=0, le=4096)
     """Processor cores; 0 means that the slot alone decides."""
-    memory_bytes: int = Field(default=0, ge=0)
+    memory_bytes: int = Field(default=0, ge=0, le=NUMBER_MAX)
     gpus: int = Field(default=0, ge=0, le=1024)
     """Whole GPUs, or GPUs shared by memory when ``gpu_memory_bytes`` is given."""
-    gpu_memory_bytes: int = Field(default=0, ge=0)
+    gpu_memory_bytes: int = Field(default=0, ge=0, le=NUMBER_MAX)
     """Memory wanted on each GPU; 0 means the whole GPU for this job alone."""
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Gpu(Wire):
 
     uuid: str
     name: str
-    memory_bytes: int = Field(ge=0)
+    memory_bytes: int = Field(ge=0, le=NUMBER_MAX)
     fault: str | None = None
     """Why nothing may be placed on it; ``None`` when it is healthy."""
 
@@ -44,7 +44,7 @@ class Capacity(Wire):
     slots: int = Field(ge=1, le=65536)
     """How many attempts may run at once."""
     cpus: float = Field(gt=0)
-    memory_bytes: int = Field(ge=0)
+    memory_bytes: int = Field(ge=0, le=NUMBER_MAX)
     gpus: tuple[Gpu, ...] = ()
 
     @property

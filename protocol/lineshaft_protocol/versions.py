@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -14,8 +14,8 @@ FEATURES = ("batch", "blobs", "events", "recall", "children")
 class Versions(Wire):
     """A peer's range of protocol versions, and who it is."""
 
-    protocol_min: int = Field(default=PROTOCOL_MIN, ge=1)
-    protocol_max: int = Field(default=PROTOCOL_MAX, ge=1)
+    protocol_min: int = Field(default=PROTOCOL_MIN, ge=1, le=NUMBER_MAX)
+    protocol_max: int = Field(default=PROTOCOL_MAX, ge=1, le=NUMBER_MAX)
     features: tuple[str, ...] = FEATURES
     lineshaft: str = ""
     """The program's own version, for people."""

@@ -4,6 +4,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+NUMBER_MAX = 2**53
+"""Largest whole number in a message: every language's JSON reads it, and every store keeps it."""
+
 
 class Wire(BaseModel):
     """Immutable, named fields; a field that a newer peer added is ignored.

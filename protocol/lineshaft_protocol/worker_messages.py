@@ -21,7 +21,7 @@ from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import AttemptResult, Outcome
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 # --- worker to coordinator ---
 
@@ -30,7 +30,7 @@ class Held(Wire):
     """An attempt that a worker has: waiting, running or ended but not settled."""
 
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
     is_running: bool = False
     devices: tuple[str, ...] | None = None
 
@@ -59,7 +59,7 @@ class Heartbeat(Wire):
     type: Literal["Heartbeat"] = "Heartbeat"
     worker_id: Name
     load: dict[str, JsonValue]
-    sent_at: float
+    sent_at: float = Field(allow_inf_nan=False)
     """The worker's own monotonic clock, in seconds; comes back in the HeartbeatAck."""
     capacity: Capacity | None = None
     """What it offers now, when that changed: a device failed or came back."""
@@ -70,7 +70,7 @@ class Began(Wire):
 
     type: Literal["Began"] = "Began"
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
 class Ended(Wire):
@@ -85,7 +85,7 @@ class Returned(Wire):
 
     type: Literal["Returned"] = "Returned"
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
     reason: str = ""
 
 
@@ -135,7 +135,7 @@ class HeartbeatAck(Wire):
     """The heartbeat sent at ``sent_at`` arrived."""
 
     type: Literal["HeartbeatAck"] = "HeartbeatAck"
-    sent_at: float
+    sent_at: float = Field(allow_inf_nan=False)
 
 
 class Assign(Wire):
@@ -143,7 +143,7 @@ class Assign(Wire):
 
     type: Literal["Assign"] = "Assign"
     job: JobSpec
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
     epoch: int
     devices: tuple[str, ...] | None = None
     """UUIDs of the GPUs it may see."""
@@ -156,7 +156,7 @@ class Stop(Wire):
 
     type: Literal["Stop"] = "Stop"
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
     reason: str = ""
 
 
@@ -165,7 +165,7 @@ class Recall(Wire):
 
     type: Literal["Recall"] = "Recall"
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
 class Settled(Wire):
@@ -173,7 +173,7 @@ class Settled(Wire):
 
     type: Literal["Settled"] = "Settled"
     job_id: Name
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
 class EventsAck(Wire):
@@ -181,8 +181,8 @@ class EventsAck(Wire):
 
     type: Literal["EventsAck"] = "EventsAck"
     job_id: Name
-    attempt: int = Field(ge=0)
-    seq: int = Field(ge=0)
+    attempt: int = Field(ge=0, le=NUMBER_MAX)
+    seq: int = Field(ge=0, le=NUMBER_MAX)
 
 
 class ChildFinished(Wire):

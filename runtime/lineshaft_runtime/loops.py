@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -20,6 +21,8 @@ measured, Python's own 5 ms doubles the longest waits."""
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a daemon to its end, on uvloop where that is installed."""
+    # What a daemon writes holds payloads and tokens: its owner's alone.
+    os.umask(0o077)
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)

@@ -13,6 +13,8 @@ from lineshaft import Client
 from lineshaft_protocol.client_messages import Ping, Query, Submit
 from lineshaft_protocol.jobs import JobSpec, Payload
 
+SUBMIT = '{"type":"Submit","job":{"job_id":"a","kind":"plan","payload":%s}}'
+
 
 @pytest.fixture(scope="module")
 def client(pair: Farm) -> Iterator[Client]:
@@ -33,6 +35,16 @@ def client(pair: Farm) -> Iterator[Client]:
         ('"Ping"', "invalid message"),
         ('{"type":"Watch","job_id":"a","after_seq":-1}', "after_seq"),
         ('{"type":"Watch","job_id":"a","after_seq":1e400}', "after_seq"),
+        ('{"type":"Watch","job_id":"a","after_seq":' + "9" * 30 + "}", "after_seq"),
+        (
+            '{"type":"Query","request_id":1,"what":"events","after_seq":' + "9" * 30 + "}",
+            "after_seq",
+        ),
+        (
+            '{"type":"Submit","job":{"job_id":"a","kind":"plan","payload":{"inline":"!!!"}}}',
+            "inline",
+        ),
+        ('{"type":"Submit","job":{"job_id":"a","kind":"plan","payload":{}}}', "payload"),
     ],
 )
 def test_a_bad_message_ends_the_session_with_a_reason(
@@ -46,6 +58,38 @@ def test_a_bad_message_ends_the_session_with_a_reason(
     assert code == 1002
     assert told in reason
     assert client.submit(pow, 2, 2).result(20) == 4
+
+
+def test_a_worker_cannot_number_its_events_out_of_the_store(pair: Farm, client: Client) -> None:
+    with RawClient(pair, path="/v1/worker", says_hello=False) as raw:
+        event = '{"job_id":"a","attempt":1,"seq":' + str(2**63) + ',"at":0,"kind":"log","body":{}}'
+        raw.socket.send('{"type":"JobEvents","events":[' + event + "]}", text=True)
+
+        assert raw.end()[0] == 1002
+    assert client.submit(pow, 2, 2).result(20) == 4
+
+
+def test_a_function_without_code_fails_and_harms_no_worker(pair: Farm, client: Client) -> None:
+    with RawClient(pair) as raw:
+        spec = JobSpec(job_id="no-code", kind="function", payload=Payload.of_bytes(b"x"))
+        raw.say(Submit(job=spec))
+
+        outcome = raw.outcome().outcome
+
+    assert outcome.status == "failed"
+    assert outcome.failure is not None
+    assert "code" in outcome.failure.message
+    assert client.submit(pow, 2, 2).result(20) == 4
+
+
+def test_a_number_that_is_too_large_is_a_bad_request(pair: Farm) -> None:
+    token = (pair.home / "token").read_text().strip()
+    http = HTTPConnection("127.0.0.1", pair.port, timeout=20)
+    path = "/api/v1/jobs/a/events?after_seq=" + "9" * 30
+    http.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+
+    assert http.getresponse().status == 400
+    http.close()
 
 
 def test_an_over_long_frame_ends_the_session(pair: Farm, client: Client) -> None:

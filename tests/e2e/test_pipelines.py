@@ -91,3 +91,8 @@ def test_a_running_pipeline_is_cancelled(client: Client, tmp_path: Path) -> None
     with pytest.raises(Exception, match=re.compile("cancel", re.IGNORECASE)):
         job.result(30)
     assert until(lambda: job.status == "cancelled")
+
+
+def test_a_parameter_that_nobody_takes_is_named(client: Client, train: Path) -> None:
+    with pytest.raises(lineshaft.LineshaftError, match="learning_rat"):
+        client.run("train.py:main", files=[train], params={"learning_rat": 1}).result(30)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tests.e2e.farm import Farm
 
+import lineshaft
 from lineshaft import Client, Graph, Pipeline
-from lineshaft.filters import Choice, Filter, branch, loop, node
+from lineshaft.filters import Choice, Filter, WorkerId, branch, loop, node
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +201,21 @@ def test_a_failing_node_is_named(client: Client) -> None:
     with pytest.raises(Exception, match="breaks") as raised:
         client.fit(Pipeline([("breaks", Breaks())]), 1.0)
     assert "no luck" in str(raised.value)
+
+
+def test_a_target_that_cannot_be_a_worker_fails_the_plan_and_harms_no_worker(
+    client: Client,
+) -> None:
+    pipeline = Pipeline([("double", Double())], target=WorkerId(name="no such / name"))
+
+    with pytest.raises(lineshaft.LineshaftError):
+        client.fit(pipeline, 1.0)
+
+    assert client.submit(pow, 2, 2).result(20) == 4
+
+
+def test_a_nested_target_is_refused_and_not_ignored() -> None:
+    inner = Pipeline([("double", Double())], target="gpu-box")
+
+    with pytest.raises(lineshaft.LineshaftError, match="target"):
+        Pipeline([("first", Mean()), ("inner", inner)]).compile()

@@ -34,7 +34,9 @@ GIB = 1024**3
 
 def parser() -> argparse.ArgumentParser:
     """All flags."""
-    flags = argparse.ArgumentParser(prog="lineshaft-worker", description=__doc__)
+    flags = argparse.ArgumentParser(
+        allow_abbrev=False, prog="lineshaft-worker", description=__doc__
+    )
     flags.add_argument("url", nargs="?", help="the coordinator; default LINESHAFT_URL, or local")
     flags.add_argument("--token", help="default LINESHAFT_TOKEN, LINESHAFT_TOKEN_FILE, or local")
     flags.add_argument("--name", help="the worker's id; default the host's name")

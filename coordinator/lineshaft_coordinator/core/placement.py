@@ -104,8 +104,10 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
         found.append(
             Lack(f"it has Python {has}; the job was made with {shape.python}", is_for_ever=True)
         )
-    if worker.capacity is None or worker.session is None:
-        return [*found, Lack("it is not connected", is_for_ever=False)]
+    if worker.session is None:
+        found.append(Lack("it is not connected", is_for_ever=False))
+    if worker.capacity is None:
+        return found
     if worker.is_draining:
         found.append(Lack("it is draining", is_for_ever=False))
     found += _amount_lacks(worker, worker.capacity, shape.resources)

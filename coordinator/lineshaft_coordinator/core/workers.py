@@ -16,6 +16,7 @@ from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.client_messages import Events
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session, WorkerId
+from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import (
     Began,
@@ -225,6 +226,10 @@ class WorkerDesk:
             failure = Failure(cause="dependency", message="its plan no longer runs here")
             outcome = Outcome(job_id=job_id, status="failed", attempt=0, failure=failure)
             shop.send(session, ChildFinished(outcome=outcome))
+        elif self._is_anothers(job_id, spec):
+            failure = Failure(cause="dependency", message="another job has the id of this node")
+            outcome = Outcome(job_id=job_id, status="failed", attempt=0, failure=failure)
+            shop.send(session, ChildFinished(outcome=outcome))
         elif (done := shop.ledger.recent.get(job_id)) is not None:
             shop.send(session, ChildFinished(outcome=done.outcome))
         elif job_id in shop.ledger.jobs:
@@ -236,3 +241,8 @@ class WorkerDesk:
             self._flow.freed[worker.worker_id] = worker
             shop.fleet.changed(worker)
             self._flow.accept(spec, job.client_id)
+
+    def _is_anothers(self, job_id: JobId, spec: JobSpec) -> bool:
+        ledger = self._shop.ledger
+        known = ledger.jobs.get(job_id) or ledger.recent.get(job_id)
+        return known is not None and known.spec.parent != spec.parent

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -22,6 +23,7 @@ from lineshaft_coordinator.store.errors import (
     StoreNotWritableError,
 )
 from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.wire import NUMBER_MAX
 
 LIMIT_MAX = 1000
 
@@ -187,9 +189,24 @@ def _number(request: Request, name: str, default: int, *, least: int = 1) -> int
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdecimal() or int(text) < least or (name == "limit" and int(text) > LIMIT_MAX):
-        raise ValueError(f"{name} must be a whole number from {least} to {LIMIT_MAX}, not {text!r}")
+    most = LIMIT_MAX if name == "limit" else NUMBER_MAX
+    if not text.isdecimal() or len(text) > 16 or not least <= int(text) <= most:
+        shown = text[:40]
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, not {shown!r}")
     return int(text)
+
+
+def _finite(data: JsonValue) -> JsonValue:
+    """JSON has no NaN and no infinity: they are told as text."""
+    match data:
+        case float() if not math.isfinite(data):
+            return str(data)
+        case list():
+            return [_finite(item) for item in data]
+        case dict():
+            return {key: _finite(value) for key, value in data.items()}
+        case _:
+            return data
 
 
 def _error(status: int, text: str) -> Response:
@@ -198,7 +215,7 @@ def _error(status: int, text: str) -> Response:
 
 def _fresh(request: Request, data: JsonValue) -> Response:
     """Send data, or 304 when the reader has just that."""
-    body = json.dumps(data, separators=(",", ":")).encode()
+    body = json.dumps(_finite(data), allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"ETag": tag})

@@ -45,7 +45,7 @@ async def test_a_function_gets_what_it_takes_of_the_parameters(
         "package/train.py": "def main(lr, input_data, epochs=3): return [lr, epochs, input_data]",
     }
 
-    key = bench.run(files, entry_point, params={"lr": 0.5, "other": 1}, input_data=[1, 2])
+    key = bench.run(files, entry_point, params={"lr": 0.5}, input_data=[1, 2])
 
     assert await bench.value(key) == [0.5, 3, [1, 2]]
 

@@ -216,8 +216,10 @@ class WorkerShell:
     def _start(self, key: AttemptKey, assign: Assign, lane: int) -> None:
         try:
             order = order_of(assign, self._cache)
-        except (OSError, KeyError) as error:
-            failure = Failure(cause="blob_missing", message=f"its payload is gone here: {error}")
+        except (OSError, KeyError, ValueError) as error:
+            failure = Failure(
+                cause="blob_missing", message=f"its payload cannot be used here: {error}"
+            )
             result = AttemptResult(
                 job_id=key.job_id, attempt=key.attempt, status="failed", failure=failure
             )
@@ -278,13 +280,14 @@ class WorkerShell:
     async def _ask_child(self, key: AttemptKey, asked: reports.ChildRequested) -> None:
         try:
             payload = await self._supply.store(asked.payload)
-        except (LineshaftError, OSError) as error:
+            spec = child_spec(asked, payload, self._assigns.known(key))
+        except (LineshaftError, OSError, ValueError) as error:
             failure = reports.Failure(
                 cause="exception", type_name="OSError", message=f"cannot send the node: {error}"
             )
             self._execution.answer_child(_order_key(key), asked.request, failure)
             return
-        self._post(io.ChildAsked(key, child_spec(asked, payload, self._assigns.known(key))))
+        self._post(io.ChildAsked(key, spec))
 
     async def _answer_child(self, key: AttemptKey, outcome: Outcome) -> None:
         request = request_of(key, outcome.job_id)

@@ -1,6 +1,7 @@
 """Between the words of the wire and the words of the execution layer."""
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from typing import cast
 
@@ -17,6 +18,7 @@ from lineshaft_worker.execution import reports
 from lineshaft_worker.execution.orders import AttemptKey as OrderKey
 from lineshaft_worker.execution.orders import AttemptOrder
 
+ID_LENGTH_MAX = 100
 TEXT_MAX = 64 * 1024
 """Longest traceback or message that travels, in characters."""
 
@@ -26,8 +28,11 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
 
     Raises:
         OSError: A blob that was here is gone.
+        ValueError: The job is not whole.
     """
     job = assign.job
+    if job.kind == "function" and job.code is None:
+        raise ValueError("a function comes without its code")
     wanted = job.resources
     return AttemptOrder(
         key=OrderKey(job.job_id, assign.attempt),
@@ -135,14 +140,21 @@ def child_spec(asked: reports.ChildRequested, payload: Payload, parent: JobSpec 
 
 def child_id(job_id: str, attempt: int, request: int) -> str:
     """The id of the job for one request of one attempt."""
-    return f"{job_id[:96]}.{attempt}.{request}"
+    return f"{_short(job_id)}.{attempt}.{request}"
 
 
 def request_of(key: AttemptKey, child: str) -> int | None:
     """The request that a child's id names; ``None`` when the child is not of this attempt."""
     head, _, request = child.rpartition(".")
-    is_ours = head == f"{key.job_id[:96]}.{key.attempt}" and request.isdecimal()
+    is_ours = head == f"{_short(key.job_id)}.{key.attempt}" and request.isdecimal()
     return int(request) if is_ours else None
+
+
+def _short(job_id: str) -> str:
+    """Leave room for the numbers; long ids that begin alike must stay different."""
+    if len(job_id) <= ID_LENGTH_MAX:
+        return job_id
+    return f"{job_id[:32]}-{hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 def child_failure(outcome: Outcome) -> reports.Failure:

@@ -108,12 +108,22 @@ def _call(
     if isinstance(params, Mapping):
         by_name = cast("Mapping[str, object]", params)
         takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-        given = {key: by_name[key] for key in by_name if takes_all or key in parameters}
+        takes_all = takes_all or "params" in parameters
+        unknown = [key for key in by_name if not takes_all and key not in parameters]
+        if unknown:
+            takes = ", ".join(parameters) or "none"
+            text = f"the function does not take {', '.join(unknown)}; it takes {takes}"
+            raise FailureError("entry_point", EntryPointError(text)) from None
+        given = {key: by_name[key] for key in by_name if _is_taken(key, parameters)}
     if "input_data" in parameters and "input_data" not in given:
         given["input_data"] = load_input()
     if "params" in parameters and "params" not in given:
         given["params"] = params
     return function(**given)
+
+
+def _is_taken(key: str, parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return key in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _not_there(bundle: PipelineBundle, reason: str) -> NoReturn:
