@@ -28,7 +28,7 @@ from lineshaft.graph_errors import (
     NestedTargetError,
     UnknownNodeError,
 )
-from lineshaft.levels import chains, levels
+from lineshaft.levels import chains, levels, names_places
 from lineshaft_protocol.seed.plans import (
     Branch,
     Execute,
@@ -41,7 +41,6 @@ from lineshaft_protocol.seed.plans import (
     Sequence,
     Tag,
     WhenSignaled,
-    subplans,
 )
 from lineshaft_runtime.plans.edges import Edges
 
@@ -86,7 +85,8 @@ class Graph:
             DuplicateNodeError: The name is taken.
             NestedTargetError: It is a graph with targets of its own, which would be ignored.
         """
-        if _names_places(subject):
+        inner = getattr(subject, "graph", subject)
+        if isinstance(inner, Graph) and names_places(inner.compile().plan):
             raise NestedTargetError(node_id)
         return self._add(node_id, _Node(subject, target))
 
@@ -399,17 +399,3 @@ def _class_name(subject: object) -> str:
         subject = subject.estimator
     named = subject if inspect.isroutine(subject) else type(subject)
     return named.__name__.strip("<>").lower()
-
-
-def _names_places(subject: object) -> bool:
-    """Whether this is a graph, or holds one, with a target for a node of its own."""
-    graph = getattr(subject, "graph", subject)
-    if not isinstance(graph, Graph):
-        return False
-    waiting: list[ExecutionPlan] = [graph.compile().plan]
-    while waiting:
-        plan = waiting.pop()
-        if isinstance(plan, Remote):
-            return True
-        waiting += subplans(plan)
-    return False

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from lineshaft.graph_errors import GraphCycleError
-from lineshaft_protocol.seed.plans import RemoteTarget
+from lineshaft_protocol.seed.plans import ExecutionPlan, Remote, RemoteTarget, subplans
 from lineshaft_runtime.plans.edges import Edges
 
 
@@ -60,3 +60,8 @@ def _in_order(edges: Edges) -> tuple[str, ...]:
     except graphlib.CycleError as error:
         # The second argument is the circle, its first node again at the end.
         raise GraphCycleError(tuple(cast("list[str]", error.args[1]))) from error
+
+
+def names_places(plan: ExecutionPlan) -> bool:
+    """Whether any part of a plan names where it runs."""
+    return isinstance(plan, Remote) or any(names_places(part) for part in subplans(plan))
