@@ -83,10 +83,10 @@ class Graph:
 
         Raises:
             DuplicateNodeError: The name is taken.
-            NestedTargetError: It is a graph with targets of its own, which would be ignored.
+            NestedTargetError: It is a graph with targets of its own.
         """
-        inner = getattr(subject, "graph", subject)
-        if isinstance(inner, Graph) and names_places(inner.compile().plan):
+        graph = getattr(subject, "graph", subject)
+        if isinstance(graph, Graph) and names_places(graph.compile().plan):
             raise NestedTargetError(node_id)
         return self._add(node_id, _Node(subject, target))
 
@@ -314,8 +314,7 @@ class _Node:
                 return (body,)
             case _Branch(arms=arms):
                 return tuple(arm for _, arm in arms)
-            case _:
-                return ()
+        return ()
 
 
 class _Writer:

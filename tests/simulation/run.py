@@ -19,7 +19,9 @@ from tests.simulation.worker_node import WorkerNode
 from tests.simulation.world import SimulationError, World
 
 STORM_S = 40.0
-CALM_S_MAX = 600.0
+CALM_S_MAX = 2000.0
+"""Much more than all that was asked for takes on one worker."""
+
 QUIET_S = 8.0
 REAL_S_MAX = 5
 """A run takes a fraction of a second; one that takes this long is caught in a loop."""
