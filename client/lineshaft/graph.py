@@ -309,12 +309,10 @@ class _Node:
 
     def graphs(self) -> tuple[Graph, ...]:
         """Return the graphs inside."""
-        match self.content:
-            case _Loop(body=body):
-                return (body,)
-            case _Branch(arms=arms):
-                return tuple(arm for _, arm in arms)
-        return ()
+        content = self.content
+        if isinstance(content, _Loop):
+            return (content.body,)
+        return tuple(arm for _, arm in content.arms) if isinstance(content, _Branch) else ()
 
 
 class _Writer:
