@@ -19,6 +19,8 @@ SEEDS ?= 200
 SEED_BASE ?= 0
 NIGHTLY_SEEDS ?= 20000
 TEST ?=
+# Most tests wait for processes of theirs: three at a time keep two cores busy.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -54,7 +56,7 @@ demo: $(STAMP) ## Coordinator, two workers and real jobs on this machine
 	$(BIN)/lineshaft demo
 
 test: $(STAMP) ## All tests; TEST=tests/unit for a part
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TEST)
 
 check: $(STAMP) ## Format, lint, types, layers, tidiness
 	$(BIN)/ruff format --check .

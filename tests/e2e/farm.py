@@ -84,7 +84,13 @@ class Farm:
 
     @property
     def environ(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("LINESHAFT_")}
+        # A terminal's size is the terminal's business: pytest's own must not stand above it.
+        dropped = ("COLUMNS", "LINES")
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("LINESHAFT_") and k not in dropped
+        }
         return kept | {"LINESHAFT_HOME": str(self.home)}
 
     def start_coordinator(self, *flags: str) -> Process:
