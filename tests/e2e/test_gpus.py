@@ -125,3 +125,26 @@ def test_nothing_is_placed_on_a_gpu_that_failed(
         assert len(done) == 4
     finally:
         state.change("GPU-bbbb", error=0)
+
+
+def fault_of(client: Client, uuid: str) -> str | None:
+    (gpu,) = [gpu for gpu in Farm.here(client)["gpus"]["gpus"] if gpu["uuid"] == uuid]
+    return gpu["fault"]  # type: ignore[no-any-return]
+
+
+def test_a_gpu_that_another_program_uses_is_given_out_when_it_is_free_again(
+    client: Client, state: StandinState, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    state.start("GPU-bbbb", pid=1, used=7 * GIB)
+    try:
+        until(lambda: "7 GiB" in str(fault_of(client, "GPU-bbbb")), what="the use is told")
+        futures = [
+            client.submit(see, str(gate), str(tmp_path / f"n{n}"), resources={"gpus": 1})
+            for n in range(4)
+        ]
+        assert {future.result(30) for future in futures} == {"GPU-aaaa"}
+    finally:
+        state.end(1)
+    until(lambda: fault_of(client, "GPU-bbbb") is None, what="it is offered again")

@@ -3,15 +3,17 @@
 import asyncio
 import os
 import platform
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from lineshaft_protocol.resources import Capacity, Gpu
+from lineshaft_protocol.resources import GIB, Capacity, Gpu
 from lineshaft_worker.devices.gpu import NvmlUnavailable
 from lineshaft_worker.devices.inventory import Inventory, MachineInventory
-from lineshaft_worker.devices.load import LoadSample, LoadSampler
+from lineshaft_worker.devices.load import GpuLoad, LoadSample, LoadSampler
 from lineshaft_worker.devices.nvml import Nvml
+from lineshaft_worker.devices.occupancy import foreign_use
 from lineshaft_worker.devices.selection import Restrictions
 
 
@@ -73,10 +75,19 @@ class MachineRoom:
         }
         return Offer(machine, capacity, machine.tags, capabilities)
 
-    async def sample(self) -> tuple[dict[str, JsonValue], Capacity]:
-        """How busy the machine is, and what it offers now: failing GPUs are marked."""
+    async def sample(
+        self, devices: Callable[[], frozenset[str]]
+    ) -> tuple[dict[str, JsonValue], Capacity]:
+        """How busy the machine is, and what it offers now: GPUs that cannot be used are marked.
+
+        Args:
+            devices: Tells which GPUs our own runners may be using; nobody should use the others.
+        """
+        # Before and after: a runner may come or go while the driver is asked.
+        ours = devices()
         sample = await asyncio.to_thread(self._sampler.sample)
-        faults = {gpu.uuid: gpu.fault for gpu in sample.gpus}
+        ours |= devices()
+        faults = {gpu.uuid: gpu.fault or _occupied(gpu, ours) for gpu in sample.gpus}
         capacity = self._offer.capacity
         gpus = tuple(
             gpu if gpu.uuid not in faults else gpu.model_copy(update={"fault": faults[gpu.uuid]})
@@ -88,6 +99,18 @@ class MachineRoom:
         """Let go of the driver."""
         if not isinstance(self._nvml, NvmlUnavailable):
             self._nvml.close()
+
+
+def _occupied(gpu: GpuLoad, ours: Collection[str]) -> str | None:
+    # Whose a process is shows only where pids are not hidden, as they are in a container. So only
+    # GPUs that no runner of ours may see are looked at: there, all memory is somebody else's, or
+    # was not given back by an attempt that ended.
+    use = foreign_use(gpu, ()) if gpu.uuid not in ours else None
+    if use is None:
+        return None
+    pids = ", ".join(str(process.pid) for process in use.processes)
+    who = f"by processes {pids}" if pids else "by nobody that the driver names"
+    return f"{use.used_bytes / GIB:.3g} GiB of it are in use {who}"
 
 
 def _load(sample: LoadSample) -> dict[str, JsonValue]:

@@ -152,7 +152,7 @@ class WorkerShell:
 
     async def _watch_machine(self) -> None:
         while True:
-            load, capacity = await self._room.sample()
+            load, capacity = await self._room.sample(self._execution.devices)
             self._post(io.LoadSampled(load, capacity))
             await asyncio.sleep(5.0)
 

@@ -151,6 +151,10 @@ class Execution:
             self._lane(attempt.lane).stop(attempt, grace_s)
             self._arm()
 
+    def devices(self) -> frozenset[str]:
+        """Name the GPUs that a runner of ours may see."""
+        return frozenset(uuid for host in self._hosts.values() for uuid in host.shape.devices)
+
     def ask_pause(self, key: AttemptKey) -> None:
         """Let `lineshaft.run.should_pause()` be true in the attempt."""
         attempt = self._attempts.get(key)
