@@ -27,11 +27,17 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> StandinState:
 
 
 @pytest.fixture(scope="module")
-def gpu_farm(state: StandinState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
-        library = build_standin(tmp_path_factory.mktemp("library"))
+        return build_standin(tmp_path_factory.mktemp("library"))
     except NoCompilerError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def gpu_farm(
+    state: StandinState, library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Farm]:
     with farm(tmp_path_factory.mktemp("farm"), "first_workers_s=0") as made:
         made.start_worker("gpus", "--slots", "4", environ=environment(library, state))
         with made.client() as client:
@@ -133,18 +139,22 @@ def fault_of(client: Client, uuid: str) -> str | None:
 
 
 def test_a_gpu_that_another_program_uses_is_given_out_when_it_is_free_again(
-    client: Client, state: StandinState, tmp_path: Path
+    state: StandinState, library: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()
-    state.start("GPU-bbbb", pid=1, used=7 * GIB)
-    try:
-        until(lambda: "7 GiB" in str(fault_of(client, "GPU-bbbb")), what="the use is told")
-        futures = [
-            client.submit(see, str(gate), str(tmp_path / f"n{n}"), resources={"gpus": 1})
-            for n in range(4)
-        ]
-        assert {future.result(30) for future in futures} == {"GPU-aaaa"}
-    finally:
-        state.end(1)
-    until(lambda: fault_of(client, "GPU-bbbb") is None, what="it is offered again")
+    # A farm of its own: a warm runner that may see the GPU makes its use ours.
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        state.start("GPU-bbbb", pid=1, used=7 * GIB)
+        try:
+            made.start_worker("gpus", "--slots", "4", environ=environment(library, state))
+            made.until_ready(client)
+            until(lambda: "7 GiB" in str(fault_of(client, "GPU-bbbb")), what="the use is told")
+            futures = [
+                client.submit(see, str(gate), str(tmp_path / f"n{n}"), resources={"gpus": 1})
+                for n in range(4)
+            ]
+            assert {future.result(30) for future in futures} == {"GPU-aaaa"}
+        finally:
+            state.end(1)
+        until(lambda: fault_of(client, "GPU-bbbb") is None, what="it is offered again")

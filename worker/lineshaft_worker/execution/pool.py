@@ -332,8 +332,7 @@ class Execution:
             return None
         process = RunnerProcess.adopt(folder)
         if process is None and is_of_another_boot(folder):
-            # The machine went down with everything on it: not the attempt's own end. What had
-            # ended before is still reported.
+            # The machine went down with all on it; what had ended before is still reported.
             (folder / CURRENT).unlink(missing_ok=True)
         is_alive = process is not None
         lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
