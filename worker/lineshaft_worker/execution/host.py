@@ -76,7 +76,8 @@ class Host:
         """When all processes should be gone, on the monotonic clock."""
         self.born = time.monotonic()
         self.streams = Streams(process.folder)
-        self.ends = self.streams.sizes()
+        # A new runner's first words, as why it could not start, may be there already: they count.
+        self.ends = self.streams.sizes() if is_adopted else [0, 0, 0]
         self._owner = owner
         self._folder_text = str(process.folder)
         self._loop = asyncio.get_running_loop()
