@@ -12,12 +12,13 @@ network, or costs more than some microseconds (files that are kept are copied).
 """
 
 import os
-from collections.abc import Mapping
 
 from lineshaft_runtime import spool as _spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     params: Mapping[str, object]
     """Parameters of this job by name; empty outside a job."""
 
@@ -46,7 +47,7 @@ def progress(step: int, total: int | None = None, phase: str = "") -> None:
         writer.write("progress", {"step": step, "total": total, "phase": phase})
 
 
-def log(metrics: Mapping[str, object], step: int | None = None) -> None:
+def log(metrics: "Mapping[str, object]", step: int | None = None) -> None:
     """Record numbers. NaN and infinities are kept; array scalars and tensors become numbers."""
     writer = _spool.current().spool
     if writer is not None:
@@ -67,9 +68,9 @@ def result(value: object) -> None:
 
 
 def checkpoint(
-    path: str | os.PathLike[str],
+    path: "str | os.PathLike[str]",
     step: int | None = None,
-    metadata: Mapping[str, object] | None = None,
+    metadata: "Mapping[str, object] | None" = None,
 ) -> None:
     """Keep a file or folder from which the job can go on, as it is now.
 
@@ -81,7 +82,7 @@ def checkpoint(
     _keep("checkpoint", path, {"step": step, "metadata": dict(metadata or {})})
 
 
-def artifact(path: str | os.PathLike[str], name: str | None = None) -> None:
+def artifact(path: "str | os.PathLike[str]", name: str | None = None) -> None:
     """Keep a file or folder that the job made.
 
     Args:
@@ -97,7 +98,7 @@ def should_pause() -> bool:
     return pause_file is not None and os.path.exists(pause_file)  # noqa: PTH110 - see artifact
 
 
-def _keep(kind: str, path: str | os.PathLike[str], body: dict[str, object]) -> None:
+def _keep(kind: str, path: "str | os.PathLike[str]", body: dict[str, object]) -> None:
     context = _spool.current()
     if context.spool is None:
         return
@@ -113,7 +114,7 @@ def _keep(kind: str, path: str | os.PathLike[str], body: dict[str, object]) -> N
         context.spool.write(kind, body)
 
 
-def __getattr__(name: str) -> Mapping[str, object]:
+def __getattr__(name: str) -> "Mapping[str, object]":
     if name == "params":
         return _spool.current().params
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,19 +5,29 @@ child processes of a job may write at the same time, nobody waits for a network,
 written survives the death of the job and of the daemon. `NaN` and infinities are written as the
 literals that Python's json reads back.
 
-Imported by `lineshaft.run` in user code: it must load in a few milliseconds.
+Imported by `lineshaft.run` in user code, so it imports almost nothing: `json` alone would take
+longer than all else here.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+
+# What json.dumps is made of; json itself brings re and collections along.
+from _json import encode_basestring_ascii as _quote
+from _json import make_encoder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 LINE_BYTES_MAX = 64 * 1024
+TEXT_CHARACTERS_MAX = 4096
+"""A longer text is cut if its line would be too long."""
+DEPTH_MAX = 8
+ITEMS_MAX = 1000
+INTEGER_BITS_MAX = 1024
 ENVIRONMENT_VARIABLE = "LINESHAFT_SPOOL"
 """Names the spool of the running job; children of the job inherit it."""
-
-KINDS = ("progress", "metrics", "checkpoint", "artifact", "notice")
 
 
 class SpoolWriter:
@@ -26,11 +36,13 @@ class SpoolWriter:
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor = -1
+        self._file = (0, 0)
+        """Device and inode of the spool."""
         self._seq = 0
         self._dropped = 0
         self._is_torn = False
 
-    def write(self, kind: str, body: Mapping[str, object]) -> None:
+    def write(self, kind: str, body: "Mapping[str, object]") -> None:
         """Append one event; if that fails it is counted, and the next line says how many."""
         self._seq += 1
         line = self._line(kind, body)
@@ -40,10 +52,7 @@ class SpoolWriter:
         if self._dropped or self._is_torn:
             line = self._catch_up() + line
         try:
-            if self._descriptor < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._descriptor = os.open(self._path, flags, 0o600)
-            written = os.write(self._descriptor, line)
+            written = os.write(self._opened(), line)
         except OSError:
             self._dropped += 1
             return
@@ -54,12 +63,38 @@ class SpoolWriter:
             self._is_torn = False
             self._dropped = 0
 
-    def _line(self, kind: str, body: Mapping[str, object]) -> bytes | None:
-        record = {"k": kind, "n": self._seq, "t": time.time(), "m": time.monotonic(), "b": body}
+    def _opened(self) -> int:
+        """Return the descriptor of the spool. Raises OSError."""
+        if self._descriptor >= 0:
+            # Who makes a daemon of himself closes all descriptors, and the number may be that of
+            # the user's own file now.
+            try:
+                found = os.fstat(self._descriptor)
+            except OSError:
+                self._descriptor = -1
+            else:
+                if (found.st_dev, found.st_ino) == self._file:
+                    return self._descriptor
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        found = os.fstat(descriptor)
+        self._file = (found.st_dev, found.st_ino)
+        self._descriptor = descriptor
+        return descriptor
+
+    def _line(self, kind: str, body: "Mapping[str, object]") -> bytes | None:
+        start = f'{{"k":"{kind}","n":{self._seq},"t":{time.time()!r},"m":{time.monotonic()!r},"b":'
         try:
-            line = _ENCODER.encode(record).encode() + b"\n"
-        except Exception:  # noqa: BLE001 - objects of the user's are asked for their text
+            text = "".join(_encode(body, 0))
+            if len(text) < LINE_BYTES_MAX - len(start) - 2:  # Escaped, so a character is a byte.
+                return f"{start}{text}}}\n".encode()
+        except Exception:  # noqa: BLE001, S110 - objects of the user's are asked for their text
+            pass
+        try:
+            text = "".join(_encode(_told(body, 0), 0))
+        except Exception:  # noqa: BLE001 - as above
             return None
+        line = f"{start}{text}}}\n".encode()
         return line if len(line) <= LINE_BYTES_MAX else None
 
     def _catch_up(self) -> bytes:
@@ -67,37 +102,6 @@ class SpoolWriter:
         body = {"code": "events_dropped", "text": f"{self._dropped} events could not be written"}
         notice = self._line("notice", body) if self._dropped else None
         return (b"\n" if self._is_torn else b"") + (notice or b"")
-
-
-class SpoolRecord:
-    """One line, read back."""
-
-    __slots__ = ("at", "body", "kind", "monotonic", "seq")
-
-    def __init__(self, kind: str, seq: int, times: tuple[float, float], body: dict[str, object]):
-        self.kind = kind
-        self.seq = seq
-        """Counts the events of the writing process, those that it could not write included."""
-        self.at, self.monotonic = times
-        self.body = body
-
-
-def parse_line(line: bytes) -> SpoolRecord | None:
-    """Return what a line says; None if it is no whole line of ours."""
-    try:
-        record = json.loads(line)
-        # The annotations say what is checked right after.
-        kind: str = record["k"]
-        seq: int = record["n"]
-        at: float = record["t"]
-        monotonic: float = record["m"]
-        body: dict[str, object] = record["b"]
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
-    fields = (kind, seq, at, monotonic, body)
-    if not all(map(isinstance, fields, (str, int, float, float, dict))) or kind not in KINDS:
-        return None
-    return SpoolRecord(kind, seq, (at, monotonic), body)
 
 
 class JobContext:
@@ -109,9 +113,9 @@ class JobContext:
         self,
         spool: SpoolWriter | None,
         *,
-        params: Mapping[str, object] | None = None,
-        input_data: Callable[[], object] | None = None,
-        set_result: Callable[[object], None] | None = None,
+        params: "Mapping[str, object] | None" = None,
+        input_data: "Callable[[], object] | None" = None,
+        set_result: "Callable[[object], None] | None" = None,
         files: tuple[str, str] | None = None,
     ) -> None:
         self.spool = spool
@@ -144,13 +148,43 @@ def current() -> JobContext:
 
 def _plain(value: object) -> object:
     """Return a number or a text for what json does not know: array scalars, tensors, paths."""
-    item = getattr(value, "item", None)
-    if callable(item):
-        return item()
-    tolist = getattr(value, "tolist", None)
-    if callable(tolist):
-        return tolist()
+    for name in ("item", "tolist"):
+        convert = getattr(value, name, None)
+        if callable(convert):
+            try:
+                return convert()
+            except (ValueError, RuntimeError):  # An array of several numbers has no item.
+                continue
     return str(value)
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain, check_circular=False)
+def _told(value: object, depth: int) -> object:
+    """Return a copy that can be written whatever the user handed us, with less in it if need be."""
+    try:
+        if value is None or isinstance(value, bool | float):
+            return value
+        if isinstance(value, int):
+            is_small = value.bit_length() <= INTEGER_BITS_MAX
+            return int(value) if is_small else "(an integer too large to tell)"
+        if isinstance(value, str):
+            return _cut(value)
+        if depth >= DEPTH_MAX:
+            return "(nested too deeply)"
+        if isinstance(value, dict):
+            items: list[tuple[object, object]] = list(value.items())[:ITEMS_MAX]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - anything
+            return {_cut(str(key)): _told(each, depth + 1) for key, each in items}
+        if isinstance(value, list | tuple):
+            things: list[object] = list(value)[:ITEMS_MAX]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - likewise
+            return [_told(each, depth + 1) for each in things]
+        return _told(_plain(value), depth + 1)
+    except Exception as error:  # noqa: BLE001 - as in `_line`
+        return f"(cannot be told: {type(error).__name__})"
+
+
+def _cut(text: str) -> str:
+    """Return a text that is not too long."""
+    return text if len(text) <= TEXT_CHARACTERS_MAX else f"{text[:TEXT_CHARACTERS_MAX]}…"
+
+
+# No markers: what contains itself ends in a RecursionError, and keeping track costs every call.
+_encode = make_encoder(None, _plain, _quote, None, ":", ",", False, False, True)

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 from lineshaft import run
 from lineshaft_runtime import spool
-from lineshaft_runtime.spool import LINE_BYTES_MAX, JobContext, SpoolRecord, SpoolWriter, parse_line
+from lineshaft_runtime.spool import JobContext, SpoolWriter
+from lineshaft_runtime.spool_lines import SpoolRecord, parse_line
 
 
 @pytest.fixture
@@ -62,18 +64,153 @@ def test_lines_are_numbered_and_carry_two_clocks(path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_counted_and_told_with_the_next_line(path: Path) -> None:
-    class Bad:
-        def __str__(self) -> str:
-            raise ValueError
+    many = {f"metric {number}": "x" * 100 for number in range(spool.ITEMS_MAX)}
 
-    run.log({"bad": Bad()})
-    run.log({"long": "x" * LINE_BYTES_MAX})
+    run.log(many)
+    run.log(many)
     run.progress(1)
 
     notice, progress = records(path)
     assert notice.kind == "notice"
     assert notice.body["text"] == "2 events could not be written"
     assert (progress.kind, progress.seq) == ("progress", 3)
+
+
+class Sore:
+    """Raises whatever it is asked for."""
+
+    def __float__(self) -> float:
+        raise ValueError("float")
+
+    def __str__(self) -> str:
+        raise ValueError("str")
+
+    def item(self) -> float:
+        raise ArithmeticError("item")
+
+
+class Column:
+    """An array of several numbers, as numpy and torch have them."""
+
+    def item(self) -> float:
+        raise ValueError("only one-element arrays can be converted")
+
+    def tolist(self) -> list[float]:
+        return [1.5, 2.5]
+
+
+def endless() -> dict[str, object]:
+    inner: dict[str, object] = {}
+    inner["again"] = inner
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Sore(), "(cannot be told: ArithmeticError)"),
+        (10**400, 10**400),
+        (10**100_000, "(an integer too large to tell)"),
+        ("x" * 10_000_000, "x" * spool.TEXT_CHARACTERS_MAX + "…"),
+        (b"\xff", "b'\\xff'"),
+        (Column(), [1.5, 2.5]),
+        ([Column()] * 2, [[1.5, 2.5]] * 2),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+        ({Sore: 1}, {f"<class '{__name__}.Sore'>": 1}),
+        ("\ud800", "\ud800"),
+        ("a\nb\0\u2028", "a\nb\0\u2028"),
+        (list(range(100_000)), list(range(spool.ITEMS_MAX))),
+        (2 + 1j, "(2+1j)"),
+        (True, True),
+        (None, None),
+    ],
+    ids=lambda value: repr(type(value)),
+)
+def test_a_strange_value_is_told_as_well_as_can_be_and_the_others_beside_it(
+    path: Path, value: object, told: object
+) -> None:
+    run.log({"strange": value, "loss": 0.5}, step=3)
+
+    (record,) = records(path)
+    assert record.body == {"metrics": {"strange": told, "loss": 0.5}, "step": 3}
+
+
+def test_what_contains_itself_is_cut(path: Path) -> None:
+    run.log({"loop": endless(), "loss": 0.5})
+
+    (record,) = records(path)
+    assert record.body["metrics"]["loss"] == 0.5  # type: ignore[index]  # as logged
+    assert "(nested too deeply)" in str(record.body)
+
+
+def test_all_arguments_may_be_wrong(path: Path) -> None:
+    run.log(Sore())  # type: ignore[arg-type]
+    run.log(None, step=Sore())  # type: ignore[arg-type]
+    run.log({Sore(): 1})  # type: ignore[dict-item]
+    run.progress(Sore(), Sore(), Sore())  # type: ignore[arg-type]
+    run.progress("three", 10**5000)  # type: ignore[arg-type]
+
+    assert len(records(path)) == 5
+
+
+def test_a_forked_child_and_threads_write_whole_lines(path: Path) -> None:
+    def many() -> None:
+        for step in range(200):
+            run.log({"loss": 0.5, "text": "x" * 500}, step=step)
+
+    run.progress(0)
+    child = os.fork()
+    if not child:
+        many()
+        os._exit(0)
+    threads = [threading.Thread(target=many) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.waitpid(child, 0)
+
+    assert len(records(path)) == 1 + 5 * 200
+
+
+def test_a_file_of_the_users_that_took_the_number_of_the_spool_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    writer = SpoolWriter(str(tmp_path / "spool"))
+    writer.write("progress", {"step": 1})
+    number = writer._descriptor
+    other = os.open(tmp_path / "model.pt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(other, number)
+    os.close(other)
+
+    writer.write("progress", {"step": 2})
+    os.close(number)
+    os.close(writer._descriptor)
+    writer.write("progress", {"step": 3})
+
+    assert (tmp_path / "model.pt").read_bytes() == b""
+    assert [record.body["step"] for record in records(tmp_path / "spool")] == [1, 2, 3]
+    os.close(writer._descriptor)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_raises_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    writer = SpoolWriter(str(tmp_path / "spool"))
+
+    writer.write("progress", {"step": 1})
+
+    tmp_path.chmod(0o700)
+    writer.write("progress", {"step": 2})
+    assert [record.kind for record in records(tmp_path / "spool")] == ["notice", "progress"]
+
+
+def test_a_spool_whose_folder_is_gone_raises_nothing(tmp_path: Path) -> None:
+    writer = SpoolWriter(str(tmp_path / "gone" / "spool"))
+
+    writer.write("progress", {"step": 1})
+
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -143,12 +280,17 @@ assert not run.should_pause() and run.params == {} and run.input_data() is None
 
 
 def test_the_run_api_is_light_to_import() -> None:
-    program = "import sys; before = set(sys.modules); import lineshaft.run; print(*sys.modules)"
+    program = "import sys; sys.path = sys.argv[1:]; import lineshaft.run; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        # Without site, or what it finds installed is imported too.
+        [sys.executable, "-S", "-c", program, *sys.path],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     heavy = {"pydantic", "asyncio", "logging", "pathlib", "typing", "dataclasses", "msgpack"}
+    heavy |= {"json", "re", "enum", "collections"}
     assert heavy & set(done.stdout.split()) == set()
 
 

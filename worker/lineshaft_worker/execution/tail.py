@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from lineshaft_runtime.spool import parse_line
+from lineshaft_runtime.spool_lines import parse_line
 from lineshaft_worker.execution.reports import EventKind
 from lineshaft_worker.runner.files import STREAMS, attempt_file, write_whole
 

@@ -1,0 +1,1 @@
+"""Reporting from inside frameworks; each module imports only the framework of its name."""
