@@ -17,7 +17,6 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 
 SEEDS ?= 200
 SEED_BASE ?= 0
-NIGHTLY_SEEDS ?= 20000
 TEST ?=
 # Most tests wait for processes of theirs: three at a time keep two cores busy.
 JOBS ?= 3
@@ -80,11 +79,8 @@ mutants: $(STAMP) ## Plant each bug of the list; every one must be caught
 bench: $(STAMP) ## Measure; one JSON object a line
 	@for file in benchmarks/*.py; do echo "== $$file" >&2; $(BIN)/python "$$file" || exit 1; done
 
-nightly: $(STAMP) ## What takes too long for each change; LINESHAFT_NIGHTLY_SCALE=0.1 for less
-	$(MAKE) check test
-	LINESHAFT_NIGHTLY=1 $(BIN)/python -m pytest -s tests/faults
-	$(MAKE) simulate SEEDS=$(NIGHTLY_SEEDS)
-	$(MAKE) mutants
+nightly: $(STAMP) ## Many faults, up to an hour; LINESHAFT_NIGHTLY_SCALE=0.1 for less
+	$(BIN)/python -m tests.nightly
 
 clean: ## Remove .venv, caches and built files
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

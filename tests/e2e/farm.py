@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import psutil
+from tests.e2e.nursery import Nursery
 
 from lineshaft import Client
 
@@ -37,12 +38,24 @@ def select_pause() -> None:
     signal.sigtimedwait((), 0.01)
 
 
+class Running(Protocol):
+    """A process, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
 @dataclass
 class Process:
     """One daemon."""
 
     name: str
-    popen: subprocess.Popen[bytes]
+    popen: Running
     log: Path
 
     @property
@@ -72,6 +85,8 @@ class Farm:
     coordinator: Process | None = None
     workers: dict[str, Process] = field(default_factory=dict)
     port: int = 0
+    nurseries: dict[str, Nursery] = field(default_factory=dict)
+    """Who starts daemons whose command names this module; others are started anew."""
     _started: list[Process] = field(default_factory=list)
 
     @property
@@ -119,18 +134,41 @@ class Farm:
 
     def start(self, name: str, *command: str, environ: dict[str, str] | None = None) -> Process:
         log = self.folder / f"{name}.log"
+        if nursery := self.nurseries.get(command[1]):
+            popen: Running = nursery.start(command, self.environ | (environ or {}), log)
+        else:
+            popen = self._open(command, environ or {}, log)
+        process = Process(name, popen, log)
+        self._started.append(process)
+        return process
+
+    def _open(self, command: tuple[str, ...], environ: dict[str, str], log: Path) -> Running:
         with log.open("ab") as file:
-            popen = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, *command],
-                env=self.environ | (environ or {}),
+                env=self.environ | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
             )
-        process = Process(name, popen, log)
-        self._started.append(process)
-        return process
+
+    @contextmanager
+    def forking(self, who: str) -> Iterator[None]:
+        """Start daemons of this sort (`coordinator`, `worker`) quickly from now on."""
+        module = f"lineshaft_{who}"
+        with Nursery(who, self.environ) as nursery:
+            self.nurseries[module] = nursery
+            try:
+                yield
+            finally:
+                # All end before the one that collects them.
+                for process in self._started:
+                    if process.popen.poll() is None and not isinstance(
+                        process.popen, subprocess.Popen
+                    ):
+                        process.kill()
+                del self.nurseries[module]
 
     def client(self, **options: object) -> Client:
         token = (self.home / "token").read_text().strip()

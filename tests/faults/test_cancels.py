@@ -1,5 +1,6 @@
 """F18, F22: cancelled in any phase or stopped in mid-work, no process is left and no job lost."""
 
+import os
 import random
 import signal
 import time
@@ -17,17 +18,17 @@ from tests.faults.oracles import (
     read_records,
     work,
 )
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 from lineshaft.blocking_job import Job
 
-CANCELS = rounds(15, 1000)
+CANCELS = rounds(50, 1000)
 STOPS = rounds(2, 100)
-GRACE_S = 3.0
-LATE_S = 10 * (GRACE_S + 5.0)
-"""Ten times what is promised: this machine is shared. What was measured is printed."""
-PHASES = ("queued", "waiting", "backlog", "running", "ending")
+GRACE_S = 0.2
+LATE_S = GRACE_S + 5.0
+"""What is promised for 99 of 100. What was measured is printed."""
+PHASES = ("queued", "waiting", "backlog", "handed", "running", "ending")
 
 FAMILY = """
 import os, signal, sys, time
@@ -79,8 +80,41 @@ def state_of(made: Farm, job_id: str) -> set[Path]:
     return set(made.home.glob(f"workers/*/assigns/{job_id}@*.json"))
 
 
+def brief(began: str = "", gate: str = "") -> None:
+    """Takes no time, so that others are given to its runner behind it; or waits for a gate."""
+    if began:
+        Path(began).touch()
+    while gate and not os.path.exists(gate):
+        signal.sigtimedwait((), 0.01)
+
+
+def cancel_handed(client: Client, folder: Path, dice: random.Random) -> float:
+    """Cancel brief work that a runner, or its worker, was given ahead of time."""
+    folder.mkdir()
+    gate, mark = folder / "gate", folder / "held"
+    holder = client.submit(brief, str(mark), str(gate))
+    until(mark.exists, what="the lane is held")
+    marks = [folder / f"began-{number}" for number in range(8)]
+    futures = [client.submit(brief, str(each)) for each in marks]
+    # They are handed to the runner, found stuck there, and taken back: at any of these moments.
+    for _ in range(dice.randrange(12)):
+        select_pause()
+    began = time.monotonic()
+    for future in futures:
+        future.cancel()
+    # A future is cancelled at once; its job when nothing of it can begin any more.
+    assert all(client.job(f.id).exception(10 * LATE_S) is not None for f in futures)
+    took = time.monotonic() - began
+    assert not any(each.exists() for each in marks), "what was cancelled never began"
+    gate.touch()
+    holder.result(60)
+    return took
+
+
 def cancel_in(phase: str, made: Farm, client: Client, folder: Path, dice: random.Random) -> float:
     """Bring a job to its phase, cancel it, see that nothing of it is left; returns the seconds."""
+    if phase == "handed":
+        return cancel_handed(client, folder, dice)
     before = set(runner_pids(made))
     blocker = None
     if phase == "queued":
@@ -97,7 +131,7 @@ def cancel_in(phase: str, made: Farm, client: Client, folder: Path, dice: random
             select_pause()
     began = time.monotonic()
     job.cancel()
-    assert job.exception(LATE_S) is not None or phase == "ending"
+    assert job.exception(10 * LATE_S) is not None or phase == "ending"
     took = time.monotonic() - began
     if blocker is None:
         # Told means gone: looked at once, without waiting.
@@ -107,7 +141,7 @@ def cancel_in(phase: str, made: Farm, client: Client, folder: Path, dice: random
     else:
         assert not (folder / "began").exists(), "it never began"
         blocker.cancel()
-        assert blocker.exception(LATE_S) is not None
+        assert blocker.exception(10 * LATE_S) is not None
     return took
 
 
@@ -130,16 +164,17 @@ def test_a_job_cancelled_in_any_phase_leaves_no_process(empty_farm: Farm, tmp_pa
     made, seed = empty_farm, random.randrange(1 << 32)
     print(f"seed {seed}, {CANCELS} cancels")
     dice = random.Random(seed)
-    start_worker(made, "w1", "--slots", "1", "--grace", "0.5")
+    start_worker(made, "w1", "--slots", "1", "--grace", f"{GRACE_S}")
     took: list[float] = []
     with made.client() as client:
         made.until_ready(client)
+        for _ in range(20):
+            client.submit(brief).result(30)
         for number in range(CANCELS):
             phase = PHASES[number % len(PHASES)]
             took.append(cancel_in(phase, made, client, tmp_path / f"job-{number}", dice))
         assert client.submit(pow, 2, 5).result(60) == 32, "the slot is free again"
     took.sort()
-    print(f"p50 {took[len(took) // 2]:.2f} s, p99 {took[int(len(took) * 0.99)]:.2f} s")
     assert took[int(len(took) * 0.99)] <= LATE_S
     until(
         lambda: not [pid for pid in runner_pids(made) if has_children_beside_runner(pid)],
@@ -148,6 +183,9 @@ def test_a_job_cancelled_in_any_phase_leaves_no_process(empty_farm: Farm, tmp_pa
     assert made.coordinator is not None
     made.coordinator.terminate()
     check_records(read_records(made.folder / "data"))
+    p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
+    seen = f"no process left; p50 {p50:.2f} s, p99 {p99:.2f} s with {GRACE_S:g} s of grace"
+    tell("F18", f"cancel, in {len(PHASES)} phases", CANCELS, seen)
 
 
 def test_sigterm_for_all_in_mid_work_loses_nothing(empty_farm: Farm, tmp_path: Path) -> None:
@@ -177,6 +215,7 @@ def test_sigterm_for_all_in_mid_work_loses_nothing(empty_farm: Farm, tmp_path: P
     runs = read_journal(journal)
     check_slots(runs, {"w1": 2, "w2": 2})
     assert not overlapping(runs)
+    tell("F22", "SIGTERM for all daemons under load", STOPS, "100 jobs, none lost, none run twice")
 
 
 def stop_all(made: Farm, *, is_patient: bool) -> dict[str, float]:

@@ -14,7 +14,7 @@ from tests.e2e.farm import Farm, farm, select_pause, until
 from tests.faults.ledger import LedgerClient
 from tests.faults.machines import start_worker
 from tests.faults.oracles import check_records, read_journal, read_records, work
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 from lineshaft.errors import JobMemoryError, ProcessExitedError
@@ -72,6 +72,7 @@ def test_a_flood_of_lines_arrives_whole_and_hurts_nobody(made: Farm, client: Cli
     text = "".join(event.text for event in job.events() if isinstance(event, Log))
 
     assert [int(n) for n in re.findall(r"line (\d+)\n", text)] == list(range(LINES))
+    tell("F19", "line printed at once", LINES, "all arrived in order, others went on")
 
 
 def test_output_beyond_the_cap_is_thrown_away_with_one_notice(
@@ -132,6 +133,7 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_ends_as_out_of_memory(
     assert outcome["peak_memory_bytes"] > 200 * MIB, "the peak is told"
     assert made.workers["w1"].popen.poll() is None
     assert client.submit(pow, 2, 5).result(30) == 32
+    tell("F19", "segfault, `os._exit`, out of memory", 3, "each told its cause, the daemon lived")
 
 
 # --- a full disk ---
@@ -208,6 +210,7 @@ def test_on_a_full_disk_nothing_is_promised_and_all_goes_on_when_there_is_room(
     check_records(stories)
     assert {job for job in stories if job.startswith("job-")} == set(ledger.results)
     assert len(read_journal(journal)) == len(stories), "each ran once"
+    tell("F10", "full disk under the coordinator", FILLS, "nothing promised, went on by itself")
 
 
 def is_stuck(ledger: LedgerClient) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.farm import Farm, Process, select_pause, until
 from tests.faults.machines import ends_of
 from tests.faults.networks import Cable, cable
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 from lineshaft.blocking_job import Job
@@ -150,11 +150,13 @@ def test_a_cut_shorter_than_lost_after_changes_nothing(site: Site, tmp_path: Pat
             assert [job.result(60)] == pids_in(tmp_path / f"job-{number}" / "pids")
             story = cast("list[dict[str, Any]]", job.story())
             assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
+    tell("F5", "cut shorter than `lost_after`", 2 * CUTS, "same process, no new attempt")
 
 
 def test_a_dead_connection_is_found_on_both_sides_within_silence(
     site: Site, tmp_path: Path
 ) -> None:
+    found: list[float] = []
     with site.client() as client:
         until(lambda: is_here(client, "w1"), what="the worker is there")
         for _ in range(CUTS):
@@ -177,7 +179,10 @@ def test_a_dead_connection_is_found_on_both_sides_within_silence(
             # A heartbeat may just have been heard; a shared machine may be a second late.
             assert coordinator_s < SILENCE_S + 1.0
             assert worker_s < SILENCE_S + 2.0
+            found.append(max(coordinator_s, worker_s))
             until(lambda: is_here(client, "w1"), what="it is back")
+    seen = f"both sides found it in {max(found):.1f} s, with `silence_s` {SILENCE_S:g}"
+    tell("F6", "half-open connection", CUTS, seen)
 
 
 def test_a_cut_longer_than_lost_after_gives_one_result(site: Site, tmp_path: Path) -> None:
@@ -215,3 +220,4 @@ def test_a_cut_longer_than_lost_after_gives_one_result(site: Site, tmp_path: Pat
                 "JobFinished",
             ]
             assert story[-1]["outcome"]["worker_id"] == "w2"
+    tell("F5", "cut longer than `lost_after`", CUTS, "one result, the old attempt dead first")

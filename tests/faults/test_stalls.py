@@ -11,7 +11,7 @@ from tests.e2e.farm import Farm, farm, select_pause, until
 from tests.e2e.rawclient import RawClient
 from tests.faults.machines import ends_of, start_worker
 from tests.faults.oracles import check_records, read_journal, read_records, work
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 from lineshaft.futures import LineshaftFuture
@@ -82,6 +82,7 @@ def test_a_worker_that_stood_still_past_lost_after_never_gets_its_word_in(tmp_pa
                 ]
                 assert story[-1]["outcome"]["worker_id"] == other
                 assert story[-1]["outcome"]["attempt"] == 2
+    tell("F7", "worker stood still past `lost_after`", STOPS, "every late word was refused")
 
 
 def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> None:
@@ -107,6 +108,7 @@ def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> No
             assert [long.result(30)] == pids_in(pids), "the same process"
             story = cast("list[dict[str, Any]]", long.story())
             assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
+    tell("F9", "coordinator stood still for 6 s", 1, "nobody was judged lost")
 
 
 CLOCK = """
@@ -167,6 +169,7 @@ def test_a_wall_clock_that_jumps_changes_neither_leases_nor_order(tmp_path: Path
     assert kinds["AttemptLeft"] <= 10, "nobody was judged lost"
     runs = read_journal(journal)
     assert len(runs) == 50, "each ran once"
+    tell("F12", "jump of the wall clock, to 2096 at most", 4, "no lease ended, each job ran once")
 
 
 def test_one_job_submitted_a_thousand_times_at_once_is_one_job(
@@ -210,6 +213,7 @@ def test_one_job_submitted_a_thousand_times_at_once_is_one_job(
     assert made.coordinator is not None
     made.coordinator.terminate()
     check_records(read_records(made.folder / "data"))
+    tell("F17", f"submit of one job by {VOICES} clients", SUBMITS, "one job, one run, all told")
 
 
 def spec_of(client: Client, journal: Path) -> JobSpec:

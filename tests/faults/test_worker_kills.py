@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 from tests.e2e.farm import Farm, select_pause, until
 from tests.faults.machines import cut_power, ends_of, start_worker
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 from lineshaft.blocking_job import Job
 from lineshaft.errors import WorkerLostError
 from lineshaft.job_events import Finished, Log, Metrics, Notice
 
-DAEMON_KILLS = rounds(5, 500)
+DAEMON_KILLS = rounds(10, 500)
 POWER_CUTS = rounds(2, 100)
 
 TALKER = """
@@ -85,7 +85,8 @@ def test_killed_daemons_neither_disturb_their_job_nor_lose_a_line_of_it(
 
     assert pids.read_text() == f"{pid}\n", "the same process from beginning to end"
     assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
-    print(f"{count} lines and metrics")
+    seen = f"same process, same attempt, each of {count} lines and metrics once"
+    tell("F3", "kill -9 of a worker's daemon beside its job", DAEMON_KILLS, seen)
 
 
 def test_what_a_job_said_while_coordinator_and_daemon_were_dead_arrives(
@@ -152,6 +153,7 @@ def test_work_of_a_machine_that_lost_power_runs_once_more_and_says_why(
                 "JobFinished",
             ]
             assert lines_of(pids) == 2, "twice, and no more"
+    tell("F4", "loss of a machine's power", POWER_CUTS, "its job ran once more, and said why")
 
 
 def test_a_job_that_lost_three_machines_is_not_given_a_fourth(
@@ -174,3 +176,4 @@ def test_a_job_that_lost_three_machines_is_not_given_a_fourth(
         assert lines_of(pids) == 3
         # The machine is fine: others run on it.
         assert client.submit(json.dumps, [1]).result(30) == "[1]"
+    tell("F4", "loss of a job's machine, in a row", 3, "given up as `worker_lost`")

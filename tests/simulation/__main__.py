@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--story", type=int, default=40, metavar="LINES")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--most", type=int, default=3, help="failures told in full")
+    parser.add_argument("--nice", type=int, default=0, help="give way to others by so much")
     asked = parser.parse_args()
+    os.nice(asked.nice)
     seeds = range(asked.seed_base, asked.seed_base + asked.count)
     began = time.perf_counter()
     reports = simulate(

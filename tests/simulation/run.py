@@ -23,7 +23,7 @@ CALM_S_MAX = 2000.0
 """Much more than all that was asked for takes on one worker."""
 
 QUIET_S = 8.0
-REAL_S_MAX = 5
+PROCESSOR_S_MAX = 10
 """A run takes a fraction of a second; one that takes this long is caught in a loop."""
 
 IDLE_MESSAGES = (b'"Heartbeat"', b'"HeartbeatAck"', b'"Ping"', b'"Pong"')
@@ -297,15 +297,18 @@ def run(seed: int, *, check_every: int = 10, story: int = 40) -> Report:
 
 @contextmanager
 def _alarm() -> Iterator[None]:
-    """Break out of a core that never returns from an event."""
+    """Break out of a core that never returns from an event.
+
+    By the processor time of the run: on a machine that is shared, a real second may give it none.
+    """
 
     def stuck(_number: int, _frame: FrameType | None) -> None:
-        raise SimulationError(f"a core did not return within {REAL_S_MAX} s of real time")
+        raise SimulationError(f"a core did not return within {PROCESSOR_S_MAX} s of processor time")
 
-    before = signal.signal(signal.SIGALRM, stuck)
-    signal.alarm(REAL_S_MAX)
+    before = signal.signal(signal.SIGVTALRM, stuck)
+    signal.setitimer(signal.ITIMER_VIRTUAL, PROCESSOR_S_MAX)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
