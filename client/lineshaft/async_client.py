@@ -17,11 +17,12 @@ from lineshaft.chunks import ChunkCall, chunks_of
 from lineshaft.core.machine import CoreSettings
 from lineshaft.errors import ClientClosedError
 from lineshaft.job import AsyncJob
+from lineshaft.job_files import FilesLike
 from lineshaft.locating import locate
 from lineshaft.mapping import in_flight
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
-from lineshaft.work import FilesLike, Work, fitted_of, output_of
+from lineshaft.work import Work, fitted_of, output_of
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import ClientId
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from lineshaft.core.machine import CoreSettings
     from lineshaft.fitted import Fitted
     from lineshaft.graph import Graph
+    from lineshaft.job_files import FilesLike
     from lineshaft.options import JobOptions
     from lineshaft.pipeline import Pipeline
     from lineshaft.shell import Shell
     from lineshaft.shipping import Prepared
-    from lineshaft.work import FilesLike
 
 ResultT = TypeVar("ResultT")
 

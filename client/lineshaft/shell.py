@@ -256,10 +256,7 @@ class Shell:
 
     async def _upload(self, job_id: JobId, watched: _Watched, blobs: list[Blob]) -> None:
         try:
-            for blob in blobs:
-                await self._link.transfers.upload(blob.id, len(blob.data), blob.read)
-                if blob.is_code:
-                    self._remember(blob.id)
+            await asyncio.gather(*map(self._upload_one, blobs))
         except LineshaftError as error:
             watched.upload = None
             self._end(job_id, error)
@@ -269,6 +266,11 @@ class Shell:
         self._pump.post(SubmitAsked(watched.prepared.spec))
         if watched.has_events:
             self._pump.post(WatchAsked(job_id, events=True))
+
+    async def _upload_one(self, blob: Blob) -> None:
+        await self._link.transfers.upload(blob.id, len(blob.data), blob.read)
+        if blob.is_code:
+            self._remember(blob.id)
 
     def _remember(self, blob_id: BlobId) -> None:
         if len(self._stored) >= STORED_MAX:

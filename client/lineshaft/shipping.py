@@ -18,9 +18,14 @@ from lineshaft.errors import InvalidJobError
 from lineshaft.local_modules import LocalModules
 from lineshaft.options import Options, first_fault
 from lineshaft_protocol.ids import BlobId, JobId
-from lineshaft_protocol.jobs import INLINE_BYTES_MAX, JobKind, JobSpec, Payload
+from lineshaft_protocol.jobs import FILES_MAX, INLINE_BYTES_MAX, JobKind, JobSpec, Payload
+from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import BytesLike, pack, packed_size
 
+TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
+"""Files that are this few in all go along with the job itself: no upload is faster."""
+ALONE_BYTES_MIN = 1024
+"""Shorter files always go along: naming them would take as long as sending them."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 MadeT = TypeVar("MadeT")
@@ -109,13 +114,16 @@ class Shipper:
         """
         return self._prepared("plan", self.by_value(make), options, name=options.name or name)
 
-    def pipeline(self, bundle: bytes, options: Options, *, name: str) -> Prepared:
-        """Prepare a pipeline job from its bundle.
+    def pipeline(self, bundle: PipelineBundle, options: Options, *, name: str) -> Prepared:
+        """Prepare a pipeline job from its bundle, with its files as blobs of their own.
 
         Raises:
+            BundleError: The bundle breaks a rule.
             InvalidJobError: An option is out of its range.
         """
-        return self._prepared("pipeline", [bundle], options, name=options.name or name)
+        bundle, files = _apart(bundle)
+        data: list[BytesLike] = [encode_bundle(bundle)]
+        return self._prepared("pipeline", data, options, name=options.name or name, files=files)
 
     def by_value(self, make: Callable[[], MadeT]) -> MadeT:
         """Call something that pickles; the user's own modules go by value meanwhile."""
@@ -130,6 +138,7 @@ class Shipper:
         *,
         name: str,
         code: Blob | None = None,
+        files: tuple[Blob, ...] = (),
     ) -> Prepared:
         payload, blob = _payload(buffers)
         try:
@@ -139,6 +148,7 @@ class Shipper:
                 payload=payload,
                 name=name[:200],
                 code=None if code is None else code.id,
+                files=tuple(each.id for each in files) or None,
                 resources=options.resources,
                 tags=options.tags,
                 worker_id=options.worker_id,
@@ -151,10 +161,31 @@ class Shipper:
             )
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
-        return Prepared(spec, tuple(each for each in (code, blob) if each is not None))
+        return Prepared(spec, tuple(each for each in (code, *files, blob) if each is not None))
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
+
+
+def _apart(bundle: PipelineBundle) -> tuple[PipelineBundle, tuple[Blob, ...]]:
+    """Take the larger files out of a bundle, so that only those that changed are sent again."""
+    sizes = [(len(content), path) for path, content in bundle.files if isinstance(content, bytes)]
+    if sum(size_bytes for size_bytes, _ in sizes) <= TOGETHER_BYTES_MAX:
+        return bundle, ()
+    alone = {
+        path for size_bytes, path in sorted(sizes)[-FILES_MAX:] if size_bytes >= ALONE_BYTES_MIN
+    }
+    files: list[tuple[str, bytes | FileRef]] = []
+    blobs: dict[str, Blob] = {}
+    for path, content in bundle.files:
+        if path in alone and isinstance(content, bytes):
+            digest = hashlib.sha256(content).hexdigest()
+            # Code, because the next job is likely to have the same file.
+            blobs[digest] = Blob(BlobId(digest), content, is_code=True)
+            files.append((path, FileRef(digest, len(content))))
+        else:
+            files.append((path, content))
+    return bundle._replace(files=tuple(files)), tuple(blobs.values())
 
 
 def _payload(buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from lineshaft.job_files import FilesLike, read_files
 from lineshaft.options import RESERVED, Options
 from lineshaft.shipping import Prepared, Shipper
-from lineshaft_runtime.bundles import PipelineBundle, encode_bundle
+from lineshaft_runtime.bundles import PipelineBundle
 from lineshaft_runtime.packing import BytesLike, pack_bytes
 
 if TYPE_CHECKING:
     from lineshaft.fitted import Fitted
     from lineshaft.graph import Graph
     from lineshaft.pipeline import Pipeline
-
-FilesLike = Mapping[str, "bytes | str | Path"] | Iterable["str | Path"]
-"""Names in the job with contents or paths; or just paths, which keep their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +98,26 @@ class Work:
         """Prepare a pipeline job.
 
         Raises:
-            BundleError: A file may not be there, or there is too much.
+            BundleError: A name of a file is not possible.
+            FilesError: There are too many or too large files, or one cannot be sent.
             CannotPackError: A parameter or the data cannot leave the process.
             InvalidJobError: An option is not possible.
             OSError: A file cannot be read.
         """
 
-        def bundle() -> bytes:
-            return encode_bundle(
-                PipelineBundle(
-                    files=tuple(_read(files)),
-                    requirements=tuple(requirements),
-                    entry_point=entry_point,
-                    input_data=None
-                    if input_data is None
-                    else pack_bytes(input_data, name="input_data"),
-                    params=pack_bytes(dict(params or {}), name="params"),
-                )
+        def bundle() -> PipelineBundle:
+            return PipelineBundle(
+                files=tuple(read_files(files)),
+                requirements=tuple(requirements),
+                entry_point=entry_point,
+                input_data=None
+                if input_data is None
+                else pack_bytes(input_data, name="input_data"),
+                params=pack_bytes(dict(params or {}), name="params"),
             )
 
-        data = self.shipper.by_value(bundle)
-        return self.shipper.pipeline(data, self.options.updated(options or {}), name=entry_point)
+        made = self.shipper.by_value(bundle)
+        return self.shipper.pipeline(made, self.options.updated(options or {}), name=entry_point)
 
 
 def graph_of(subject: Pipeline | Graph) -> Graph:
@@ -152,38 +148,3 @@ def output_of(data: BytesLike) -> object:
     from lineshaft_runtime.plans.work import read_outcome  # noqa: PLC0415 - as above
 
     return read_outcome(data).output
-
-
-def _read(files: FilesLike) -> Iterable[tuple[str, bytes]]:
-    if not isinstance(files, Mapping):
-        for path in files:
-            # A name that leads out of this folder is refused with the bundle.
-            yield from _read_path(Path(path).as_posix(), Path(path))
-        return
-    for name, content in cast("Mapping[str, bytes | str | Path]", files).items():
-        match content:
-            case bytes():
-                yield name, content
-            case Path():
-                yield from _read_path(name, content)
-            case str():
-                yield name, content.encode()
-
-
-def _read_path(name: str, path: Path) -> Iterable[tuple[str, bytes]]:
-    if not path.is_dir():
-        if path.is_absolute() and name == path.as_posix():
-            name = path.name
-        yield name, path.read_bytes()
-        return
-    base = path.name if path.is_absolute() and name == path.as_posix() else name
-    for each in sorted(path.rglob("*")):
-        inner = each.relative_to(path)
-        if each.is_file() and not _HIDDEN.intersection(inner.parts):
-            yield (
-                f"{base}/{inner.as_posix()}" if base not in {"", "."} else inner.as_posix(),
-                (each.read_bytes()),
-            )
-
-
-_HIDDEN = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache"})

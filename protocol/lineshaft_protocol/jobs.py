@@ -15,6 +15,7 @@ INLINE_BYTES_MAX = 32 * 1024
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TAGS_MAX = 64
 AFTER_MAX = 10_000
+FILES_MAX = 1000
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -96,6 +97,14 @@ class JobSpec(Wire):
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     """Python minor version that can read the payload, as ``3.11``."""
     parent: Parent | None = None
+    files: tuple[Digest, ...] | None = Field(default=None, max_length=FILES_MAX)
+    """Blobs that its payload refers to; a worker needs them before it starts."""
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """All blobs that an attempt cannot do without."""
+        named = (self.code, self.payload.blob, *(self.files or ()))
+        return tuple(blob_id for blob_id in named if blob_id is not None)
 
     @property
     def label(self) -> str:

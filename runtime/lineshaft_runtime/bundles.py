@@ -5,9 +5,10 @@ names are checked before the first file is written, and files are made beneath a
 never through a link.
 """
 
+import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,12 +17,24 @@ import msgpack  # type: ignore[import-untyped]  # it has no stubs
 from lineshaft_protocol.errors import LineshaftError
 
 PACKED_BYTES_MAX = 256 * 2**20
+CONTENT_BYTES_MAX = 2**30
+"""Most bytes of all files of a job together."""
 FILES_MAX = 10_000
 PATH_BYTES_MAX = 1024
 NAME_BYTES_MAX = 255
 DEPTH_MAX = 32
 REQUIREMENTS_MAX = 1000
 _VERSION = 1
+_VERSION_WITH_REFS = 2
+_PIECE_BYTES = 2**20
+
+
+class FileRef(NamedTuple):
+    """The content of a file that is a blob of its own."""
+
+    sha256: str
+    """64 hexadecimal digits, in small letters."""
+    size_bytes: int
 
 
 class BundleError(LineshaftError):
@@ -36,7 +49,7 @@ class BundleError(LineshaftError):
 class PipelineBundle(NamedTuple):
     """What a pipeline job consists of."""
 
-    files: tuple[tuple[str, bytes], ...]
+    files: tuple[tuple[str, bytes | FileRef], ...]
     """Relative names with `/`, and contents."""
     requirements: tuple[str, ...]
     """Lines as in a requirements.txt."""
@@ -55,11 +68,12 @@ def encode_bundle(bundle: PipelineBundle) -> bytes:
         BundleError: The bundle breaks a rule, so that no worker would take it.
     """
     check_bundle(bundle)
-    files = [(path, content) for path, content in bundle.files]
+    has_refs = any(isinstance(content, FileRef) for _, content in bundle.files)
     data = _packb(
         (
-            _VERSION,
-            files,
+            # Workers of before need not know of blobs to take what has none.
+            _VERSION_WITH_REFS if has_refs else _VERSION,
+            [(path, *_packed(content)) for path, content in bundle.files],
             list(bundle.requirements),
             bundle.entry_point,
             bundle.input_data,
@@ -81,7 +95,7 @@ def decode_bundle(data: bytes | bytearray | memoryview) -> PipelineBundle:
         raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
     try:
         items = _items(_unpackb(data, use_list=False, max_array_len=FILES_MAX, max_map_len=0))
-        if len(items) != 6 or items[0] != _VERSION:
+        if len(items) != 6 or items[0] not in (_VERSION, _VERSION_WITH_REFS):
             raise BundleError("this is no bundle, or one of another version")
         input_data = items[4]
         bundle = PipelineBundle(
@@ -109,6 +123,9 @@ def check_bundle(bundle: PipelineBundle) -> None:
         raise BundleError(f"{len(bundle.requirements)} requirements are over {REQUIREMENTS_MAX}")
     if not bundle.entry_point or len(bundle.entry_point) > PATH_BYTES_MAX:
         raise BundleError("the entry point is empty or too long")
+    size_bytes = sum(_size(content) for _, content in bundle.files)
+    if size_bytes > CONTENT_BYTES_MAX:
+        raise BundleError(f"{size_bytes} bytes of files are more than {CONTENT_BYTES_MAX}")
     check_paths(path for path, _ in bundle.files)
 
 
@@ -137,11 +154,16 @@ def check_paths(paths: Iterable[str]) -> None:
                 raise BundleError(f"{folder!r} is a file as well", path)
 
 
-def write_bundle(bundle: PipelineBundle, folder: Path) -> None:
+def write_bundle(bundle: PipelineBundle, folder: Path, blobs: Path | None = None) -> None:
     """Make a new folder (mode 0700) and write all files of the bundle beneath it.
 
+    Args:
+        bundle: Checked again here.
+        folder: To be made.
+        blobs: Where the blobs are that it refers to, each named by its SHA-256.
+
     Raises:
-        BundleError: A name breaks a rule.
+        BundleError: A name breaks a rule, or a blob is not what it is called.
         FileExistsError: The folder exists already.
         OSError: The disk refused.
     """
@@ -152,12 +174,28 @@ def write_bundle(bundle: PipelineBundle, folder: Path) -> None:
     made: set[str] = set()
     try:
         for path, content in bundle.files:
-            _write_beneath(root, path, content, made=made)
+            pieces = _pieces(path, content, blobs) if isinstance(content, FileRef) else (content,)
+            _write_beneath(root, path, pieces, made=made)
     finally:
         os.close(root)
 
 
-def _write_beneath(root: int, path: str, content: bytes, *, made: set[str]) -> None:
+def _pieces(path: str, ref: FileRef, blobs: Path | None) -> Iterator[bytes]:
+    """Read a blob, and fail at its end if it was another one."""
+    if blobs is None:
+        raise BundleError("its content is missing", path)
+    digest, size_bytes = hashlib.sha256(), 0
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(blobs / ref.sha256, flags), "rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            size_bytes += len(piece)
+            yield piece
+    if (digest.hexdigest(), size_bytes) != (ref.sha256, ref.size_bytes):
+        raise BundleError("its content is not what was sent", path)
+
+
+def _write_beneath(root: int, path: str, pieces: Iterable[bytes], *, made: set[str]) -> None:
     *folders, name = path.split("/")
     opened: list[int] = []
     here, so_far = root, ""
@@ -172,7 +210,8 @@ def _write_beneath(root: int, path: str, content: bytes, *, made: set[str]) -> N
             opened.append(here)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -212,11 +251,26 @@ def _items(items: object) -> tuple[object, ...]:
     return cast("tuple[object, ...]", items)
 
 
-def _file(item: object) -> tuple[str, bytes]:
-    pair = _items(item)
-    if len(pair) != 2:
-        raise BundleError("damaged: a file is a name and bytes")
-    return _text(pair[0]), _bytes(pair[1])
+def _file(item: object) -> tuple[str, bytes | FileRef]:
+    match _items(item):
+        case (path, content):
+            return _text(path), _bytes(content)
+        case (path, bytes() as digest, int() as size_bytes) if len(digest) == 32 and (
+            0 <= size_bytes <= CONTENT_BYTES_MAX
+        ):
+            return _text(path), FileRef(digest.hex(), size_bytes)
+        case _:
+            raise BundleError("damaged: a file is a name and bytes, or a name, hash and size")
+
+
+def _packed(content: bytes | FileRef) -> tuple[object, ...]:
+    if isinstance(content, FileRef):
+        return bytes.fromhex(content.sha256), content.size_bytes
+    return (content,)
+
+
+def _size(content: bytes | FileRef) -> int:
+    return content.size_bytes if isinstance(content, FileRef) else len(content)
 
 
 def _text(item: object) -> str:

@@ -31,6 +31,16 @@ class SizeError(LineshaftError, ValueError):
         self.text = text
 
 
+def size_text(size_bytes: int) -> str:
+    """Return an amount of memory for people, with three digits at most: 1.5 GiB."""
+    amount = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.4g} TiB"
+
+
 def parse_size(text: str | int) -> int:
     """Read an amount of memory, in bytes; ``8GiB``, ``500 MB`` and ``1024`` are amounts.
 

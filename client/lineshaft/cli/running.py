@@ -70,7 +70,7 @@ class Order:
     """A pipeline job as it was asked for."""
 
     entry_point: str
-    files: dict[str, bytes]
+    files: dict[str, bytes | Path]
     params: dict[str, object]
     requirements: tuple[str, ...]
 
@@ -156,7 +156,7 @@ def make_order(
     source, _, function = entry.partition(":")
     found = dict(_own_files(source, is_module=not source.endswith(".py")))
     for path in files:
-        found |= _read(path)
+        found |= _named(path)
     read_params: dict[str, object] = dict(read_param(each) for each in params)
     if not arguments:
         return Order(entry, found, read_params, tuple(requirements))
@@ -183,36 +183,28 @@ def read_param(text: str) -> tuple[str, object]:
         return name.strip(), value
 
 
-def _own_files(source: str, *, is_module: bool) -> dict[str, bytes]:
-    """Read the file of the entry point, or the package that it is in."""
+def _own_files(source: str, *, is_module: bool) -> dict[str, bytes | Path]:
+    """Name the file of the entry point, or the package that it is in."""
     if not is_module:
         path = Path(source)
         if not path.is_file():
             raise UsageError(f"there is no file {source}; name the script or function to run")
         if path.is_absolute() or ".." in path.parts:
             raise UsageError(f"{source} is outside of this folder; go to its folder first")
-        return {path.as_posix(): path.read_bytes()}
+        return {path.as_posix(): path}
     top = source.partition(".")[0]
     if Path(top).is_dir():
-        return _read(Path(top))
+        return _named(Path(top))
     if Path(f"{top}.py").is_file():
-        return _read(Path(f"{top}.py"))
+        return _named(Path(f"{top}.py"))
     return {}  # It may be installed there, or among the other files.
 
 
-def _read(path: Path) -> dict[str, bytes]:
-    """Read a file, or all files of a folder; names are relative to the current folder."""
+def _named(path: Path) -> dict[str, bytes | Path]:
+    """Name a file or folder as the job will; names are relative to the current folder."""
     if not path.exists():
         raise UsageError(f"there is no file {path}; --files takes what is here")
-    base = Path(path.name) if path.is_absolute() else path
-    if not path.is_dir():
-        return {base.as_posix(): path.read_bytes()}
-    found: dict[str, bytes] = {}
-    for each in sorted(path.rglob("*")):
-        inner = each.relative_to(path)
-        if each.is_file() and not _LEFT_OUT.intersection(inner.parts):
-            found[(base / inner).as_posix()] = each.read_bytes()
-    return found
+    return {path.name if path.is_absolute() else path.as_posix(): path}
 
 
 def _submitter(
@@ -259,5 +251,3 @@ _ARGUMENTS = """import runpy, sys
 sys.argv[:] = [{source!r}, *{arguments!r}]
 runpy.run_path({source!r}, run_name="__main__")
 """
-
-_LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache"})

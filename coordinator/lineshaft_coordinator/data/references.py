@@ -22,7 +22,7 @@ def blobs_of(record: Record) -> list[str]:
     names: tuple[str | None, ...] = ()
     match record:
         case JobSubmitted(job=job):
-            names = (job.code, job.payload.blob)
+            names = job.blobs
         case JobFinished(outcome=outcome):
             names = (None if outcome.result is None else outcome.result.blob,)
         case _:

@@ -135,8 +135,8 @@ class Daemon:
 
     def _missing_blob(self, submit: Submit) -> str | None:
         job = submit.job
-        for blob_id in (job.code, job.payload.blob):
-            if blob_id is not None and not self._blobs.refer(blob_id):
+        for blob_id in job.blobs:
+            if not self._blobs.refer(blob_id):
                 return blob_id
         return None
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lineshaft.cli.exits import UsageError
-from lineshaft.cli.running import ARGUMENTS_FILE, given, make_order, read_param
+from lineshaft.cli.running import ARGUMENTS_FILE, Order, given, make_order, read_param
+from lineshaft.job_files import read_files
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,11 @@ def test_a_parameter_without_a_name_is_refused(text: str) -> None:
         read_param(text)
 
 
+def names(order: Order) -> list[str]:
+    """What the job's files will be called."""
+    return sorted(name for name, _ in read_files(order.files))
+
+
 def test_a_script_brings_itself() -> None:
     order = make_order("train.py:main", [], ["a=1"], [], ["numpy"])
 
@@ -53,7 +59,7 @@ def test_a_script_brings_itself() -> None:
 def test_a_module_brings_its_package_but_not_its_caches() -> None:
     order = make_order("package.main:main", [], [], [], [])
 
-    assert sorted(order.files) == ["package/__init__.py", "package/main.py"]
+    assert names(order) == ["package/__init__.py", "package/main.py"]
 
 
 def test_files_come_along_with_their_names(tmp_path: Path) -> None:
@@ -61,7 +67,13 @@ def test_files_come_along_with_their_names(tmp_path: Path) -> None:
 
     order = make_order("train.py", [Path("package"), folder / "main.py"], [], [], [])
 
-    assert sorted(order.files) == ["main.py", "package/__init__.py", "package/main.py", "train.py"]
+    assert names(order) == ["main.py", "package/__init__.py", "package/main.py", "train.py"]
+
+
+def test_a_folder_may_bring_the_script_along() -> None:
+    order = make_order("train.py", [Path()], [], [], [])
+
+    assert "train.py" in names(order)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +92,7 @@ def test_a_file_that_is_missing_is_named(entry: str, files: list[Path], said: st
 def test_arguments_become_those_of_the_script(tmp_path: Path) -> None:
     order = make_order("train.py", [], [], ["--lr", 'it\'s "0.1"'], [])
 
-    (tmp_path / ARGUMENTS_FILE).write_bytes(order.files[ARGUMENTS_FILE])
+    (tmp_path / ARGUMENTS_FILE).write_bytes(dict(read_files(order.files))[ARGUMENTS_FILE])
     found = subprocess.run(
         [sys.executable, order.entry_point], capture_output=True, text=True, check=True
     )

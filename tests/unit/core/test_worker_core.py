@@ -4,7 +4,7 @@ import pytest
 from tests.unit.core.samples import CODE, capacity, event, job, result, succeeded
 from tests.unit.core.worker_bench import WorkerBench, begun, said
 
-from lineshaft_protocol.ids import Session
+from lineshaft_protocol.ids import BlobId, Session
 from lineshaft_protocol.jobs import Parent, Payload
 from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.resources import GIB, Resources
@@ -334,6 +334,16 @@ def test_code_is_fetched_once(worker: WorkerBench) -> None:
     assert begun(arrived) == [("j1", 0)]
     assert second == []
     assert third == [FetchBlobs(J3, (CODE,))]
+
+
+def test_all_files_of_a_job_are_fetched_before_it_starts(worker: WorkerBench) -> None:
+    worker.registered()
+
+    first = worker.assign("j1", kind="pipeline", files=("a" * 64, "b" * 64))
+    arrived = worker.handle(BlobsArrived(J1))
+
+    assert first == [FetchBlobs(J1, (BlobId("a" * 64), BlobId("b" * 64)))]
+    assert begun(arrived) == [("j1", 0)]
 
 
 def test_a_job_without_its_blob_fails(worker: WorkerBench) -> None:

@@ -1,5 +1,7 @@
 """Bundles: what is packed comes back, and no name leads out of the job's folder."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import msgpack
@@ -7,7 +9,9 @@ import pytest
 
 from lineshaft_runtime import bundles
 from lineshaft_runtime.bundles import (
+    CONTENT_BYTES_MAX,
     BundleError,
+    FileRef,
     PipelineBundle,
     decode_bundle,
     encode_bundle,
@@ -85,7 +89,11 @@ def test_a_sender_that_checks_nothing_is_refused_when_it_is_decoded(tmp_path: Pa
         b"",
         b"\xc1",
         b"no bundle",
-        msgpack.packb((2, [], [], "train.py", None, b"")),
+        msgpack.packb((3, [], [], "train.py", None, b"")),
+        msgpack.packb((2, [("a", b"x" * 31, 1)], [], "train.py", None, b"")),
+        msgpack.packb((2, [("a", b"x" * 32, -1)], [], "train.py", None, b"")),
+        msgpack.packb((2, [("a", b"x" * 32, 2**62)], [], "train.py", None, b"")),
+        msgpack.packb((2, [("a", b"x" * 32, 1, 1)], [], "train.py", None, b"")),
         msgpack.packb((1, [], [], "train.py", None)),
         msgpack.packb((1, [("a",)], [], "train.py", None, b"")),
         msgpack.packb((1, [("a", "text")], [], "train.py", None, b"")),
@@ -126,3 +134,65 @@ def test_a_folder_that_exists_is_not_written_into(tmp_path: Path) -> None:
 
     with pytest.raises(FileExistsError):
         write_bundle(bundle_of("train.py"), tmp_path / "work")
+
+
+def referring(content: bytes, *, size_bytes: int | None = None) -> PipelineBundle:
+    """A bundle with one file whose content is a blob."""
+    ref = FileRef(
+        hashlib.sha256(content).hexdigest(), len(content) if size_bytes is None else size_bytes
+    )
+    return PipelineBundle((("data/x.bin", ref), ("train.py", b"")), (), "train.py", None, b"")
+
+
+def test_a_file_may_be_a_blob(tmp_path: Path) -> None:
+    content = os.urandom(3 * 2**20)
+    bundle = decode_bundle(encode_bundle(referring(content)))
+    (tmp_path / hashlib.sha256(content).hexdigest()).write_bytes(content)
+
+    write_bundle(bundle, tmp_path / "work", tmp_path)
+
+    assert (tmp_path / "work/data/x.bin").read_bytes() == content
+
+
+@pytest.mark.parametrize("stored", [b"other", b"content and more", b""])
+def test_a_blob_that_is_not_what_it_is_called_is_refused(tmp_path: Path, stored: bytes) -> None:
+    (tmp_path / hashlib.sha256(b"content").hexdigest()).write_bytes(stored)
+
+    with pytest.raises(BundleError, match="not what was sent"):
+        write_bundle(referring(b"content"), tmp_path / "work", tmp_path)
+
+
+def test_a_blob_of_another_size_than_said_is_refused(tmp_path: Path) -> None:
+    (tmp_path / hashlib.sha256(b"content").hexdigest()).write_bytes(b"content")
+
+    with pytest.raises(BundleError, match="not what was sent"):
+        write_bundle(referring(b"content", size_bytes=1), tmp_path / "work", tmp_path)
+
+
+def test_a_blob_is_not_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"content")
+    (tmp_path / hashlib.sha256(b"content").hexdigest()).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(OSError, match="symbolic"):
+        write_bundle(referring(b"content"), tmp_path / "work", tmp_path)
+
+
+def test_a_job_of_blobs_may_not_unpack_to_more_than_the_limit() -> None:
+    with pytest.raises(BundleError, match="bytes of files are more"):
+        encode_bundle(
+            PipelineBundle(
+                tuple((f"f{n}", FileRef("0" * 64, CONTENT_BYTES_MAX // 2 + 1)) for n in range(2)),
+                (),
+                "train.py",
+                None,
+                b"",
+            )
+        )
+
+
+def test_a_million_files_are_refused_before_they_are_looked_at() -> None:
+    files = [(f"f{number}", b"") for number in range(1_000_000)]
+    packed = msgpack.packb((1, files, [], "train.py", None, b""))
+
+    with pytest.raises(BundleError, match="damaged: 1000000 exceeds"):
+        decode_bundle(packed)

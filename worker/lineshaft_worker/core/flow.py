@@ -141,8 +141,7 @@ class AttemptFlow:
 
     def _fetch(self, attempt: Attempt) -> None:
         job = attempt.assign.job
-        needed = [BlobId(b) for b in (job.code, job.payload.blob) if b is not None]
-        missing = tuple(blob_id for blob_id in needed if blob_id not in self._blobs)
+        missing = tuple(BlobId(each) for each in job.blobs if each not in self._blobs)
         if missing:
             self._effects.append(FetchBlobs(attempt.key, missing))
         else:

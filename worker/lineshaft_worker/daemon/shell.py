@@ -238,8 +238,7 @@ class WorkerShell:
 
     async def _fetch(self, key: AttemptKey, missing: list[BlobId]) -> None:
         try:
-            for blob_id in missing:
-                await self._supply.bring(blob_id)
+            await self._supply.bring_all(missing)
         except (LineshaftError, OSError) as error:
             self._post(io.BlobsFailed(key, f"its payload cannot be had: {error}"))
         else:

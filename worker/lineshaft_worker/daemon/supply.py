@@ -64,6 +64,23 @@ class Supply:
                 draft.unlink(missing_ok=True)
         return self._cache.path(blob_id)
 
+    async def bring_all(self, blob_ids: Sequence[BlobId]) -> None:
+        """Fetch several at once; the first that cannot be had ends it.
+
+        Raises:
+            LineshaftError: As `bring`.
+            OSError: As `bring`.
+        """
+        fetches = [
+            asyncio.ensure_future(self.bring(blob_id)) for blob_id in dict.fromkeys(blob_ids)
+        ]
+        try:
+            await asyncio.gather(*fetches)
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
+            await asyncio.gather(*fetches, return_exceptions=True)
+
     async def store(self, content: bytes | Path) -> Payload:
         """Make a payload of bytes or of a file; what is too long to be carried is stored.
 

@@ -43,6 +43,7 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
+        files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
         devices=assign.devices or (),
@@ -53,8 +54,7 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
 
 def blobs_of(assign: Assign) -> tuple[BlobId, ...]:
     """The blobs an attempt needs."""
-    job = assign.job
-    return tuple(BlobId(b) for b in (job.code, job.payload.blob) if b is not None)
+    return tuple(BlobId(each) for each in assign.job.blobs)
 
 
 def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.ResultFile | None]:

@@ -1,6 +1,7 @@
 """A runner as its daemon sees it: a process, a connection when there is one, attempts in order."""
 
 import asyncio
+import shutil
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -110,6 +111,9 @@ class Host:
             code = inlined(order.code, attempt_file(folder, attempt.ticket, "code"), attempt)
             self._shelf.put(order.code_id, True)
         payload = inlined(order.payload, attempt_file(folder, attempt.ticket, "payload"), attempt)
+        if order.files:
+            attempt.has_files = True
+            linked(order.files, Path(attempt_file(folder, attempt.ticket, "blobs")))
         frame = Execute(
             attempt.ticket, order.key.job_id, order.key.attempt, order.kind, order.name,
             order.code_id or "", code, payload, order.run_s, order.memory_bytes,
@@ -239,6 +243,18 @@ class Host:
         if self._unsent:
             self._transport.write(bytes(self._unsent))
             self._unsent.clear()
+
+
+def linked(files: tuple[Path, ...], folder: Path) -> None:
+    """Have files under their names in a new folder: they stay, whatever becomes of the cache."""
+    folder.mkdir(mode=0o700)
+    for file in files:
+        try:
+            (folder / file.name).hardlink_to(file)
+        except FileExistsError:  # Two files of the job have the same content.
+            continue
+        except OSError:  # Another file system, or one that has no links.
+            shutil.copyfile(file, folder / file.name)
 
 
 def inlined(data: bytes | Path, path: str, attempt: Attempt) -> bytes | str:

@@ -38,6 +38,8 @@ class AttemptOrder:
     name: str
     payload: bytes | Path
     """Packed `(args, kwargs)` of a function, a plan's payload, or a pipeline's bundle."""
+    files: tuple[Path, ...] = ()
+    """Blobs that the payload refers to, each named by its SHA-256."""
     code_id: str | None = None
     """Names the function's code; required for functions."""
     code: bytes | Path | None = None

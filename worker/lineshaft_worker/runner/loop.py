@@ -196,7 +196,8 @@ class _Attempt:
             bundle = decode_bundle(load(self._order.payload))
             params = unpack(bundle.params)
             work = Path(attempt_file(self._folder, self._order.ticket, "work"))
-            write_bundle(bundle, work)
+            blobs = Path(attempt_file(self._folder, self._order.ticket, "blobs"))
+            write_bundle(bundle, work, blobs)
         except OSError as error:
             raise FailureError("start", error) from error
         except LineshaftError as error:
