@@ -25,7 +25,7 @@ class LoopThread:
         self._calls: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._is_stopped = False
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -124,6 +124,15 @@ class LoopThread:
         calls = self._calls
         while calls:
             calls.popleft()()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop of uvloop's where that is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra, and nothing that `import lineshaft` should load
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class _End:

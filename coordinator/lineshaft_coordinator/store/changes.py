@@ -56,7 +56,7 @@ _OLDEST: Final = (
 
 
 class Changes:
-    """All that changes an open database; used by the writer's thread only."""
+    """All that changes an open database; used by one thread at a time, see `writer`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Learn where the journal ends and which jobs live.

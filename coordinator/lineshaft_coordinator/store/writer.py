@@ -1,12 +1,18 @@
-"""The one thread that owns the one connection that writes.
+"""The one connection that writes, and the thread that uses it when there is much to write.
 
 SQLite 3.7.0 to 3.51.2 can corrupt a database when two connections write or checkpoint at once
 (the WAL-reset bug), so there is never a second one. What waits while a commit is under way goes
 into the next commit together: the busier it is, the cheaper a batch gets.
+
+A small batch that meets an idle thread is committed by its caller: waking a thread and being woken
+by it costs as much as the commit of one job. The connection belongs to the loop while nothing that
+was given to the thread is unsettled, and to the thread otherwise; so they never use it at once.
+A disk that syncs slowly must not hold up the loop: then the thread does it all, for a while.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +28,14 @@ from lineshaft_coordinator.store.interface import Batch
 _T = TypeVar("_T")
 _GROUP_RECORDS_MAX: Final = 8192
 """Records in one commit; one batch alone may have more."""
+_QUICK_RECORDS_MAX: Final = 16
+"""Records in a batch that the loop commits itself."""
+_QUICK_S_MAX: Final = 0.01
+"""A commit on the loop that took longer was slow."""
+_SLOW_MAX: Final = 3
+"""So many slow commits in a row, which no checkpoint explains, tell of a slow disk."""
+_SLOW_DISK_S: Final = 30.0
+"""How long the thread then does it all, until the disk is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +60,13 @@ class Writer:
         self._path = path
         self._inbox: SimpleQueue[_Append | _Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._changes: Changes | None = None
+        self._unsettled_count = 0
+        """What was given to the thread and is not settled yet; 0: the connection is the loop's."""
+        self._slow_count = 0
+        self._is_slow_until = 0.0
         self._failure: BaseException | None = None
-        """Why nothing more is written, once the disk failed; only the thread touches it."""
+        """Why nothing more is written, once the disk failed; goes with the connection."""
 
     async def start(
         self, connect: Callable[[], Changes], disconnect: Callable[[Changes], None]
@@ -61,6 +80,7 @@ class Writer:
         assert self._thread is None, "a writer is started once"
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
+        self._unsettled_count += 1
         self._thread = threading.Thread(
             target=self._serve,
             args=(connect, disconnect, ready, loop),
@@ -73,14 +93,18 @@ class Writer:
     async def append(self, batch: Batch) -> None:
         """Write a batch; see `Store.append`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._inbox.put(_Append(batch, done))
+        append = _Append(batch, done)
+        if self._is_quick(batch):
+            self._append_here(append)
+        else:
+            self._give(append)
         await done
 
     async def run(self, work: Callable[[Changes], _T]) -> _T:
         """Do other work on the database, after all that was asked before."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         results: list[_T] = []
-        self._inbox.put(_Work(lambda changes: results.append(work(changes)), done))
+        self._give(_Work(lambda changes: results.append(work(changes)), done))
         await done
         return results[0]
 
@@ -90,6 +114,27 @@ class Writer:
             self._inbox.put(None)
             await asyncio.to_thread(self._thread.join)
 
+    def _give(self, task: _Append | _Work) -> None:
+        self._unsettled_count += 1
+        self._inbox.put(task)
+
+    def _is_quick(self, batch: Batch) -> bool:
+        return (
+            self._unsettled_count == 0
+            and len(batch.records) <= _QUICK_RECORDS_MAX
+            and not batch.events
+            and time.monotonic() >= self._is_slow_until
+        )
+
+    def _append_here(self, append: _Append) -> None:
+        assert self._changes is not None, "the database is open once the start is settled"
+        started = time.monotonic()
+        _conclude([append.done], self._perform(self._changes, [append]))
+        now = time.monotonic()
+        self._slow_count = self._slow_count + 1 if now - started > _QUICK_S_MAX else 0
+        if self._slow_count >= _SLOW_MAX:
+            self._slow_count, self._is_slow_until = 0, now + _SLOW_DISK_S
+
     def _serve(
         self,
         connect: Callable[[], Changes],
@@ -98,11 +143,11 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         try:
-            changes = connect()
+            changes = self._changes = connect()
         except BaseException as error:  # noqa: BLE001 - raised by start
-            _settle(loop, [ready], error)
+            self._settle(loop, [ready], error)
             return
-        _settle(loop, [ready], None)
+        self._settle(loop, [ready], None)
         is_stopping = False
         while not is_stopping:
             waiting = [self._inbox.get()]
@@ -110,10 +155,24 @@ class Writer:
                 waiting.append(self._inbox.get())
             for group in _groups(waiting):
                 if group:
-                    _settle(loop, [task.done for task in group], self._perform(changes, group))
+                    fault = self._perform(changes, group)
+                    self._settle(loop, [task.done for task in group], fault)
                 else:
                     is_stopping = True
         disconnect(changes)
+
+    def _settle(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        done: Sequence[asyncio.Future[None]],
+        error: BaseException | None,
+    ) -> None:
+        def settle() -> None:
+            self._unsettled_count -= len(done)
+            _conclude(done, error)
+
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle)
 
     def _perform(self, changes: Changes, group: Sequence[_Append | _Work]) -> BaseException | None:
         if self._failure is not None:
@@ -160,19 +219,11 @@ def _groups(
         yield appends
 
 
-def _settle(
-    loop: asyncio.AbstractEventLoop,
-    done: Sequence[asyncio.Future[None]],
-    error: BaseException | None,
-) -> None:
-    def settle() -> None:
-        for future in done:
-            if future.done():  # who asked was cancelled; what it asked is done all the same
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(settle)
+def _conclude(done: Sequence[asyncio.Future[None]], error: BaseException | None) -> None:
+    for future in done:
+        if future.done():  # who asked was cancelled; what it asked is done all the same
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

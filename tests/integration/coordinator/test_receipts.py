@@ -1,0 +1,89 @@
+"""What nobody waits for takes the next frame, or leaves alone a moment later."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from lineshaft_coordinator.core.io import Event
+from lineshaft_coordinator.data.transfers import Transfers
+from lineshaft_coordinator.server.sessions import Outlet, Sessions
+from lineshaft_protocol.client_messages import Accepted, Finished, Query, Submit
+from lineshaft_protocol.codec import TO_CLIENT
+from lineshaft_protocol.ids import Session
+from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.wire import Wire
+from lineshaft_runtime.connection import Connection
+
+FINISHED = Finished(outcome=Outcome(job_id="j1", status="succeeded", attempt=1))
+
+
+class _Peer:
+    """A connection that keeps what it is given to send."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[Wire]] = []
+        self.arrived = asyncio.Event()
+
+    def send_text(self, data: bytes) -> None:
+        self.frames.append(list(cast("Sequence[Wire]", TO_CLIENT.decode(data))))
+        self.arrived.set()
+
+    def close(self, code: int, reason: str) -> None:
+        del code, reason
+        self.frames.append([])
+
+
+class _Desk:
+    """A daemon without a core."""
+
+    def post(self, event: Event) -> None:
+        del event
+
+    def waiting(self) -> int:
+        return 0
+
+    def ask(self, session: Session, query: Query) -> None:
+        del session, query
+
+    def submit(self, session: Session, submit: Submit) -> None:
+        del session, submit
+
+
+def _opened() -> tuple[Sessions, Session, _Peer]:
+    def no_transfers(outlet: Outlet) -> Transfers:
+        return cast("Transfers", outlet)  # Nothing here moves a blob.
+
+    sessions, session, peer = Sessions(_Desk(), no_transfers), Session(1), _Peer()
+    sessions.opened(session, "client", cast("Connection", peer))
+    return sessions, session, peer
+
+
+async def test_a_receipt_leaves_in_the_frame_of_what_follows_it() -> None:
+    sessions, session, peer = _opened()
+
+    sessions.send(session, [Accepted(job_id="j1")])
+    sessions.send(session, [FINISHED])
+
+    assert peer.frames == [[Accepted(job_id="j1"), FINISHED]]
+
+
+async def test_a_receipt_that_nothing_follows_leaves_alone() -> None:
+    sessions, session, peer = _opened()
+
+    sessions.send(session, [Accepted(job_id="j1")])
+    sessions.send(session, [Accepted(job_id="j2")])
+    frames_at_once = list(peer.frames)
+    async with asyncio.timeout(10):
+        await peer.arrived.wait()
+
+    assert frames_at_once == []
+    assert peer.frames == [[Accepted(job_id="j1"), Accepted(job_id="j2")]]
+
+
+async def test_a_receipt_leaves_before_the_goodbye() -> None:
+    sessions, session, peer = _opened()
+
+    sessions.send(session, [Accepted(job_id="j1")])
+    sessions.close(session, 1008, "silent")
+
+    assert peer.frames == [[Accepted(job_id="j1")], []]
