@@ -18,6 +18,10 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 SEEDS ?= 200
 SEED_BASE ?= 0
 TEST ?=
+SYSTEMS ?=
+SCENARIOS ?=
+# More for the benchmarks: BENCH='--rounds 1 --update-docs'.
+BENCH ?=
 # Most tests wait for processes of theirs: three at a time keep two cores busy.
 JOBS ?= 3
 
@@ -76,8 +80,8 @@ simulate: $(STAMP) ## The real cores under drawn faults; SEEDS=n SEED_BASE=m
 mutants: $(STAMP) ## Plant each bug of the list; every one must be caught
 	$(BIN)/python -m pytest tests/simulation/test_simulation.py -k test_a_planted_bug_is_caught
 
-bench: $(STAMP) ## Measure; one JSON object a line
-	@for file in benchmarks/*.py; do echo "== $$file" >&2; $(BIN)/python "$$file" || exit 1; done
+bench: $(STAMP) ## Lineshaft beside its peers; SYSTEMS=lineshaft,ray SCENARIOS=noop for a part
+	$(BIN)/python -m benchmarks --systems '$(SYSTEMS)' --scenarios '$(SCENARIOS)' $(BENCH)
 
 nightly: $(STAMP) ## Many faults, up to an hour; LINESHAFT_NIGHTLY_SCALE=0.1 for less
 	$(BIN)/python -m tests.nightly
