@@ -18,16 +18,20 @@ from lineshaft_runtime import spool as _spool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
     params: Mapping[str, object]
     """Parameters of this job by name; empty outside a job."""
 
 __all__ = [
+    "Checkpoint",
     "artifact",
     "checkpoint",
     "input_data",
+    "latest_checkpoint",
     "log",
     "params",  # pyright: ignore[reportUnsupportedDunderAll] - made by __getattr__
+    "paused",
     "progress",
     "result",
     "should_pause",
@@ -92,10 +96,55 @@ def artifact(path: "str | os.PathLike[str]", name: str | None = None) -> None:
     _keep("artifact", path, {"name": name or os.path.basename(os.fspath(path))})  # noqa: PTH119 - pathlib is too slow to import
 
 
+def latest_checkpoint() -> "Checkpoint | None":
+    """Return the checkpoint from which this attempt goes on; None if it starts at the beginning.
+
+    It is the last one that was stored in an attempt before: of a job that was paused or preempted,
+    that lost its worker, or whose code failed and is tried again. Outside a job it is None.
+    """
+    resume_file = _spool.current().resume_file
+    if resume_file is None or not os.path.exists(resume_file):  # noqa: PTH110 - see artifact
+        return None
+    from lineshaft_runtime import kept  # noqa: PLC0415 - only who goes on pays for it
+
+    saved = kept.restore(resume_file)
+    return Checkpoint(saved.path, saved.step, saved.metadata, saved.attempt)
+
+
 def should_pause() -> bool:
-    """Say whether somebody asked the job to pause: save a checkpoint, and return or exit."""
-    pause_file = _spool.current().pause_file
-    return pause_file is not None and os.path.exists(pause_file)  # noqa: PTH110 - see artifact
+    """Say whether somebody asked the job to pause: save a checkpoint, and return or exit.
+
+    A job that saved a checkpoint after this was true, and then ends without an error, has paused:
+    what it returns is not its result, and it goes on from that checkpoint once it is resumed.
+    """
+    context = _spool.current()
+    is_wanted = context.is_pause_wanted
+    context.is_pause_seen = context.is_pause_seen or is_wanted
+    return is_wanted
+
+
+def paused() -> "NoReturn":
+    """End the job from anywhere in its code, after `should_pause` and `checkpoint`."""
+    raise SystemExit(0)
+
+
+class Checkpoint:
+    """What `checkpoint` saved in an earlier attempt."""
+
+    __slots__ = ("attempt", "metadata", "path", "step")
+
+    def __init__(
+        self, path: str, step: int | None, metadata: "Mapping[str, object]", attempt: int
+    ) -> None:
+        self.path = path
+        """The file or folder, under the name it had; the job may change it."""
+        self.step = step
+        self.metadata = metadata
+        self.attempt = attempt
+        """In which attempt it was saved."""
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.path} step={self.step} of attempt {self.attempt}>"
 
 
 def _keep(kind: str, path: "str | os.PathLike[str]", body: dict[str, object]) -> None:
@@ -112,6 +161,8 @@ def _keep(kind: str, path: "str | os.PathLike[str]", body: dict[str, object]) ->
         context.spool.write("notice", {"code": "not_kept", "text": text})
     else:
         context.spool.write(kind, body)
+        if kind == "checkpoint":
+            context.has_saved = context.has_saved or context.is_pause_seen
 
 
 def __getattr__(name: str) -> "Mapping[str, object]":

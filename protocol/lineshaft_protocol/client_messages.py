@@ -72,7 +72,7 @@ class Query(Wire):
 
     type: Literal["Query"] = "Query"
     request_id: int
-    what: Literal["jobs", "job", "why", "story", "workers", "events", "info"]
+    what: Literal["jobs", "job", "why", "story", "workers", "events", "info", "files"]
     job_id: Name | None = None
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
@@ -88,6 +88,30 @@ class Drain(Wire):
     worker_id: Name
     stop: bool = False
     """Whether the worker daemon should leave once it is idle."""
+
+
+class Pause(Wire):
+    """Have this job save a checkpoint and end its attempt, or stand still; then wait for Resume.
+
+    Answered once it is paused or frozen, or with the reason why it goes on.
+    """
+
+    type: Literal["Pause"] = "Pause"
+    request_id: int
+    job_id: Name
+    freeze: bool = False
+    """Stop its processes where they are; it keeps its slot, memory and GPUs."""
+    reason: str = Field(default="paused by its user", max_length=2000)
+    grace_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long it may take; then it goes on. ``None`` leaves it to the coordinator."""
+
+
+class Resume(Wire):
+    """Let a job that is paused, or about to be, go on; harmless to repeat."""
+
+    type: Literal["Resume"] = "Resume"
+    request_id: int
+    job_id: Name
 
 
 class Ping(Wire):
@@ -155,7 +179,9 @@ class Events(Wire):
     events: tuple[JobEvent, ...]
 
 
-JobStateName = Literal["waiting", "queued", "assigned", "running", "cancelling"]
+JobStateName = Literal[
+    "waiting", "queued", "assigned", "running", "cancelling", "pausing", "paused", "frozen"
+]
 
 
 class StateChanged(Wire):
@@ -170,7 +196,7 @@ class StateChanged(Wire):
 
 
 class Answer(Wire):
-    """The answer to a Query or Drain."""
+    """The answer to a Query, Drain, Pause or Resume."""
 
     type: Literal["Answer"] = "Answer"
     request_id: int
@@ -192,6 +218,8 @@ FromClient = Annotated[
     | Unwatch
     | Query
     | Drain
+    | Pause
+    | Resume
     | Ping
     | BlobOffer
     | FetchBlob

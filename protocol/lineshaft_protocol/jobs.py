@@ -97,6 +97,10 @@ class JobSpec(Wire):
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     """Python minor version that can read the payload, as ``3.11``."""
     parent: Parent | None = None
+    preemptible: bool = False
+    """Whether it may be asked to pause when a job of a higher priority finds no room."""
+    checkpoints_kept: int | None = Field(default=None, ge=1, le=10_000)
+    """How many of its last checkpoints are kept; ``None`` leaves it to the coordinator."""
     files: tuple[Digest, ...] | None = Field(default=None, max_length=FILES_MAX)
     """Blobs that its payload refers to; a worker needs them before it starts."""
 

@@ -66,7 +66,8 @@ class AttemptResult(Wire):
 
     job_id: Name
     attempt: int = Field(ge=1, le=NUMBER_MAX)
-    status: Literal["succeeded", "failed", "stopped"]
+    status: Literal["succeeded", "failed", "stopped", "paused"]
+    """``paused``: it saved a checkpoint and ended because it was asked to."""
     result: Payload | None = None
     failure: Failure | None = None
     run_s: float = Field(default=0.0, ge=0)

@@ -18,12 +18,17 @@ from lineshaft_protocol.blob_messages import (
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Outcome
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 # --- worker to coordinator ---
+
+
+PauseMode = Literal["none", "checkpoint", "freeze"]
+"""What an attempt is asked to do: go on, save and end, or stand still."""
 
 
 class Held(Wire):
@@ -33,6 +38,8 @@ class Held(Wire):
     attempt: int = Field(ge=1, le=NUMBER_MAX)
     is_running: bool = False
     devices: tuple[str, ...] | None = None
+    pause: PauseMode | Literal["unknown"] = "none"
+    """What it was asked last; ``unknown`` to a daemon that took it over."""
 
 
 class Register(Wire):
@@ -105,6 +112,25 @@ class SpawnChild(Wire):
     """Whether it may have been sent before, on a connection that broke."""
 
 
+class Kept(Wire):
+    """A file of an attempt is stored, or could not be; repeated until acknowledged."""
+
+    type: Literal["Kept"] = "Kept"
+    job_id: Name
+    file: KeptFile
+
+
+class PauseTold(Wire):
+    """What became of a SetPause, where no end of the attempt says it."""
+
+    type: Literal["PauseTold"] = "PauseTold"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
+    is_frozen: bool = False
+    problem: str | None = None
+    """Why it goes on as if it had not been asked."""
+
+
 class Leaving(Wire):
     """The worker takes nothing more (drain), and ends once it is idle."""
 
@@ -149,6 +175,8 @@ class Assign(Wire):
     """UUIDs of the GPUs it may see."""
     expected_s: float | None = Field(default=None, ge=0)
     """How long such jobs took lately; ``None`` when none has ended yet."""
+    checkpoint: KeptFile | None = None
+    """From which to go on: the last one that was stored in an attempt before."""
 
 
 class Stop(Wire):
@@ -166,6 +194,24 @@ class Recall(Wire):
     type: Literal["Recall"] = "Recall"
     job_id: Name
     attempt: int = Field(ge=1, le=NUMBER_MAX)
+
+
+class SetPause(Wire):
+    """From now on this attempt is asked to pause in this way, or no longer; harmless to repeat."""
+
+    type: Literal["SetPause"] = "SetPause"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
+    mode: PauseMode
+
+
+class KeptAck(Wire):
+    """The file is on the job's record."""
+
+    type: Literal["KeptAck"] = "KeptAck"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
+    file_id: Name
 
 
 class Settled(Wire):
@@ -207,6 +253,8 @@ FromWorker = Annotated[
     | Returned
     | JobEvents
     | SpawnChild
+    | Kept
+    | PauseTold
     | Leaving
     | BlobOffer
     | FetchBlob
@@ -220,6 +268,8 @@ ToWorker = Annotated[
     | Assign
     | Stop
     | Recall
+    | SetPause
+    | KeptAck
     | Settled
     | EventsAck
     | ChildFinished

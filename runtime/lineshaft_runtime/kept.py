@@ -1,9 +1,29 @@
-"""Copies of files that a job wants kept, made while it runs."""
+"""Copies of files that a job wants kept, made while it runs, and brought back to it later."""
 
+import json
 import os
 import shutil
+import tarfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple, cast
+
+
+class Saved(NamedTuple):
+    """A checkpoint of an earlier attempt, as it lies in the job's folder now."""
+
+    path: str
+    step: int | None
+    metadata: Mapping[str, object]
+    attempt: int
+
+
+class CannotRestoreError(OSError):
+    """A checkpoint that was stored cannot be written here."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"checkpoint {name} cannot be restored: {reason}")
 
 
 def keep(path: str, folder: str | None) -> tuple[str, int, str | None]:
@@ -30,6 +50,91 @@ def keep(path: str, folder: str | None) -> tuple[str, int, str | None]:
         return str(target), _size(target), None
     except (OSError, ValueError, shutil.Error) as error:
         return path, 0, str(error)
+
+
+def restore(description: str) -> Saved:
+    """Write the checkpoint that a file describes beside it, once, and say where.
+
+    Args:
+        description: Path of a file that `describe` wrote.
+
+    Raises:
+        CannotRestoreError: The disk refused, or the archive is damaged.
+    """
+    known = cast("dict[str, object]", json.loads(Path(description).read_text()))
+    name = str(known["name"])
+    target = Path(f"{description}d", Path(name).name)
+    try:
+        if not target.exists():
+            draft = Path(f"{description}d.part")
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(mode=0o700)
+            if known["is_folder"]:
+                unpack_folder(Path(str(known["blob"])), draft / target.name)
+            else:
+                _copy(str(known["blob"]), str(draft / target.name))
+            draft.rename(target.parent)
+    except (OSError, tarfile.TarError) as error:
+        raise CannotRestoreError(name, str(error)) from error
+    step = cast("int | None", known["step"])
+    metadata = cast("dict[str, object]", known["metadata"])
+    return Saved(str(target), step, metadata, cast("int", known["attempt"]))
+
+
+def describe(
+    path: str, blob: Path, name: str, *, is_folder: bool, facts: Mapping[str, object]
+) -> None:
+    """Write where a checkpoint lies on this machine, for `restore` in another process.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    known = {"blob": str(blob), "name": name, "is_folder": is_folder, **facts}
+    Path(path).write_text(json.dumps(known))
+
+
+def pack_folder(folder: Path, archive: Path) -> None:
+    """Write a folder's files as a tar archive: the same bytes for the same files.
+
+    Links and devices are left out: what they lead to is not part of the folder.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for root, folders, files in os.walk(folder):
+            folders.sort()
+            for name in sorted(files):
+                path = Path(root, name)
+                if path.is_symlink() or not path.is_file():
+                    continue
+                info = tar.gettarinfo(str(path), arcname=str(path.relative_to(folder)))
+                info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+                info.mode, info.type = 0o600, tarfile.REGTYPE
+                with path.open("rb") as content:
+                    tar.addfile(info, content)
+
+
+def unpack_folder(archive: Path, folder: Path) -> None:
+    """Write the files of an archive that `pack_folder` made into a new folder.
+
+    Raises:
+        OSError: The disk refused, or the folder exists.
+        tarfile.TarError: It is no such archive, or a name leads out of the folder.
+    """
+    folder.mkdir(mode=0o700)
+    with tarfile.open(archive, "r:") as tar:
+        for info in tar:
+            parts = info.name.split("/")
+            is_inside = not info.name.startswith("/") and not {"", ".", ".."} & {*parts}
+            if not info.isreg() or not is_inside or "\0" in info.name:
+                raise tarfile.ReadError(f"{info.name!r} may not be in the archive")
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            source = tar.extractfile(info)
+            assert source is not None, "a regular file has content"
+            with source, target.open("xb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _copy(source: str, target: str) -> str:

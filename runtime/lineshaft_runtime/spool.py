@@ -107,7 +107,17 @@ class SpoolWriter:
 class JobContext:
     """What `lineshaft.run` knows of the attempt that this process executes."""
 
-    __slots__ = ("input_data", "kept_folder", "params", "pause_file", "set_result", "spool")
+    __slots__ = (
+        "has_saved",
+        "input_data",
+        "is_pause_seen",
+        "kept_folder",
+        "params",
+        "pause_file",
+        "resume_file",
+        "set_result",
+        "spool",
+    )
 
     def __init__(
         self,
@@ -116,7 +126,7 @@ class JobContext:
         params: "Mapping[str, object] | None" = None,
         input_data: "Callable[[], object] | None" = None,
         set_result: "Callable[[object], None] | None" = None,
-        files: tuple[str, str] | None = None,
+        files: tuple[str, str, str] | None = None,
     ) -> None:
         self.spool = spool
         self.params: Mapping[str, object] = params or {}
@@ -124,6 +134,21 @@ class JobContext:
         self.set_result = set_result
         self.kept_folder: str | None = files[0] if files else None
         self.pause_file: str | None = files[1] if files else None
+        self.resume_file: str | None = files[2] if files else None
+        self.is_pause_seen = False
+        """The job asked whether it should pause, and was told so."""
+        self.has_saved = False
+        """It saved a checkpoint after that."""
+
+    @property
+    def is_pause_wanted(self) -> bool:
+        """Whether somebody asked the job to pause, and did not take it back."""
+        return self.pause_file is not None and os.path.exists(self.pause_file)  # noqa: PTH110 - pathlib is too slow to import
+
+    @property
+    def has_paused(self) -> bool:
+        """Whether the end of the job's code is a pause: it asked, it saved, it is still wanted."""
+        return self.is_pause_seen and self.has_saved and self.is_pause_wanted
 
 
 class _Place:

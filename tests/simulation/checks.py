@@ -19,16 +19,21 @@ from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
     CancelRequested,
+    FileKept,
     JobFinished,
+    JobResumed,
     JobSubmitted,
+    PauseRequested,
+    PauseWithdrawn,
     Record,
 )
 from lineshaft_protocol.client_messages import Accepted, Finished, Refused
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign, EventsAck, Recall, Stop
+from lineshaft_protocol.worker_messages import Assign, EventsAck, KeptAck, Recall, SetPause, Stop
 from lineshaft_worker.core.attempts import Phase
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.core.machine import WorkerCore
@@ -58,6 +63,10 @@ class Checks:
         """Attempts whose code was really executed to its good end."""
         self._refused: dict[tuple[str, int], None] = {}
         """Attempts for whose result there was once no room."""
+        self._wanted_still: dict[str, None] = {}
+        """Jobs whose user paused them and did not resume them."""
+        self._kept: dict[tuple[str, str], None] = {}
+        self._goes_on_from: dict[tuple[str, int], KeptFile | None] = {}
         self._batches = 0
         self._patient_until = 0.0
         self._core: CoordinatorCore | None = None
@@ -110,12 +119,28 @@ class Checks:
                     self._world.mark(f"lease_expired: {kind}")
                     self._check_patience(record.job_id)
                 self._check_not_thrown_away(record.job_id, record.attempt, record.reason)
+                if record.cause in ("paused", "preempted"):
+                    self._check_over(record.job_id, record.attempt)
+            case PauseRequested() | PauseWithdrawn() | JobResumed():
+                self._on_pause(record)
+            case FileKept():
+                self._world.mark("file_kept")
+                self._kept[record.job_id, record.file.file_id] = None
             case CancelRequested():
                 self._world.mark("cancel_while_leased")
                 self._cancelled[record.job_id] = None
             case JobFinished(outcome=outcome):
                 self._on_finished(record.job_id, outcome)
         self._shadow.apply(record)  # Raises if history contradicts itself.
+
+    def _on_pause(self, record: PauseRequested | PauseWithdrawn | JobResumed) -> None:
+        if isinstance(record, PauseRequested):
+            self._world.mark(f"pause: {record.cause}, {record.mode}")
+            if record.cause == "user":
+                self._wanted_still[record.job_id] = None
+        else:
+            self._world.mark("resumed" if isinstance(record, JobResumed) else "pause_withdrawn")
+            self._wanted_still.pop(record.job_id, None)
 
     def _check_patience(self, job_id: str) -> None:
         assert self._core is not None, "who judges has started"
@@ -132,6 +157,9 @@ class Checks:
         self._started[job_id, record.attempt] = None
         if job_id in self._cancelled:
             raise SimulationError(f"{job_id} was cancelled and starts again")
+        if job_id in self._wanted_still:
+            raise SimulationError(f"{job_id} was paused and starts again")
+        self._goes_on_from[job_id, record.attempt] = self._shadow.jobs[JobId(job_id)].checkpoint
         for other in self._disk.specs[job_id].after or ():
             outcome = self._ended.get(other)
             if outcome is None or outcome.status != "succeeded":
@@ -187,9 +215,12 @@ class Checks:
             case Finished(outcome=outcome):
                 if self._disk.outcomes.get(outcome.job_id) != outcome:
                     raise SimulationError(f"the outcome of {outcome.job_id} is not on disk")
-            case Assign(job=job, attempt=attempt):
-                if (job.job_id, attempt) not in self._started:
-                    raise SimulationError(f"attempt {attempt} of {job.job_id} is not on disk")
+            case Assign():
+                self._on_assign(message)
+            case KeptAck():
+                self._on_kept_ack(message)
+            case SetPause(mode=mode):
+                self._world.mark(f"set_pause: {mode}")
             case EventsAck(job_id=job_id, attempt=attempt, seq=seq):
                 job = self._shadow.jobs.get(job_id)
                 is_current = (
@@ -208,6 +239,23 @@ class Checks:
                 self._world.mark("refused")
             case _:
                 pass
+
+    def _on_assign(self, assign: Assign) -> None:
+        key = (assign.job.job_id, assign.attempt)
+        if key not in self._started:
+            raise SimulationError(f"attempt {key} is not on disk")
+        if assign.checkpoint != self._goes_on_from[key]:
+            raise SimulationError(f"{key} does not go on from where it was")
+        if assign.checkpoint is not None:
+            self._world.mark("goes_on_from_checkpoint")
+
+    def _on_kept_ack(self, ack: KeptAck) -> None:
+        job = self._shadow.jobs.get(JobId(ack.job_id))
+        is_current = (
+            job is not None and isinstance(job.state, Leased) and job.state.attempt == ack.attempt
+        )
+        if is_current and (ack.job_id, ack.file_id) not in self._kept:
+            raise SimulationError(f"file {ack.file_id} of {ack.job_id} is not on disk")
 
     # --- the machines ---
 

@@ -1,12 +1,13 @@
 """A user's process: it submits, watches and cancels, and may be started anew."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
 from tests.simulation.checks import Checks
 from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.faults import Faults
-from tests.simulation.load import Wish
+from tests.simulation.load import PauseWish, Wish
 from tests.simulation.network import Network
 from tests.simulation.node import Core, Node
 from tests.simulation.world import SimulationError, World
@@ -32,7 +33,7 @@ from lineshaft.core.io import (
     Welcomed,
 )
 from lineshaft.core.machine import ClientCore, CoreSettings
-from lineshaft_protocol.client_messages import Drain
+from lineshaft_protocol.client_messages import Drain, FromClient, Pause, Resume
 from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.ids import ClientId, JobId, Session
 from lineshaft_protocol.outcomes import Outcome
@@ -131,6 +132,8 @@ class ClientNode(Node):
         self.post(SubmitAsked(wish.spec))
         if wish.wants_events:
             self._watch(job_id, events=True)
+        for pause in wish.pauses:
+            self.world.after(pause.after_s, lambda pause=pause: self._pause(job_id, pause))
         if wish.cancel_after_s == 0.0:
             self.cancel(job_id)
         elif wish.cancel_after_s is not None:
@@ -146,6 +149,23 @@ class ClientNode(Node):
         if self.is_up and told is not None and told.outcome is None and job_id not in self.refused:
             told.cancels_unheard += 1
             self.post(CancelAsked(JobId(job_id), "not wanted any more"))
+
+    def _pause(self, job_id: str, wish: PauseWish) -> None:
+        told = self.told.get(job_id)
+        if not self.is_up or told is None or told.outcome is not None:
+            return
+        self._ask(lambda number: Pause(request_id=number, job_id=job_id, freeze=wish.freeze))
+        self.world.after(wish.for_s, lambda: self.resume(job_id))
+
+    def resume(self, job_id: str) -> None:
+        """Want a job to go on."""
+        if self.is_up:
+            self._ask(lambda number: Resume(request_id=number, job_id=job_id))
+
+    def _ask(self, make: Callable[[int], FromClient]) -> None:
+        self._requests += 1
+        self.unanswered[self._requests] = None
+        self.post(RequestAsked(self._requests, make(self._requests)))
 
     def drain(self, worker: str, *, stop: bool) -> None:
         """Ask that a worker takes nothing more."""

@@ -45,6 +45,10 @@ SETTINGS = CoreSettings(
     reserve_after_s=3.0,
     client_silence_s=15.0,
     lost_max=3,
+    pause_grace_s=5.0,
+    preempt_after_s=1.0,
+    preempt_spare_s=10.0,
+    checkpoints_kept=2,
 )
 """As in production, but ten times as fast."""
 

@@ -1,7 +1,7 @@
 """What users want of the shop in a run, and what their code does when it runs."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -54,6 +54,31 @@ class Wish:
     cancel_after_s: float | None
     is_impossible: bool
     """No worker can ever run it."""
+    pauses: tuple["PauseWish", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PauseWish:
+    """A user wants a job to pause for a while."""
+
+    after_s: float
+    for_s: float
+    freeze: bool
+
+
+def draw_pauses(dice: Random, wishes: list[Wish]) -> list[Wish]:
+    """Draw which jobs are paused, and which may be preempted."""
+    drawn: list[Wish] = []
+    for wish in wishes:
+        spec = wish.spec
+        if spec.code != BRIEF and dice.random() < 0.3:
+            spec = spec.model_copy(update={"preemptible": True})
+        pauses = tuple(
+            PauseWish(dice.uniform(0.0, 10.0), dice.uniform(0.1, 12.0), dice.random() < 0.4)
+            for _ in range(dice.choice([0, 0, 0, 1, 1, 2]) if spec.code != BRIEF else 0)
+        )
+        drawn.append(replace(wish, spec=spec, pauses=pauses))
+    return drawn
 
 
 def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> list[Wish]:

@@ -4,6 +4,7 @@ A lane is one runner: it executes what it was given in order, one at a time. Wha
 and how it ended stays in its spool until the daemon forgets the attempt.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,9 +16,10 @@ from tests.simulation.world import SimulationError, World
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.resources import Capacity, Resources
-from lineshaft_protocol.worker_messages import Assign
+from lineshaft_protocol.worker_messages import Assign, PauseMode
 from lineshaft_worker.core.io import (
     AttemptBegan,
     AttemptEnded,
@@ -25,6 +27,8 @@ from lineshaft_worker.core.io import (
     AttemptReturned,
     AttemptSpoke,
     ChildAsked,
+    FileStored,
+    PauseSeen,
 )
 
 BEGAN_S = 0.02
@@ -48,6 +52,12 @@ class Process:
     a_child_failed: bool = False
     spoken: list[JobEvent] = field(default_factory=list[JobEvent])
     result: AttemptResult | None = None
+    files: dict[str, KeptFile] = field(default_factory=dict[str, KeptFile])
+    """What it saved and the coordinator has not on record."""
+    saved_count: int = 0
+    pause: PauseMode = "none"
+    standing: Callable[[], None] | None = None
+    """What it does next once it is no longer frozen."""
 
     @property
     def wanted(self) -> Resources:
@@ -76,6 +86,7 @@ class Machine:
         self.name, self.capacity = name, capacity
         self._world, self._faults, self._witness = world, faults, witness
         self._dice = world.random(f"{name}/machine")
+        self._pause_dice = world.random(f"{name}/pauses")
         self.processes: dict[AttemptKey, Process] = {}
         self._lanes: dict[int, list[Process]] = {}
         self._tell: Callable[[object], None] | None = None
@@ -113,6 +124,7 @@ class Machine:
         for process in self.processes.values():
             if process.spoken:
                 events.append(AttemptSpoke(process.key, tuple(process.spoken)))
+            events += [FileStored(process.key, file) for file in process.files.values()]
             events += [ChildAsked(process.key, spec) for spec in process.asked.values()]
             if process.result is not None:
                 events.append(
@@ -169,6 +181,64 @@ class Machine:
             )
             self._runner_dies(process, result)
 
+    def ask_pause(self, key: AttemptKey, mode: PauseMode) -> None:
+        """Have it save and end, or stand still, or go on."""
+        process = self.processes.get(key)
+        if process is None or not process.is_executing or process.is_dying:
+            return
+        process.pause = mode
+        if mode == "freeze":
+            self._emit(PauseSeen(key, is_frozen=True))
+            return
+        if process.standing is not None:
+            standing, process.standing = process.standing, None
+            self._world.after(0.0, standing)
+        self._emit(PauseSeen(key, is_frozen=False))
+        if mode == "checkpoint":
+            self._react(process)
+
+    def _react(self, process: Process) -> None:
+        dice = self._pause_dice
+        if dice.random() < 0.2:
+            return  # It does not ask.
+        fails = dice.random() < 0.2
+
+        def act() -> None:
+            if self.processes.get(process.key) is not process or not process.is_executing:
+                return
+            if process.pause != "checkpoint" or process.is_dying or process.asked:
+                return
+            if fails:
+                self._world.mark("save_failed")
+                self._emit(PauseSeen(process.key, is_frozen=False, problem="the disk is full"))
+                return
+            self._save(process)
+            job_id, attempt = process.key
+            result = AttemptResult(job_id=job_id, attempt=attempt, status="paused")
+            self._over(process, result)
+            self._next_on_lane(process.lane)
+
+        self._world.after(dice.uniform(0.05, 2.0), act)
+
+    def forget_file(self, key: AttemptKey, file_id: str) -> None:
+        """The coordinator has it on record."""
+        if (process := self.processes.get(key)) is not None:
+            process.files.pop(file_id, None)
+
+    def _save(self, process: Process) -> None:
+        process.saved_count += 1
+        file = KeptFile(
+            file_id=f"{process.key.attempt}.{process.saved_count}",
+            kind="checkpoint" if self._pause_dice.random() < 0.8 else "artifact",
+            name="model.pt",
+            attempt=process.key.attempt,
+            at=self._world.now,
+            blob=hashlib.sha256(f"{process.key}{process.saved_count}".encode()).hexdigest(),
+            step=process.saved_count,
+        )
+        process.files[file.file_id] = file
+        self._emit(FileStored(process.key, file))
+
     def answer(self, key: AttemptKey, outcome: Outcome) -> None:
         """A child that a process waits for has ended."""
         process = self.processes.get(key)
@@ -213,6 +283,9 @@ class Machine:
         def step() -> None:
             if self.processes.get(process.key) is not process or not process.is_executing:
                 return
+            if process.pause == "freeze":
+                process.standing = step
+                return
             process.steps.pop()
             process.at_s = at_s
             self._do(process, what)
@@ -245,6 +318,8 @@ class Machine:
             body={},
         )
         process.spoken.append(event)
+        if self._pause_dice.random() < 0.4:
+            self._save(process)
         self._emit(AttemptSpoke(process.key, (event,)))
 
     def _ask(self, process: Process) -> None:
@@ -285,7 +360,7 @@ class Machine:
 
     def _must_store(self, process: Process) -> bool:
         assert process.result is not None, "only a result is stored"
-        return process.script.must_store and process.result.status == "succeeded"
+        return process.script.must_store and process.result.status in ("succeeded", "paused")
 
     def _next_on_lane(self, lane: int) -> None:
         if queue := self._lanes[lane]:

@@ -5,7 +5,7 @@ A mutant replaces one method of the real code by one with a plausible mistake.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.coordinator_node import CoordinatorNode
@@ -15,11 +15,12 @@ from lineshaft_coordinator.core import flow as coordinator_flow
 from lineshaft_coordinator.core import placement
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.flow import JobFlow
-from lineshaft_coordinator.core.ledger import Leased
+from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.machine import CoordinatorCore
+from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.workers import WorkerDesk
-from lineshaft_protocol.worker_messages import SpawnChild
+from lineshaft_protocol.worker_messages import Assign, SpawnChild
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.flow import AttemptFlow
 from lineshaft_worker.core.machine import WorkerCore
@@ -246,6 +247,61 @@ def _returned_is_forgotten(patch: Patch) -> None:
     patch(WorkerDesk, "_on_returned", lambda _self, _worker, _session, _returned: None)
 
 
+def _pause_frees_the_slot(patch: Patch) -> None:
+    ask = PauseDesk.ask
+
+    def at_once(self: PauseDesk, job_id: Any, reason: str, **more: Any) -> None:
+        ask(self, job_id, reason, **more)
+        self._flow.leave(job_id, "paused", reason=reason)
+
+    patch(PauseDesk, "ask", at_once)
+
+
+def _paused_jobs_go_on(patch: Patch) -> None:
+    leave = JobFlow.leave
+
+    def impatient(self: JobFlow, job_id: Any, *args: Any, **more: Any) -> None:
+        self._shop.job(job_id).pause = None
+        leave(self, job_id, *args, **more)
+        self.answer_pause(job_id)
+
+    patch(JobFlow, "leave", impatient)
+
+
+def _pause_not_repeated(patch: Patch) -> None:
+    patch(Roster, "_repeat_pause", lambda _self, _session, _job_id, _held: None)
+
+
+def _files_not_recorded(patch: Patch) -> None:
+    keep = PauseDesk.keep
+
+    def forgetful(self: PauseDesk, session: Any, job_id: Any, file: Any, **_: Any) -> None:
+        keep(self, session, job_id, file, is_current=False)
+
+    patch(PauseDesk, "keep", forgetful)
+
+
+def _checkpoint_of_the_past(patch: Patch) -> None:
+    def first(self: Job) -> object:
+        return next(iter(self.checkpoints), None)
+
+    patch(JobFlow, "lease", _with_checkpoint(JobFlow.lease, first))
+
+
+def _with_checkpoint(lease: Any, choose: Any) -> Any:
+    def changed(self: JobFlow, job_id: Any, worker: Any, **more: Any) -> None:
+        before = len(self._shop.effects)
+        lease(self, job_id, worker, **more)
+        for index in range(before, len(self._shop.effects)):
+            effect: Any = self._shop.effects[index]
+            if isinstance(getattr(effect, "message", None), Assign):
+                other = {"checkpoint": choose(self._shop.job(job_id))}
+                message = effect.message.model_copy(update=other)
+                self._shop.effects[index] = replace(effect, message=message)
+
+    return changed
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -258,7 +314,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "a silent worker is not noticed": Mutant(_silence_is_fine),
     "ended attempts are not among the held": Mutant(_ended_not_held),
     "a shared GPU is packed over its memory": Mutant(_shared_gpu_overfull),
-    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 150),
+    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 100),
     "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 50),
     "a job starts before what it comes after": Mutant(_dependencies_ignored),
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
@@ -270,4 +326,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "lookups are not answered": Mutant(_lookups_unanswered),
     "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),
     "what a worker gives back is forgotten": Mutant(_returned_is_forgotten),
+    "a pause frees the slot when it is asked for": Mutant(_pause_frees_the_slot),
+    "a job that paused goes back to its line": Mutant(_paused_jobs_go_on),
+    "the pause is not said again after a cut": Mutant(_pause_not_repeated, 320),
+    "files are acknowledged and not recorded": Mutant(_files_not_recorded),
+    "a job goes on from its oldest checkpoint": Mutant(_checkpoint_of_the_past),
 }

@@ -12,11 +12,20 @@ from tests.simulation.client_node import ClientNode
 from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
-from tests.simulation.load import IMPOSSIBLE, MIXED_SHARE, Theme, capacity_of, draw_wishes
+from tests.simulation.load import (
+    IMPOSSIBLE,
+    MIXED_SHARE,
+    Theme,
+    capacity_of,
+    draw_pauses,
+    draw_wishes,
+)
 from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.worker_node import WorkerNode
 from tests.simulation.world import SimulationError, World
+
+from lineshaft_coordinator.core.ledger import Paused
 
 STORM_S = 40.0
 CALM_S_MAX = 2000.0
@@ -85,8 +94,9 @@ class Run:
             self.coordinator,
             self.checks,
             name=name,
-            wishes=draw_wishes(
-                self.world.random(name), name, theme=self.theme, until_s=STORM_S * 0.8
+            wishes=draw_pauses(
+                self.world.random(f"{name}/pauses"),
+                draw_wishes(self.world.random(name), name, theme=self.theme, until_s=STORM_S * 0.8),
             ),
         )
 
@@ -194,10 +204,20 @@ class Run:
             self.world.run(min(end, self.world.now + 5.0))
             if self.world.now > STORM_S + 30.0:
                 self._give_up_the_impossible()
+                self._resume_all()
             # A Submit may still be on its way on a connection that its client gave up.
             if self.world.now >= STORM_S + 15.0 and not self._unfinished():
                 return
         raise SimulationError(f"never came to its end: {'; '.join(self._unfinished())}")
+
+    def _resume_all(self) -> None:
+        # Whoever paused them may have crashed and forgotten; somebody else finds them.
+        if not self.coordinator.is_up:
+            return
+        for job_id, job in self.coordinator.its_core.shop.ledger.jobs.items():
+            is_frozen = job.pause is not None and job.pause.mode == "freeze"
+            if is_frozen or isinstance(job.state, Paused):
+                self.dice.choice(self.clients).resume(job_id)
 
     def _give_up_the_impossible(self) -> None:
         # They wait for a larger worker, as their users wanted.
@@ -263,7 +283,16 @@ class Run:
             raise SimulationError("the coordinator restarts in calm weather")
         self.checks.compare(core)
         shop = core.shop
-        for name in ("blocked", "dependents", "delayed", "pending", "children", "watchers"):
+        for name in (
+            "blocked",
+            "dependents",
+            "delayed",
+            "pending",
+            "children",
+            "watchers",
+            "pausing",
+            "preemptible",
+        ):
             kept = getattr(shop, name)
             if any(not self._is_orphan(job_id) for job_id in kept):
                 raise SimulationError(f"{name} keeps {kept} when all is done")

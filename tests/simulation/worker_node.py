@@ -17,7 +17,9 @@ from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 from lineshaft_worker.core.io import (
+    AbandonFiles,
     AnswerChild,
+    AskPause,
     AttemptKey,
     BlobGone,
     BlobsArrived,
@@ -29,6 +31,7 @@ from lineshaft_worker.core.io import (
     DrainAsked,
     FetchBlobs,
     ForgetAttempt,
+    ForgetFile,
     Leave,
     LoadSampled,
     Received,
@@ -189,6 +192,8 @@ class WorkerNode(Node):
                 case ForgetAttempt(key=key):
                     self.checks.on_forgotten(machine, key)
                     machine.forget(key)
+                case AskPause() | ForgetFile() | AbandonFiles():
+                    self._do_about_pauses(effect)
                 case AnswerChild(key=key, outcome=outcome):
                     machine.answer(key, outcome)
                 case FetchBlobs(key=key):
@@ -214,6 +219,15 @@ class WorkerNode(Node):
         if any(isinstance(effect, Leave) for effect in effects):
             self._leave()
 
+    def _do_about_pauses(self, effect: AskPause | ForgetFile | AbandonFiles) -> None:
+        match effect:
+            case AskPause(key=key, mode=mode):
+                self.machine.ask_pause(key, mode)
+            case ForgetFile(key=key, file_id=file_id):
+                self.machine.forget_file(key, file_id)
+            case AbandonFiles():
+                self.world.mark("files_abandoned")
+
     def _flush(self, session: int, messages: list[Wire]) -> None:
         encoded = [Codec.encode(message) for message in messages]
         frames = Codec.encode_batches(encoded) if self.dice.random() < 0.7 else encoded
@@ -236,7 +250,12 @@ class WorkerNode(Node):
             self.checks.on_result_refused(key)
             self.post(ResultRefused(key, "no room"))
         else:
-            self.post(ResultStored(key, result_of(key.job_id, key.attempt)))
+            process = self.machine.processes.get(key)
+            is_result = process is None or (
+                process.result is not None and process.result.status == "succeeded"
+            )
+            payload = result_of(key.job_id, key.attempt) if is_result else None
+            self.post(ResultStored(key, payload))
 
     def _leave(self) -> None:
         if self.machine.executing():

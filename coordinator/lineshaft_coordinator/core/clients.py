@@ -6,6 +6,7 @@ first one arrived: the same job under the same id is accepted once and answered 
 
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
+from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.placement import lacks, may_ever
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shapes import Shape
@@ -18,10 +19,12 @@ from lineshaft_protocol.client_messages import (
     Drain,
     Finished,
     FromClient,
+    Pause,
     Ping,
     Pong,
     RefusalCode,
     Refused,
+    Resume,
     Submit,
     Unwatch,
     Watch,
@@ -35,8 +38,8 @@ from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Ve
 class ClientDesk:
     """Handles the messages and the silence of clients."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster) -> None:
-        self._shop, self._flow, self._roster = shop, flow, roster
+    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk) -> None:
+        self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
 
     def on_connected(self, session: Session) -> None:
         """A client opened a session."""
@@ -67,6 +70,10 @@ class ClientDesk:
                 self._unwatch(client, JobId(job_id))
             case Drain():
                 self._on_drain(session, message)
+            case Pause():
+                self._pauses.on_pause(session, message)
+            case Resume():
+                self._pauses.on_resume(session, message)
             case Ping():
                 shop.send(session, Pong())
             case _:

@@ -30,6 +30,10 @@ class Lease:
     is_started: bool = False
     """The worker said that it runs."""
     is_recalled: bool = False
+    is_frozen: bool = False
+    """The worker said that its processes stand still; it occupies as much as before."""
+    spared_until: float = 0.0
+    """It did not pause for another job, and is not asked again before."""
     child_count: int = 0
     event_seq: int = 0
     """The last event of the attempt that we kept."""

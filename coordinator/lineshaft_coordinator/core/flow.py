@@ -1,7 +1,7 @@
 """A job's way through the shop: every transition of every job is one of these methods."""
 
 from lineshaft_coordinator.core.fleet import Lease, Worker
-from lineshaft_coordinator.core.ledger import Leased, Queued
+from lineshaft_coordinator.core.ledger import Job, Leased, Paused, Queued
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
@@ -12,7 +12,7 @@ from lineshaft_coordinator.core.records import (
 )
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
-from lineshaft_protocol.client_messages import Finished, JobStateName, StateChanged
+from lineshaft_protocol.client_messages import Answer, Finished, JobStateName, StateChanged
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome
@@ -50,8 +50,7 @@ class JobFlow:
             if done is not None and done.outcome.status != "succeeded":
                 self._finish_for_dependency(job_id, done.outcome)
                 return
-        if spec.timeouts is not None and spec.timeouts.queue_s is not None:
-            shop.deadlines.set(("queue", job_id), shop.now + spec.timeouts.queue_s)
+        self._limit_waiting(job_id)
         if pending:
             shop.blocked[job_id] = pending
             for other in pending:
@@ -59,8 +58,17 @@ class JobFlow:
         else:
             self._enqueue(job_id)
 
+    def _limit_waiting(self, job_id: JobId) -> None:
+        shop, job = self._shop, self._shop.job(job_id)
+        timeouts = job.spec.timeouts
+        # Who paused it wants it to wait.
+        if timeouts is not None and timeouts.queue_s is not None and isinstance(job.state, Queued):
+            shop.deadlines.set(("queue", job_id), shop.now + timeouts.queue_s)
+
     def _enqueue(self, job_id: JobId, *, is_first: bool = False) -> None:
         shop, job = self._shop, self._shop.job(job_id)
+        if isinstance(job.state, Paused):
+            return
         shape = Shape.of(job.spec)
         if shop.queues.add(
             job_id,
@@ -103,12 +111,14 @@ class JobFlow:
                 epoch=shop.epoch,
                 devices=devices or None,
                 expected_s=shop.pace_of(job.spec),
+                checkpoint=job.checkpoint,
             ),
         )
         self.tell_state(job_id)
 
-    @staticmethod
-    def _book(job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool) -> None:
+    def _book(self, job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool) -> None:
+        if self._shop.job(job_id).spec.preemptible:
+            self._shop.preemptible[job_id] = None
         if is_backlog:
             worker.backlog[job_id] = lease
         else:
@@ -121,7 +131,7 @@ class JobFlow:
         worker = shop.fleet.worker(job.state.worker_id)
         worker.gone_at = shop.now
         lease = Lease(job.state.attempt, Shape.of(job.spec), job.state.devices, is_started=True)
-        worker.occupy(job_id, lease)
+        self._book(job_id, worker, lease, is_backlog=False)
         if job.spec.parent is not None:
             shop.children.setdefault(JobId(job.spec.parent.job_id), {})[job_id] = None
 
@@ -145,7 +155,9 @@ class JobFlow:
         )
         self._vacate(job_id, state)
         self._end_children(job_id, f"attempt {state.attempt} of {job_id} ended: {reason or cause}")
-        if delay_s > 0:
+        if isinstance(job.state, Paused):
+            self.answer_pause(job_id)
+        elif delay_s > 0:
             shop.delayed[job_id] = None
             shop.deadlines.set(("retry", job_id), shop.now + delay_s)
         else:
@@ -161,6 +173,8 @@ class JobFlow:
     def _vacate(self, job_id: JobId, state: Leased) -> None:
         shop = self._shop
         shop.deadlines.clear(("lost", job_id))
+        shop.deadlines.clear(("pause", job_id))
+        shop.preemptible.pop(job_id, None)
         worker = shop.fleet.workers[state.worker_id]
         worker.vacate(job_id)
         self.freed[worker.worker_id] = worker
@@ -177,8 +191,9 @@ class JobFlow:
         match state:
             case Leased():
                 self._vacate(job_id, state)
-            case Queued():
+            case Queued() | Paused():
                 self._leave_line(job_id)
+        self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
         for session in shop.watchers.pop(job_id, {}):
             events = shop.clients[session].watched.pop(job_id, False)
             shop.send(session, Finished(outcome=outcome, events=events or None))
@@ -260,7 +275,7 @@ class JobFlow:
         """End the job: at once if nobody runs it, else once its worker says it is over."""
         shop, job = self._shop, self._shop.job(job_id)
         match job.state:
-            case Queued():
+            case Queued() | Paused():
                 self.finish(
                     job_id,
                     Outcome(
@@ -270,10 +285,49 @@ class JobFlow:
             case Leased(attempt=attempt, worker_id=worker_id):
                 if job.cancel_reason is None:
                     shop.record(CancelRequested(job_id=job_id, reason=reason))
+                    shop.deadlines.clear(("pause", job_id))
+                    self.answer_pause(job_id, problem=f"it was cancelled: {reason}")
                 worker = shop.fleet.workers[worker_id]
                 if worker.session is not None:
                     shop.send(worker.session, Stop(job_id=job_id, attempt=attempt, reason=reason))
                 self.tell_state(job_id, reason=reason)
+
+    # --- standing aside, see pausing ---
+
+    def hold_back(self, job_id: JobId) -> None:
+        """Take a job that was just paused out of its line; what it comes after still counts."""
+        shop = self._shop
+        shop.deadlines.clear(("queue", job_id))
+        if job_id in shop.queues:
+            shop.queues.remove(job_id, now=shop.now, is_served=False)
+        elif job_id in shop.delayed:
+            del shop.delayed[job_id]
+            shop.deadlines.clear(("retry", job_id))
+
+    def let_in(self, job_id: JobId) -> None:
+        """Put a job that was just resumed back in front of its line."""
+        self._limit_waiting(job_id)
+        if job_id not in self._shop.blocked:
+            self._enqueue(job_id, is_first=True)
+
+    def answer_pause(self, job_id: JobId, *, problem: str | None = None) -> None:
+        """Tell those who asked for it that the job has paused, or why it has not."""
+        for session, request_id in self._shop.pausing.pop(job_id, ()):
+            if session not in self._shop.clients:
+                continue
+            if problem is not None:
+                answer = Answer(
+                    request_id=request_id, error=f"job {job_id} did not pause: {problem}"
+                )
+            else:
+                data = {"job_id": job_id, "status": self.state_of(job_id).state}
+                answer = Answer(request_id=request_id, data={**data, "step": self.step_of(job_id)})
+            self._shop.send(session, answer)
+
+    def step_of(self, job_id: JobId) -> int | None:
+        """The step of the checkpoint from which it would go on."""
+        checkpoint = self._shop.job(job_id).checkpoint
+        return checkpoint.step if checkpoint is not None else None
 
     def tell_state(self, job_id: JobId, *, reason: str | None = None) -> None:
         """Tell those who listen to the job's events where it is."""
@@ -293,13 +347,18 @@ class JobFlow:
                     attempt=job.attempt_count,
                     reason=reason,
                 )
-            case Leased(attempt=attempt, worker_id=worker_id):
-                lease = shop.fleet.workers[worker_id].lease_of(job_id)
-                is_started = lease is not None and lease.is_started
-                state: JobStateName = "running" if is_started else "assigned"
+            case Paused(reason=why):
                 return StateChanged(
                     job_id=job_id,
-                    state="cancelling" if job.cancel_reason is not None else state,
+                    state="paused",
+                    attempt=job.attempt_count,
+                    reason=reason or why,
+                )
+            case Leased(attempt=attempt, worker_id=worker_id):
+                lease = shop.fleet.workers[worker_id].lease_of(job_id)
+                return StateChanged(
+                    job_id=job_id,
+                    state=leased_state(job, lease),
                     attempt=attempt,
                     worker_id=worker_id,
                     reason=reason,
@@ -310,3 +369,12 @@ class JobFlow:
         client = self._shop.clients[session]
         client.watched[job_id] = client.watched.get(job_id, False) or events
         self._shop.watchers.setdefault(job_id, {})[session] = None
+
+
+def leased_state(job: Job, lease: Lease | None) -> JobStateName:
+    """What a worker that has a job is doing with it."""
+    if job.cancel_reason is not None:
+        return "cancelling"
+    if job.pause is not None:
+        return "frozen" if lease is not None and lease.is_frozen else "pausing"
+    return "running" if lease is not None and lease.is_started else "assigned"

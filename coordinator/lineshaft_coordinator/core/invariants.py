@@ -6,7 +6,7 @@ Cost is linear in all that the core knows: made for tests, simulation and ``line
 from collections.abc import Iterator
 
 from lineshaft_coordinator.core.fleet import DeviceUse, Worker
-from lineshaft_coordinator.core.ledger import Leased
+from lineshaft_coordinator.core.ledger import Leased, Paused
 from lineshaft_coordinator.core.placement import EPSILON, has_room, suits
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
@@ -35,6 +35,7 @@ def check(shop: Shop) -> None:
         *_watchers(shop),
         *_relatives(shop),
         *_deadlines(shop),
+        *_pauses(shop),
         *_idleness(shop),
     ]
     if wrong:
@@ -58,11 +59,18 @@ def _places(shop: Shop) -> Iterator[str]:
         if isinstance(job.state, Leased):
             if any(places) or job_id not in leased:
                 yield f"{job_id} is leased, but queued, blocked, delayed is {places}"
+        elif isinstance(job.state, Paused):
+            if job_id in leased or job_id in shop.queues or job_id in shop.delayed:
+                yield f"{job_id} is paused, but leased, queued or delayed"
         elif sum(places) != 1:
             yield f"{job_id} waits, but queued, blocked, delayed is {places}"
         elif job.cancel_reason is not None:
             yield f"{job_id} waits although it was cancelled"
     waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed)
+    waiting += sum(
+        isinstance(job.state, Paused) and job_id not in shop.blocked
+        for job_id, job in shop.ledger.jobs.items()
+    )
     if waiting + len(leased) != len(shop.ledger.jobs):
         yield f"{waiting} waiting and {len(leased)} leased are not {len(shop.ledger.jobs)} jobs"
 
@@ -212,6 +220,33 @@ def _deadlines(shop: Shop) -> Iterator[str]:
     for job_id, job in shop.ledger.jobs.items():
         if isinstance(job.state, Leased) and ("queue", job_id) in deadlines:
             yield f"{job_id} is leased and still has a deadline for waiting"
+
+
+def _pauses(shop: Shop) -> Iterator[str]:
+    preemptible: dict[JobId, None] = {}
+    for job_id, job in shop.ledger.jobs.items():
+        has_deadline = ("pause", job_id) in shop.deadlines
+        is_asked = isinstance(job.state, Leased) and job.pause is not None
+        if job.pause is not None and not isinstance(job.state, Leased):
+            yield f"{job_id} is asked to pause and nobody runs it"
+        if job_id in shop.pausing and not is_asked:
+            yield f"somebody waits for {job_id} to pause, which nobody asked it to"
+        if isinstance(job.state, Leased):
+            if job.spec.preemptible:
+                preemptible[job_id] = None
+            lease = shop.fleet.workers[job.state.worker_id].lease_of(job_id)
+            is_frozen = lease is not None and lease.is_frozen
+            is_late = is_asked and job.cancel_reason is None and not is_frozen
+            if is_late and not has_deadline:
+                yield f"{job_id} may take for ever to pause"
+        if has_deadline and not is_asked:
+            yield f"{job_id} has a deadline for a pause that nobody wants"
+        if isinstance(job.state, Paused) and ("queue", job_id) in shop.deadlines:
+            yield f"{job_id} is paused and its waiting is limited"
+    if preemptible.keys() != shop.preemptible.keys():
+        yield f"{shop.preemptible} are not the leased jobs that may be preempted"
+    if any(job_id not in shop.ledger.jobs for job_id in shop.pausing):
+        yield "somebody waits for a job to pause that has ended"
 
 
 def _idleness(shop: Shop) -> Iterator[str]:

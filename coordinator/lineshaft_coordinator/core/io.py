@@ -66,7 +66,33 @@ class CancelAsked:
     reason: str
 
 
-Event = Connected | Disconnected | Received | Found | Tick | StopPlacing | CancelAsked
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """Likewise: paused, or frozen."""
+
+    job_id: JobId
+    reason: str
+    freeze: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    """Likewise: going on."""
+
+    job_id: JobId
+
+
+Event = (
+    Connected
+    | Disconnected
+    | Received
+    | Found
+    | Tick
+    | StopPlacing
+    | CancelAsked
+    | PauseAsked
+    | ResumeAsked
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,15 @@
 
 States of a live job, and who moves it:
 
-    Queued ── AttemptStarted ──► Leased ── AttemptLeft ──► Queued
-       │                            │
-       └────── JobFinished ─────────┴──► out of ``jobs``, into ``recent``
+    Queued ── AttemptStarted ──► Leased ── AttemptLeft ──► Queued, or Paused if its user wants it
+       │ ▲                          │
+       │ └── JobResumed ─── Paused ◄┼── PauseRequested of a Queued job
+       │                      │     │
+       └────── JobFinished ───┴─────┴──► out of ``jobs``, into ``recent``
+
+A leased job that is asked to pause stays leased, with ``pause`` set, until its attempt is over:
+whatever ends it without an outcome, its slot is free and the job waits for its user. A job comes
+back from a preemption by itself: it goes from Leased to Queued.
 
 A job that comes after others is Queued here too: what it waits for is read from its spec.
 ``cancel_reason`` is set beside the state: a leased job that was cancelled stays leased until its
@@ -19,12 +25,17 @@ from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
     CancelRequested,
+    FileKept,
     JobFinished,
+    JobResumed,
     JobSubmitted,
+    PauseRequested,
+    PauseWithdrawn,
     Record,
 )
 from lineshaft_protocol.ids import ClientId, JobId, WorkerId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
 
 RECENT_MAX = 20_000
@@ -46,7 +57,14 @@ class Leased:
     """Which start of the worker's daemon was told of it."""
 
 
-JobState = Queued | Leased
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """No worker has it, and none gets it before its user says so."""
+
+    reason: str
+
+
+JobState = Queued | Leased | Paused
 
 
 @dataclass(slots=True)
@@ -60,6 +78,20 @@ class Job:
     failed_count: int = 0
     lost_count: int = 0
     cancel_reason: str | None = None
+    pause: PauseRequested | None = None
+    """What the attempt it has now is asked to do."""
+    files: dict[str, KeptFile] = field(default_factory=dict)
+    """Checkpoints and artifacts that are kept, by id, the oldest first."""
+
+    @property
+    def checkpoints(self) -> list[KeptFile]:
+        """Those from which it can go on, the oldest first."""
+        return [f for f in self.files.values() if f.kind == "checkpoint" and f.blob is not None]
+
+    @property
+    def checkpoint(self) -> KeptFile | None:
+        """From which it goes on: the last one that was stored."""
+        return next(reversed(self.checkpoints), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +147,10 @@ class Ledger:
                 self._start(job, record)
             case AttemptLeft():
                 self._leave(job, record)
+            case PauseRequested() | PauseWithdrawn() | JobResumed():
+                self._pause(job, record)
+            case FileKept():
+                self._keep(job, record)
             case CancelRequested():
                 job.cancel_reason = record.reason
             case JobFinished():
@@ -135,9 +171,33 @@ class Ledger:
     def _leave(self, job: Job, record: AttemptLeft) -> None:
         if not isinstance(job.state, Leased) or job.state.attempt != record.attempt:
             raise CorruptJournalError(f"{record!r} does not follow {job!r}")
-        job.state = Queued()
+        order = job.pause if job.pause is not None and job.pause.cause == "user" else None
+        job.state = Queued() if order is None else Paused(order.reason)
+        job.pause = None
         job.failed_count += record.cause == "failed"
         job.lost_count += record.cause == "worker_lost"
+
+    def _pause(self, job: Job, record: PauseRequested | PauseWithdrawn | JobResumed) -> None:
+        match record, job.state:
+            case PauseRequested(reason=reason), Queued():
+                job.state = Paused(reason)
+            case PauseRequested(), Leased():
+                job.pause = record
+            case PauseWithdrawn(), Leased() if job.pause is not None:
+                job.pause = None
+            case JobResumed(), Paused():
+                job.state = Queued()
+            case _:
+                raise CorruptJournalError(f"{record!r} does not follow {job!r}")
+
+    def _keep(self, job: Job, record: FileKept) -> None:
+        if record.file.file_id in job.files or any(
+            name not in job.files for name in record.dropped
+        ):
+            raise CorruptJournalError(f"{record!r} does not follow {job!r}")
+        job.files[record.file.file_id] = record.file
+        for file_id in record.dropped:
+            del job.files[file_id]
 
     def remember(self, job_id: JobId, done: Done) -> None:
         """Keep an ended job at hand, in place of the one that ended longest ago."""

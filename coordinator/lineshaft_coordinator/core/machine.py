@@ -11,11 +11,15 @@ from lineshaft_coordinator.core.io import (
     Effect,
     Event,
     Found,
+    PauseAsked,
     Received,
+    ResumeAsked,
     StopPlacing,
     Tick,
 )
-from lineshaft_coordinator.core.ledger import Done, Leased, Ledger
+from lineshaft_coordinator.core.ledger import Done, Leased, Ledger, Queued
+from lineshaft_coordinator.core.pausing import PauseDesk
+from lineshaft_coordinator.core.preemption import PREEMPT, Preemption
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.scheduler import RECALL, RESERVE, Scheduler
 from lineshaft_coordinator.core.settings import CoreSettings
@@ -44,8 +48,10 @@ class CoordinatorCore:
         self._flow = JobFlow(self.shop)
         self._scheduler = Scheduler(self.shop, self._flow)
         self._roster = Roster(self.shop, self._flow)
-        self._workers = WorkerDesk(self.shop, self._flow, self._roster)
-        self._clients = ClientDesk(self.shop, self._flow, self._roster)
+        self._pauses = PauseDesk(self.shop, self._flow)
+        self._preemption = Preemption(self.shop, self._pauses)
+        self._workers = WorkerDesk(self.shop, self._flow, self._roster, self._pauses)
+        self._clients = ClientDesk(self.shop, self._flow, self._roster, self._pauses)
         self._recover()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -73,9 +79,15 @@ class CoordinatorCore:
             case CancelAsked(job_id=job_id, reason=reason):
                 if job_id in shop.ledger.jobs:
                     self._flow.cancel(job_id, reason)
+            case PauseAsked(job_id=job_id, reason=reason, freeze=freeze):
+                self._pauses.pause(job_id, reason, freeze=freeze)
+            case ResumeAsked(job_id=job_id):
+                if job_id in shop.ledger.jobs:
+                    self._pauses.resume(job_id)
             case StopPlacing():
                 shop.is_stopping = True
         self._scheduler.settle()
+        self._preemption.watch()
         effects, shop.effects = shop.effects, []
         return effects
 
@@ -90,6 +102,7 @@ class CoordinatorCore:
                 self._flow.restore_lease(job_id)
                 not_before = shop.started_at + shop.settings.recovery_s
                 self._roster.expect_return(job_id, not_before=not_before)
+                self._pauses.restore(job_id)
         for job_id, job in tuple(shop.ledger.jobs.items()):
             if not isinstance(job.state, Leased):
                 self._flow.enter(job_id)
@@ -128,10 +141,14 @@ class CoordinatorCore:
                 self._flow.retry_now(JobId(str(key)))
             case "queue":
                 self._on_queued_too_long(JobId(str(key)))
+            case "pause":
+                self._pauses.on_late(JobId(str(key)))
             case "client":
                 self._clients.on_silence(Session(int(key)))
             case _ if alarm == RESERVE:
                 self._scheduler.reserve()
+            case _ if alarm == PREEMPT:
+                self._preemption.preempt()
             case _ if alarm == RECALL:
                 self._scheduler.recall()
             case _:
@@ -139,7 +156,7 @@ class CoordinatorCore:
 
     def _on_queued_too_long(self, job_id: JobId) -> None:
         job = self.shop.ledger.jobs.get(job_id)
-        if job is None or isinstance(job.state, Leased):
+        if job is None or not isinstance(job.state, Queued):
             return
         failure = Failure(cause="queue_timeout", message="no worker took it in the time it allows")
         self._flow.finish(

@@ -6,6 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.wire import Wire
 
@@ -32,7 +33,8 @@ class AttemptStarted(Wire):
     """Which start of the worker's daemon was to get it."""
 
 
-ReturnCause = Literal["failed", "worker_lost", "not_delivered", "returned"]
+ReturnCause = Literal["failed", "worker_lost", "not_delivered", "returned", "paused", "preempted"]
+PauseCause = Literal["user", "preempted"]
 
 
 class AttemptLeft(Wire):
@@ -44,6 +46,41 @@ class AttemptLeft(Wire):
     cause: ReturnCause
     reason: str = ""
     failure: Failure | None = None
+
+
+class PauseRequested(Wire):
+    """The job shall pause: at once if nobody runs it, else when its attempt allows."""
+
+    type: Literal["PauseRequested"] = "PauseRequested"
+    job_id: Name
+    mode: Literal["checkpoint", "freeze"] = "checkpoint"
+    cause: PauseCause = "user"
+    reason: str
+
+
+class PauseWithdrawn(Wire):
+    """Its attempt goes on: it was resumed, or did not pause in time."""
+
+    type: Literal["PauseWithdrawn"] = "PauseWithdrawn"
+    job_id: Name
+    reason: str
+
+
+class JobResumed(Wire):
+    """A paused job goes back to its line."""
+
+    type: Literal["JobResumed"] = "JobResumed"
+    job_id: Name
+
+
+class FileKept(Wire):
+    """A checkpoint or artifact of the job is stored."""
+
+    type: Literal["FileKept"] = "FileKept"
+    job_id: Name
+    file: KeptFile
+    dropped: tuple[Name, ...] = ()
+    """Older checkpoints that need not be kept any longer, by their file ids."""
 
 
 class CancelRequested(Wire):
@@ -63,9 +100,19 @@ class JobFinished(Wire):
 
 
 Record = Annotated[
-    JobSubmitted | AttemptStarted | AttemptLeft | CancelRequested | JobFinished,
+    JobSubmitted
+    | AttemptStarted
+    | AttemptLeft
+    | PauseRequested
+    | PauseWithdrawn
+    | JobResumed
+    | FileKept
+    | CancelRequested
+    | JobFinished,
     Field(discriminator="type"),
 ]
+FILE_KEPT = b'{"type":"FileKept"'
+"""How each encoded FileKept begins: a scan need not decode what is none."""
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 

@@ -20,6 +20,7 @@ from lineshaft_protocol.worker_messages import (
     LeaveNow,
     Register,
     Registered,
+    SetPause,
     Settled,
     Stop,
 )
@@ -94,12 +95,20 @@ class Roster:
                 lease.is_started = True
             lease.is_recalled = False
             self._count_children(worker, job_id, lease)
+            self._repeat_pause(session, job_id, found)
             reason = shop.job(job_id).cancel_reason
             if reason is not None:
                 shop.send(session, Stop(job_id=job_id, attempt=lease.attempt, reason=reason))
             self._flow.tell_state(job_id)
         for job_id, attempt in has:
             shop.send(session, Settled(job_id=job_id, attempt=attempt))
+
+    def _repeat_pause(self, session: Session, job_id: JobId, held: Held) -> None:
+        pause = self._shop.job(job_id).pause
+        mode = pause.mode if pause is not None else "none"
+        if held.pause != mode:
+            attempt = held.attempt
+            self._shop.send(session, SetPause(job_id=job_id, attempt=attempt, mode=mode))
 
     def _count_children(self, worker: Worker, job_id: JobId, lease: Lease) -> None:
         # After our restart the children are in the ledger, but nobody counted them yet.

@@ -38,6 +38,16 @@ class CoreSettings(Wire):
     """Most jobs given ahead of time, for each slot."""
     recall_after_s: float = 0.05
     """A backlog older than this is offered to idle workers."""
+    pause_grace_s: float = 120.0
+    """How long a job that is asked to pause may take to save and end; then it goes on."""
+    checkpoints_kept: int = 3
+    """How many of a job's last checkpoints are kept, unless the job says otherwise."""
+    files_max: int = 10_000
+    """Most files kept of one job; what comes after is not."""
+    preempt_after_s: float = 5.0
+    """How long a job waits for room before one of a lower priority is asked to make some."""
+    preempt_spare_s: float = 300.0
+    """How long a job that did not pause for another is not asked again."""
     live_jobs_max: int = 1_000_000
     client_silence_s: float = 60.0
     """Silence after which a client's connection counts as dead."""

@@ -17,6 +17,8 @@ from lineshaft_protocol.worker_messages import SpawnChild, ToWorker
 
 PACES_MAX = 10_000
 
+LookedUp = Submit | Cancel | Watch | SpawnChild
+
 Alarm = tuple[str, str | int]
 """What a deadline is for, and whom it concerns."""
 
@@ -56,12 +58,14 @@ class Shop:
     """Jobs that wait before their next attempt."""
     paces: OrderedDict[str, float] = field(default_factory=OrderedDict[str, float])
     """How long attempts of the same code took lately, in seconds."""
-    pending: dict[JobId, list[tuple[Session, Submit | Cancel | Watch | SpawnChild]]] = field(
-        default_factory=dict
-    )
+    pending: dict[JobId, list[tuple[Session, LookedUp]]] = field(default_factory=dict)
     """Messages about jobs that left memory; they are handled once the job was looked up."""
     submitting: dict[JobId, JobId] = field(default_factory=dict)
     """Jobs whose Submit is among the pending, and which job's lookup it waits for."""
+    pausing: dict[JobId, list[tuple[Session, int]]] = field(default_factory=dict)
+    """Requests to be answered once the job has paused, or will not."""
+    preemptible: dict[JobId, None] = field(default_factory=dict)
+    """Leased jobs that may be asked to pause for others."""
     effects: list[Effect] = field(default_factory=list)
     is_stopping: bool = False
 
@@ -78,9 +82,7 @@ class Shop:
         """End a session."""
         self.effects.append(Close(session, code, reason))
 
-    def look_up(
-        self, job_id: JobId, session: Session, message: Submit | Cancel | Watch | SpawnChild
-    ) -> None:
+    def look_up(self, job_id: JobId, session: Session, message: LookedUp) -> None:
         """Put a message off until the store said what it knows of the job."""
         if isinstance(message, Submit):
             self.submitting[JobId(message.job.job_id)] = job_id

@@ -3,8 +3,10 @@
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core.fleet import Worker
-from lineshaft_coordinator.core.ledger import Job, Leased
+from lineshaft_coordinator.core.flow import leased_state
+from lineshaft_coordinator.core.ledger import Job, Leased, Paused
 from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.records import PauseRequested
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId
@@ -15,10 +17,9 @@ NEAREST_MAX = 5
 def job_state(shop: Shop, job_id: JobId, job: Job) -> str:
     """Where a live job is: one word."""
     if isinstance(job.state, Leased):
-        if job.cancel_reason is not None:
-            return "cancelling"
-        lease = shop.fleet.workers[job.state.worker_id].lease_of(job_id)
-        return "running" if lease is not None and lease.is_started else "assigned"
+        return leased_state(job, shop.fleet.workers[job.state.worker_id].lease_of(job_id))
+    if isinstance(job.state, Paused):
+        return "paused"
     return "waiting" if job_id in shop.blocked or job_id in shop.delayed else "queued"
 
 
@@ -40,6 +41,7 @@ def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         "priority": job.spec.priority,
         "failed_attempts": job.failed_count,
         "lost_workers": job.lost_count,
+        "checkpoint_step": job.checkpoint.step if job.checkpoint is not None else None,
     }
 
 
@@ -95,6 +97,11 @@ def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
     reasons: list[JsonValue] = []
     if isinstance(job.state, Leased):
         reasons += _why_leased(shop, job_id, job, job.state)
+    elif isinstance(job.state, Paused):
+        where = _from_where(job)
+        reasons.append(
+            f"it was {job.state.reason}; {where} once 'lineshaft resume {job_id}' says so"
+        )
     elif job_id in shop.blocked:
         reasons += [
             f"it comes after job {other}, which is "
@@ -117,9 +124,34 @@ def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[Json
         ]
     if job.cancel_reason is not None:
         return [f"it was cancelled ({job.cancel_reason}); worker {state.worker_id} is ending it"]
+    if job.pause is not None:
+        return [_why_pausing(worker, job_id, job.pause)]
     if job_id in worker.backlog:
         return [f"worker {state.worker_id} has it and runs it in its next free slot"]
     return [f"worker {state.worker_id} runs attempt {state.attempt}"]
+
+
+def _why_pausing(worker: Worker, job_id: JobId, pause: PauseRequested) -> str:
+    lease = worker.lease_of(job_id)
+    if lease is not None and lease.is_frozen:
+        return (
+            f"it is frozen on worker {worker.worker_id} ({pause.reason}) and keeps its memory and "
+            f"GPUs; 'lineshaft resume {job_id}' lets it go on"
+        )
+    if pause.mode == "freeze":
+        return f"worker {worker.worker_id} is to freeze it ({pause.reason})"
+    return (
+        f"it is asked to save a checkpoint and end ({pause.reason}); "
+        f"worker {worker.worker_id} runs it until then"
+    )
+
+
+def _from_where(job: Job) -> str:
+    checkpoint = job.checkpoint
+    if checkpoint is None:
+        return "it starts from its beginning"
+    step = "" if checkpoint.step is None else f" at step {checkpoint.step}"
+    return f"it goes on from checkpoint {checkpoint.name}{step}"
 
 
 def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:

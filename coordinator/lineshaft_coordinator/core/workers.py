@@ -10,6 +10,7 @@ from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.io import PROTOCOL_FAULT, AppendEvents
 from lineshaft_coordinator.core.ledger import Job, Leased
+from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.retries import retry_delay_s
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shop import Shop
@@ -27,7 +28,9 @@ from lineshaft_protocol.worker_messages import (
     Heartbeat,
     HeartbeatAck,
     JobEvents,
+    Kept,
     Leaving,
+    PauseTold,
     Register,
     Returned,
     Settled,
@@ -38,8 +41,8 @@ from lineshaft_protocol.worker_messages import (
 class WorkerDesk:
     """Handles the messages of workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster) -> None:
-        self._shop, self._flow, self._roster = shop, flow, roster
+    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk) -> None:
+        self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
 
     def on_message(self, session: Session, message: FromWorker) -> None:
         """Act on what a worker said on its session."""
@@ -67,6 +70,12 @@ class WorkerDesk:
                 self._on_returned(worker, session, message)
             case SpawnChild():
                 self.on_spawn(session, message)
+            case Kept(job_id=job_id, file=file):
+                is_current = self._leased(worker, JobId(job_id), file.attempt) is not None
+                self._pauses.keep(session, JobId(job_id), file, is_current=is_current)
+            case PauseTold(job_id=job_id, attempt=attempt):
+                if self._leased(worker, JobId(job_id), attempt) is not None:
+                    self._pauses.on_told(worker, message)
             case Leaving():
                 worker.is_draining = True
                 shop.fleet.changed(worker)
@@ -146,6 +155,16 @@ class WorkerDesk:
                     self._finish_failed(
                         job_id, result.attempt, worker.worker_id, failure, result=result
                     )
+            case "paused":
+                if job.cancel_reason is not None:
+                    self._finish_cancelled(job_id, result.attempt, worker.worker_id)
+                elif job.pause is not None and job.pause.cause == "user":
+                    self._flow.leave(job_id, "paused", reason=job.pause.reason)
+                else:
+                    # For another job, or because it was asked before somebody resumed it: it
+                    # comes back by itself.
+                    reason = job.pause.reason if job.pause is not None else "it was resumed"
+                    self._flow.leave(job_id, "preempted", reason=reason)
             case "stopped":
                 if job.cancel_reason is not None:
                     self._finish_cancelled(job_id, result.attempt, worker.worker_id)

@@ -5,7 +5,7 @@ import json
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core import views
-from lineshaft_coordinator.core.records import decode
+from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, decode
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
@@ -52,6 +52,8 @@ class Questions:
                 )
             case "info":
                 return await self.info()
+            case "files":
+                return await self.files(job_id)
 
     async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
         """Jobs, the last submitted first; live ones as they are now."""
@@ -118,6 +120,21 @@ class Questions:
             {"seq": seq, "at": at, **_told(decode(data).model_dump(mode="json", exclude_none=True))}
             for seq, at, data in records
         ]
+
+    async def files(self, job_id: JobId) -> list[JsonValue]:
+        """Checkpoints and artifacts of a job that are kept, the oldest first."""
+        records = await self._store.records_of(job_id)
+        if not records:
+            raise UnknownJobError(job_id)
+        kept: dict[str, JsonValue] = {}
+        for _, _, data in records:
+            # Most records are of other kinds, and some are long.
+            record = decode(data) if data.startswith(FILE_KEPT) else None
+            if isinstance(record, FileKept):
+                kept[record.file.file_id] = record.file.model_dump(mode="json", exclude_none=True)
+                for file_id in record.dropped:
+                    kept.pop(file_id, None)
+        return [*kept.values()]
 
     async def events(
         self, job_id: JobId, after: tuple[int, int], limit: int = 1000

@@ -259,6 +259,6 @@ run.result("paused")
     key = bench.run({"job.py": program}, "job.py")
     await until(lambda: "running" in bench.text(key))
 
-    bench.execution.ask_pause(key)
+    bench.execution.set_pause(key, "checkpoint")
 
     assert await bench.value(key) == "paused"

@@ -399,7 +399,7 @@ def test_events_are_repeated_until_they_are_acknowledged(worker: WorkerBench) ->
 
 def test_dropped_events_leave_a_notice(worker: WorkerBench) -> None:
     worker.core.settings = worker.core.settings.model_copy(update={"unacked_max": 2})
-    worker.core.flow._settings = worker.core.settings
+    worker.core.flow._outbox._settings = worker.core.settings
     worker.registered()
     key = worker.runs("j1")
 
@@ -511,7 +511,7 @@ def test_an_adopted_attempt_is_held_and_ends_as_any_other() -> None:
     over = worker.ends(J1)
 
     assert isinstance(register, Register)
-    assert register.held == (Held(job_id="j1", attempt=1, is_running=True),)
+    assert register.held == (Held(job_id="j1", attempt=1, is_running=True, pause="unknown"),)
     assert said(over) == [Ended(result=result("j1", 1))]
 
 

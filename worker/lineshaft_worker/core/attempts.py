@@ -14,13 +14,15 @@ of us is always a little old.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult
 from lineshaft_protocol.resources import Capacity, Resources
-from lineshaft_protocol.worker_messages import Assign
+from lineshaft_protocol.worker_messages import Assign, PauseMode
 from lineshaft_worker.core.io import AttemptKey
 
 ONE_SLOT = Resources()
@@ -52,6 +54,11 @@ class Attempt:
     """Events by number that the coordinator has not got for sure."""
     children: dict[JobId, JobSpec] = field(default_factory=dict)
     """Child jobs it waits for."""
+    files: OrderedDict[str, KeptFile] = field(default_factory=OrderedDict[str, KeptFile])
+    """Files by id that the coordinator has not put on record for sure."""
+    pause: PauseMode | Literal["unknown"] = "none"
+    """What it was asked last; unknown of what a daemon before us started."""
+    is_frozen: bool = False
     has_begun: bool = False
     is_suspended: bool = False
     """It waits for a child and gave its slot away."""
@@ -64,6 +71,14 @@ class Attempt:
     def wanted(self) -> Resources:
         """What it occupies besides a slot."""
         return self.assign.job.resources or ONE_SLOT
+
+    @property
+    def blob_ids(self) -> tuple[BlobId, ...]:
+        """What must be here before it can begin."""
+        job, checkpoint = self.assign.job, self.assign.checkpoint
+        saved = checkpoint.blob if checkpoint is not None else None
+        named = (*job.blobs, saved)
+        return tuple(BlobId(blob) for blob in named if blob is not None)
 
     def is_brief(self, within_s: float) -> bool:
         """Whether such code takes so little that it may wait on a lane behind another."""

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 
-from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
@@ -13,32 +12,38 @@ from lineshaft_protocol.worker_messages import (
     EventsAck,
     FromWorker,
     Held,
-    JobEvents,
     Returned,
+    SetPause,
     SpawnChild,
 )
 from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.io import (
+    AbandonFiles,
     AnswerChild,
+    AskPause,
     AttemptBegan,
     AttemptKey,
+    AttemptNews,
     AttemptReturned,
     AttemptSpoke,
     BlobGone,
+    BlobNews,
     BlobsArrived,
     BlobsFailed,
     ChildAsked,
     Effect,
     FetchBlobs,
+    FileStored,
     ForgetAttempt,
+    PauseSeen,
     ResultRefused,
     ResultStored,
     RevokeAttempt,
-    Send,
     StopAttempt,
     StoreResult,
 )
+from lineshaft_worker.core.outbox import Outbox
 from lineshaft_worker.core.settings import CoreSettings
 
 
@@ -48,9 +53,9 @@ class AttemptFlow:
     def __init__(
         self, settings: CoreSettings, bench: Bench, dispatcher: Dispatcher, effects: list[Effect]
     ) -> None:
-        self._settings, self._bench, self._effects = settings, bench, effects
+        self._bench, self._effects = bench, effects
         self._dispatcher = dispatcher
-        self._session: Session | None = None
+        self._outbox = Outbox(settings, effects)
         self._blobs: dict[BlobId, None] = {}
         """Blobs that are in the worker's cache."""
         self._resuming: OrderedDict[AttemptKey, list[Outcome]] = OrderedDict()
@@ -64,21 +69,22 @@ class AttemptFlow:
     def register(self) -> tuple[Held, ...]:
         """List what we hold, for a Register that is sent now."""
         self._unsaid.clear()
+        began = (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED)
         return tuple(
             Held(
                 job_id=attempt.key.job_id,
                 attempt=attempt.key.attempt,
-                is_running=attempt.phase
-                in (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED),
+                is_running=attempt.phase in began,
                 devices=attempt.assign.devices,
+                pause=attempt.pause,
             )
             for attempt in self._bench.attempts.values()
             if not attempt.is_forgotten
         )
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: Session, features: tuple[str, ...]) -> None:
         """Tell the coordinator again whatever it may not have heard."""
-        self._session = session
+        self._outbox.session, self._outbox.knows_files = session, "pause" in features
         for returned in self._unsaid:
             self._send(returned)
         self._unsaid.clear()
@@ -87,7 +93,7 @@ class AttemptFlow:
                 continue
             if attempt.has_begun and attempt.phase is Phase.RUNNING:
                 self._send(Began(job_id=attempt.key.job_id, attempt=attempt.key.attempt))
-            self._send_events(tuple(attempt.unacked.values()))
+            self._outbox.repeat(attempt)
             for spec in attempt.children.values():
                 self._send(SpawnChild(job=spec, is_repeat=True))
             if attempt.phase is Phase.ENDED and attempt.result is not None:
@@ -99,23 +105,17 @@ class AttemptFlow:
 
     def detach(self) -> None:
         """The coordinator cannot be told anything now."""
-        self._session = None
+        self._outbox.session = None
 
     def _send(self, message: FromWorker) -> None:
-        if self._session is not None:
-            self._effects.append(Send(self._session, message))
-
-    def _send_events(self, events: tuple[JobEvent, ...]) -> None:
-        step = self._settings.spool_lines_max
-        for start in range(0, len(events), step):
-            self._send(JobEvents(events=events[start : start + step]))
+        self._outbox.send(message)
 
     # --- in ---
 
     def adopt(self, assign: Assign, lane: int) -> None:
         """Take over an attempt that outlived the daemon before us."""
         key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
-        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING)
+        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING, pause="unknown")
         self._bench.take_lane(attempt, lane)
 
     def find(self, key: AttemptKey) -> Attempt:
@@ -125,8 +125,7 @@ class AttemptFlow:
         """
         job = JobSpec(job_id=key.job_id, kind="function", payload=Payload(inline=""))
         assign = Assign(job=job, attempt=key.attempt, epoch=0)
-        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.ENDED)
-        return attempt
+        return self._bench.attempts.setdefault(key, Attempt(key, assign, Phase.ENDED))
 
     def on_assign(self, assign: Assign, *, refuse: bool) -> None:
         """The coordinator wants an attempt run."""
@@ -140,8 +139,7 @@ class AttemptFlow:
         self._fetch(attempt)
 
     def _fetch(self, attempt: Attempt) -> None:
-        job = attempt.assign.job
-        missing = tuple(BlobId(each) for each in job.blobs if each not in self._blobs)
+        missing = tuple(blob_id for blob_id in attempt.blob_ids if blob_id not in self._blobs)
         if missing:
             self._effects.append(FetchBlobs(attempt.key, missing))
         else:
@@ -163,9 +161,7 @@ class AttemptFlow:
         if is_first:
             self._bench.waiting.move_to_end(attempt.key, last=False)
 
-    def on_blob_event(
-        self, event: BlobsArrived | BlobsFailed | BlobGone | ResultStored | ResultRefused
-    ) -> None:
+    def on_blob_event(self, event: BlobNews) -> None:
         """A blob came, went, or will not come."""
         if isinstance(event, BlobGone):
             self._blobs.pop(event.blob_id, None)
@@ -178,12 +174,13 @@ class AttemptFlow:
                 if (code := attempt.assign.job.code) is not None:
                     self._blobs[BlobId(code)] = None
                 self._wait(attempt)
-            case BlobsFailed(message=message) if attempt.phase is Phase.FETCHING:
-                failure = Failure(cause="blob_missing", message=message)
-                self._end(attempt, _result(attempt, "failed", failure))
+            case BlobsFailed(message=text) if attempt.phase is Phase.FETCHING:
+                lost = Failure(cause="blob_missing", message=text)
+                self._end(attempt, _result(attempt, "failed", lost))
             case ResultStored(payload=payload) if attempt.phase is Phase.STORING:
                 assert attempt.result is not None, "a result is stored after it is known"
-                self._end(attempt, attempt.result.model_copy(update={"result": payload}))
+                stored = {"result": payload} if payload is not None else {}
+                self._end(attempt, attempt.result.model_copy(update=stored))
             case ResultRefused(message=message) if attempt.phase is Phase.STORING:
                 failure = Failure(cause="result", message=message)
                 self._end(attempt, _result(attempt, "failed", failure))
@@ -197,12 +194,10 @@ class AttemptFlow:
 
     # --- what attempts do ---
 
-    def on_attempt_event(
-        self, event: AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked, now: float
-    ) -> None:
+    def on_attempt_event(self, event: AttemptNews, now: float) -> None:
         """Something happened to an attempt that is not its end."""
         attempt = self._bench.attempts.get(event.key)
-        if attempt is None and isinstance(event, AttemptSpoke):
+        if attempt is None and isinstance(event, AttemptSpoke | FileStored):
             attempt = self.find(event.key)
         if attempt is None:
             return
@@ -212,30 +207,21 @@ class AttemptFlow:
                 if not attempt.is_forgotten:
                     self._send(Began(job_id=event.key.job_id, attempt=event.key.attempt))
             case AttemptSpoke(events=events):
-                self._on_spoke(attempt, events)
+                self._outbox.on_spoke(attempt, events)
             case AttemptReturned():
                 self._on_returned(attempt, now)
+            case FileStored(file=file):
+                attempt.files[file.file_id] = file
+                if not attempt.is_forgotten:
+                    self._outbox.send_file(attempt, file)
+            case PauseSeen(is_frozen=is_frozen, problem=problem):
+                attempt.is_frozen = is_frozen
+                self._outbox.tell_pause(attempt, problem)
             case ChildAsked(spec=spec):
                 attempt.children[JobId(spec.job_id)] = spec
                 self._parents[JobId(spec.job_id)] = attempt.key
                 self._bench.suspend(attempt)
                 self._send(SpawnChild(job=spec))
-
-    def _on_spoke(self, attempt: Attempt, events: tuple[JobEvent, ...]) -> None:
-        for event in events:
-            attempt.unacked[event.seq] = event
-        while len(attempt.unacked) > self._settings.unacked_max:
-            seq, dropped = attempt.unacked.popitem(last=False)
-            # The number of the first that is left says where the gap is; this says why.
-            first = next(iter(attempt.unacked.values()))
-            if first.kind != "notice":
-                text = f"events up to {seq} were dropped: the coordinator did not answer"
-                notice = dropped.model_copy(
-                    update={"seq": first.seq, "kind": "notice", "body": {"text": text}}
-                )
-                attempt.unacked[first.seq] = notice
-        if not attempt.is_forgotten:
-            self._send_events(events)
 
     def _on_returned(self, attempt: Attempt, now: float) -> None:
         is_stop_wanted = attempt.is_stop_wanted or attempt.phase is Phase.STOPPING
@@ -257,7 +243,7 @@ class AttemptFlow:
         key = attempt.key
         self._bench.waiting.pop(key, None)
         returned = Returned(job_id=key.job_id, attempt=key.attempt, reason=reason)
-        if self._session is None:
+        if self._outbox.session is None:
             # When we register it will not be among what we hold, which says the same. If our
             # Register is on its way it says the contrary: then this must follow.
             self._unsaid.append(returned)
@@ -277,15 +263,14 @@ class AttemptFlow:
             lane = self._bench.lanes[attempt.lane]
             lane.expected_s = max(0.0, lane.expected_s - (attempt.assign.expected_s or 0.0))
             self._dispatcher.advance(self._bench.vacate(attempt), now)
-        for child_id in attempt.children:
-            self._parents.pop(child_id, None)
-        attempt.children.clear()
+        while attempt.children:
+            self._parents.pop(attempt.children.popitem()[0], None)
         self._resuming.pop(key, None)
         if attempt.is_forgotten:
             self._drop(attempt)
-        elif must_store and result.status == "succeeded":
+        elif must_store and result.status != "stopped":
             attempt.phase, attempt.result = Phase.STORING, result
-            if self._session is not None:
+            if self._outbox.session is not None:
                 self._effects.append(StoreResult(key))
         else:
             self._end(attempt, result)
@@ -310,8 +295,7 @@ class AttemptFlow:
 
     def on_stop(self, key: AttemptKey) -> None:
         """End it, and tell when it is over."""
-        attempt = self._bench.attempts.get(key)
-        if attempt is not None:
+        if (attempt := self._bench.attempts.get(key)) is not None:
             self._stop(attempt)
 
     def _stop(self, attempt: Attempt) -> None:
@@ -324,7 +308,9 @@ class AttemptFlow:
             case Phase.RUNNING:
                 attempt.phase = Phase.STOPPING
                 self._effects.append(StopAttempt(attempt.key))
-            case Phase.STOPPING | Phase.STORING | Phase.ENDED:
+            case Phase.STORING:
+                self._effects.append(AbandonFiles(attempt.key))
+            case Phase.STOPPING | Phase.ENDED:
                 pass  # It is over, or will be.
 
     def stop_all(self, reason: str) -> None:
@@ -346,6 +332,24 @@ class AttemptFlow:
             attempt.is_recalled = True
             self._effects.append(RevokeAttempt(key))
 
+    def on_set_pause(self, asked: SetPause) -> None:
+        """Have it pause; what has not begun is handed back, which is the same."""
+        attempt = self._bench.attempts.get(AttemptKey(JobId(asked.job_id), asked.attempt))
+        if attempt is None:
+            return
+        if asked.mode != "none" and attempt.phase in (Phase.FETCHING, Phase.WAITING):
+            self._give_back(attempt, "it is asked to pause")
+        elif asked.mode != "none" and attempt.phase is Phase.HANDED:
+            self.on_recall(attempt.key)
+        elif attempt.phase is Phase.RUNNING:
+            attempt.pause = asked.mode
+            self._effects.append(AskPause(attempt.key, asked.mode))
+
+    def on_kept(self, key: AttemptKey, file_id: str) -> None:
+        """A file is on the job's record."""
+        if (attempt := self._bench.attempts.get(key)) is not None:
+            self._outbox.on_kept(attempt, file_id)
+
     def return_waiting(self, reason: str) -> None:
         """Hand back everything that has not started."""
         for attempt in tuple(self._bench.attempts.values()):
@@ -354,12 +358,9 @@ class AttemptFlow:
 
     def on_events_ack(self, ack: EventsAck) -> None:
         """These events are on the coordinator's disk."""
-        attempt = self._bench.attempts.get(AttemptKey(JobId(ack.job_id), ack.attempt))
-        while attempt is not None and attempt.unacked:
-            seq = next(iter(attempt.unacked))
-            if seq > ack.seq:
-                return
-            del attempt.unacked[seq]
+        key = AttemptKey(JobId(ack.job_id), ack.attempt)
+        if (attempt := self._bench.attempts.get(key)) is not None:
+            self._outbox.on_events_ack(attempt, ack.seq)
 
     def on_child_finished(self, outcome: Outcome) -> None:
         """A child job ended: its plan goes on as soon as there is a slot for it."""

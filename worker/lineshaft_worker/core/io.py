@@ -8,9 +8,10 @@ from pydantic import JsonValue
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Payload
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Outcome
 from lineshaft_protocol.resources import Capacity
-from lineshaft_protocol.worker_messages import Assign, FromWorker, ToWorker
+from lineshaft_protocol.worker_messages import Assign, FromWorker, PauseMode, ToWorker
 
 
 class AttemptKey(NamedTuple):
@@ -91,7 +92,7 @@ class AttemptSpoke:
 class AttemptEnded:
     """No process of the attempt is left.
 
-    ``must_store`` says that its result lies in a file and must be stored before it is told.
+    ``must_store`` says that its result or other files of it must be stored before it is told.
     """
 
     key: AttemptKey
@@ -101,10 +102,10 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class ResultStored:
-    """The coordinator has the blob of the attempt's result."""
+    """The coordinator has all blobs of the attempt, that of its result too if it has one."""
 
     key: AttemptKey
-    payload: Payload
+    payload: Payload | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,23 @@ class ResultRefused:
 
     key: AttemptKey
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileStored:
+    """The coordinator has a file of the attempt, or will not have it."""
+
+    key: AttemptKey
+    file: KeptFile
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSeen:
+    """The attempt's processes stand still, or move; or it cannot pause."""
+
+    key: AttemptKey
+    is_frozen: bool
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +176,16 @@ Event = (
     | AttemptEnded
     | ResultStored
     | ResultRefused
+    | FileStored
+    | PauseSeen
     | AttemptReturned
     | ChildAsked
     | LoadSampled
     | DrainAsked
 )
+
+AttemptNews = AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked | FileStored | PauseSeen
+BlobNews = BlobsArrived | BlobsFailed | BlobGone | ResultStored | ResultRefused
 
 # --- effects ---
 
@@ -221,9 +244,32 @@ class RevokeAttempt:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """Give the coordinator the blob of the attempt's result."""
+    """Give the coordinator the blobs of the attempt's result and files."""
 
     key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonFiles:
+    """Nobody waits for the attempt's files any more; its result is still stored."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetFile:
+    """The coordinator has this file on record."""
+
+    key: AttemptKey
+    file_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskPause:
+    """Have the attempt save and end, or stand still, or go on; harmless to repeat."""
+
+    key: AttemptKey
+    mode: PauseMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +301,9 @@ Effect = (
     | StopAttempt
     | RevokeAttempt
     | StoreResult
+    | AbandonFiles
+    | ForgetFile
+    | AskPause
     | ForgetAttempt
     | AnswerChild
     | Leave

@@ -17,11 +17,13 @@ from lineshaft_protocol.worker_messages import (
     EventsAck,
     Heartbeat,
     HeartbeatAck,
+    KeptAck,
     LeaveNow,
     Leaving,
     Recall,
     Register,
     Registered,
+    SetPause,
     Settled,
     Stop,
     ToWorker,
@@ -46,8 +48,10 @@ from lineshaft_worker.core.io import (
     DrainAsked,
     Effect,
     Event,
+    FileStored,
     Leave,
     LoadSampled,
+    PauseSeen,
     Received,
     ResultRefused,
     ResultStored,
@@ -137,7 +141,14 @@ class WorkerCore:
                     self._on_disconnected()
             case BlobsArrived() | BlobsFailed() | BlobGone() | ResultStored() | ResultRefused():
                 self.flow.on_blob_event(event)
-            case AttemptBegan() | AttemptSpoke() | AttemptReturned() | ChildAsked():
+            case (
+                AttemptBegan()
+                | AttemptSpoke()
+                | AttemptReturned()
+                | ChildAsked()
+                | FileStored()
+                | PauseSeen()
+            ):
                 self.flow.on_attempt_event(event, now)
             case LoadSampled():
                 self._on_load(event)
@@ -204,7 +215,7 @@ class WorkerCore:
         self._retry_s = self.settings.reconnect_first_s
         assert self._session is not None, "only a session can be answered"
         self._beat()
-        self.flow.attach(self._session)
+        self.flow.attach(self._session, registered.features)
 
     def _on_disconnected(self) -> None:
         self._session, self._agreed = None, None
@@ -257,6 +268,10 @@ class WorkerCore:
                 self.flow.on_events_ack(message)
             case Stop(job_id=job_id, attempt=attempt):
                 self.flow.on_stop(_key(job_id, attempt))
+            case SetPause():
+                self.flow.on_set_pause(message)
+            case KeptAck(job_id=job_id, attempt=attempt, file_id=file_id):
+                self.flow.on_kept(_key(job_id, attempt), file_id)
             case Recall(job_id=job_id, attempt=attempt):
                 self.flow.on_recall(_key(job_id, attempt))
             case ChildFinished(outcome=outcome):

@@ -11,7 +11,7 @@ from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign, EventsAck
+from lineshaft_protocol.worker_messages import Assign, EventsAck, PauseMode
 from lineshaft_runtime.pump import Pump
 from lineshaft_worker.core import io
 from lineshaft_worker.core.io import AttemptKey
@@ -19,6 +19,7 @@ from lineshaft_worker.core.machine import Identity, WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 from lineshaft_worker.daemon.assigns import Assigns
 from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.daemon.keeper import Keeper, said_not_kept
 from lineshaft_worker.daemon.machine_room import MachineRoom
 from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
@@ -72,7 +73,10 @@ class WorkerShell:
         self._execution = Execution(state / "execution", report=self._on_report)
         self._uplink = Uplink(dial, self._post)
         self._supply = Supply(self._cache, self._uplink.transfers)
+        self._keeper = Keeper(state / "kept", self._supply.store_file, self._post)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pausing: set[AttemptKey] = set()
+        """Attempts that are asked to save and end."""
         self._result_files: dict[AttemptKey, reports.ResultFile] = {}
         self._left = asyncio.Event()
         self._broken = asyncio.Event()
@@ -91,6 +95,7 @@ class WorkerShell:
         self._pump = Pump(core, self._perform, tick=io.Tick())
         for event in self._early:
             self._pump.post(event)
+        self._keeper.take_over()
         self._execution.prepare(0)
         work: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._pump.run(), name="pump"),
@@ -146,6 +151,7 @@ class WorkerShell:
         for task in (*work, *self._tasks):
             task.cancel()
         await asyncio.gather(*work, *self._tasks, return_exceptions=True)
+        self._keeper.close()
         self._uplink.close()
         await self._execution.close(keep_running=True)
         self._room.close()
@@ -203,6 +209,8 @@ class WorkerShell:
                         self._post(io.BlobsArrived(key))
                 case io.StoreResult(key=key):
                     self._spawn(self._store_result(key))
+                case io.AskPause() | io.AbandonFiles() | io.ForgetFile():
+                    self._stand_aside(effect)
                 case io.AnswerChild(key=key, outcome=outcome):
                     self._spawn(self._answer_child(key, outcome))
                 case io.Connect():
@@ -229,7 +237,25 @@ class WorkerShell:
             self._assigns.write(key, assign)
         self._execution.start(order, lane)
 
+    def _stand_aside(self, effect: io.AskPause | io.AbandonFiles | io.ForgetFile) -> None:
+        match effect:
+            case io.AskPause(key=key, mode=mode):
+                self._ask_pause(key, mode)
+            case io.AbandonFiles(key=key):
+                self._keeper.abandon(key)
+            case io.ForgetFile(key=key, file_id=file_id):
+                self._keeper.forget_file(key, file_id)
+
+    def _ask_pause(self, key: AttemptKey, mode: PauseMode) -> None:
+        if mode == "checkpoint":
+            self._pausing.add(key)
+        else:
+            self._pausing.discard(key)
+        self._execution.set_pause(_order_key(key), mode)
+
     def _forget(self, key: AttemptKey) -> None:
+        self._pausing.discard(key)
+        self._keeper.forget(key)
         self._execution.settled(_order_key(key))
         self._assigns.remove(key)
         self._result_files.pop(key, None)
@@ -245,8 +271,10 @@ class WorkerShell:
             self._post(io.BlobsArrived(key))
 
     async def _store_result(self, key: AttemptKey) -> None:
+        await self._keeper.drained(key)
         file = self._result_files.get(key)
         if file is None:
+            self._post(io.ResultStored(key, None))
             return
         try:
             payload = await self._supply.store_file(file.path, BlobId(file.sha256))
@@ -264,10 +292,15 @@ class WorkerShell:
                 result, file = result_of(report)
                 if file is not None:
                     self._result_files[key] = file
+                self._take_outputs(key, report)
                 if not report.processes_gone:
                     logger.error("processes of an attempt cannot be ended", extra={"key": key})
-                self._post(io.AttemptEnded(key, result, must_store=file is not None))
+                must_store = file is not None or self._keeper.is_busy(key)
+                self._post(io.AttemptEnded(key, result, must_store=must_store))
+            case reports.AttemptFroze(is_frozen=is_frozen, problem=problem):
+                self._post(io.PauseSeen(key, is_frozen, problem))
             case reports.AttemptEvents():
+                self._keep_files(key, report)
                 self._post(io.AttemptSpoke(key, events_of(report)))
             case reports.AttemptBegan():
                 self._post(io.AttemptBegan(key))
@@ -275,6 +308,20 @@ class WorkerShell:
                 self._post(io.AttemptReturned(key))
             case reports.ChildRequested():
                 self._spawn(self._ask_child(key, report))
+
+    def _take_outputs(self, key: AttemptKey, ended: reports.AttemptEnded) -> None:
+        if isinstance(ended.outcome, reports.Stopped):
+            self._keeper.abandon(key)
+        elif ended.outputs is not None:
+            self._keeper.take_outputs(key, ended.outputs)
+
+    def _keep_files(self, key: AttemptKey, spoke: reports.AttemptEvents) -> None:
+        if any(kind in ("checkpoint", "artifact") for _, _, kind, _ in spoke.events):
+            self._keeper.take(spoke, self._execution.kept_folder(spoke.key))
+        if key in self._pausing and (problem := said_not_kept(spoke)) is not None:
+            # It could not save: it must not end, so it is no longer asked to.
+            self._ask_pause(key, "none")
+            self._post(io.PauseSeen(key, is_frozen=False, problem=problem))
 
     async def _ask_child(self, key: AttemptKey, asked: reports.ChildRequested) -> None:
         try:

@@ -10,13 +10,14 @@ from pydantic import JsonValue
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import JobSpec, Parent, Payload
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.execution import reports
 from lineshaft_worker.execution.orders import AttemptKey as OrderKey
-from lineshaft_worker.execution.orders import AttemptOrder
+from lineshaft_worker.execution.orders import AttemptOrder, Restored
 
 ID_LENGTH_MAX = 100
 TEXT_MAX = 64 * 1024
@@ -49,7 +50,20 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
         devices=assign.devices or (),
         run_s=job.timeouts.run_s if job.timeouts is not None else None,
         memory_bytes=(wanted.memory_bytes or None) if wanted is not None else None,
+        checkpoint=_restored(assign.checkpoint, cache),
     )
+
+
+def _restored(checkpoint: KeptFile | None, cache: BlobCache) -> Restored | None:
+    if checkpoint is None or checkpoint.blob is None:
+        return None
+    facts = {
+        "step": checkpoint.step,
+        "metadata": checkpoint.metadata or {},
+        "attempt": checkpoint.attempt,
+    }
+    blob = cache.path(BlobId(checkpoint.blob))
+    return Restored(blob, checkpoint.name, checkpoint.is_folder, facts)
 
 
 def blobs_of(assign: Assign) -> tuple[BlobId, ...]:
@@ -71,9 +85,13 @@ def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.Resul
                 file = content
         case reports.Failed(error=error):
             failure = failure_of(error)
-        case reports.Stopped():
+        case reports.Stopped() | reports.Paused():
             pass
-    statuses: Mapping[type, str] = {reports.Succeeded: "succeeded", reports.Failed: "failed"}
+    statuses: Mapping[type, str] = {
+        reports.Succeeded: "succeeded",
+        reports.Failed: "failed",
+        reports.Paused: "paused",
+    }
     result = AttemptResult.model_validate(
         {
             "job_id": key.job_id,

@@ -11,6 +11,7 @@ from lineshaft_worker.runner.frames import Done
 if TYPE_CHECKING:
     from lineshaft_worker.execution.host import Host
 
+PauseMode = Literal["none", "checkpoint", "freeze"]
 Verdict = Literal["stop", "timeout", "memory"]
 """Why we end it."""
 
@@ -36,6 +37,12 @@ class Attempt:
     is_told: bool = False
     """AttemptBegan was reported."""
     verdict: Verdict | None = None
+    pause: PauseMode = "none"
+    """What it is asked to do."""
+    pause_told: PauseMode = "none"
+    """What its processes were told of that."""
+    froze_at: float | None = None
+    """Since when its processes stand still, on the monotonic clock."""
     tail: Tail | None = None
     begins: list[int] = field(default_factory=list[int])
     done: Done | None = None

@@ -9,6 +9,7 @@ from lineshaft_worker.execution.reports import (
     Failed,
     Failure,
     Outcome,
+    Paused,
     ResultFile,
     Stopped,
     Succeeded,
@@ -33,6 +34,8 @@ def outcome_of_done(attempt: Attempt, done: Done, last_lines: Lines) -> Outcome:
         return Succeeded(ResultFile(path, done.size_bytes, done.sha256))
     if done.status == "stopped":
         return Stopped()
+    if done.status == "paused":
+        return Paused()
     if attempt.verdict is not None:
         return _own(attempt, last_lines)
     return Failed(read_failure(done.failure or [], last_lines))

@@ -1,12 +1,26 @@
 """Attempts of an earlier daemon, as they are found in the folders of runners."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from lineshaft_worker.execution.attempts import Attempt
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.orders import AttemptKey
+from lineshaft_worker.runner.files import attempt_file
 from lineshaft_worker.runner.frames import Done, FrameError, decode_one
 from lineshaft_worker.runner.records import decode_current
+
+OUTPUTS = "outputs"
+"""What a job leaves in this folder beside its files is kept."""
+
+
+class Adopted(NamedTuple):
+    """An attempt of an earlier daemon that is still running."""
+
+    key: AttemptKey
+    lane: int
+    started_at: float
+    """Seconds since 1970."""
 
 
 def adopted_attempt(lane: int, host: Host, record: bytes) -> Attempt:
@@ -58,3 +72,11 @@ def ended_in(folder: Path) -> list[AttemptKey]:
     """Name the attempts whose saved ends lie in a runner's folder."""
     found = [read_done(path) for path in sorted(folder.glob("*.ended"))]
     return [AttemptKey(done.job_id, done.attempt) for done in found if done is not None]
+
+
+def outputs_of(attempt: Attempt) -> Path | None:
+    """Return the folder in which a job left what shall be kept, if it made one."""
+    if attempt.kind != "pipeline" or attempt.folder is None:
+        return None
+    path = Path(attempt_file(str(attempt.folder), attempt.ticket, "work"), OUTPUTS)
+    return path if path.is_dir() and not path.is_symlink() else None

@@ -7,9 +7,11 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Protocol
 
+from lineshaft_runtime import kept
 from lineshaft_worker.execution.attempts import Attempt
 from lineshaft_worker.execution.orders import Shape
 from lineshaft_worker.execution.process import RunnerProcess
+from lineshaft_worker.execution.reports import Failure
 from lineshaft_worker.execution.tail import Streams
 from lineshaft_worker.runner.codes import CodeShelf
 from lineshaft_worker.runner.files import attempt_file, read_current
@@ -69,6 +71,8 @@ class Host:
         """Attempts that were given and have not ended, by ticket; the first is being executed."""
         self.is_ready = False
         self.is_virgin = True
+        self.is_freeze_asked = False
+        """Its processes were told to stand still, now or before."""
         self.is_closing = False
         """Gets no more attempts."""
         self.is_adopted = is_adopted
@@ -114,6 +118,12 @@ class Host:
         if order.files:
             attempt.has_files = True
             linked(order.files, Path(attempt_file(folder, attempt.ticket, "blobs")))
+        if (saved := order.checkpoint) is not None:
+            attempt.has_files = True
+            path = attempt_file(folder, attempt.ticket, "resume")
+            kept.describe(
+                path, saved.blob, saved.name, is_folder=saved.is_folder, facts=saved.facts
+            )
         frame = Execute(
             attempt.ticket, order.key.job_id, order.key.attempt, order.kind, order.name,
             order.code_id or "", code, payload, order.run_s, order.memory_bytes,
@@ -136,9 +146,13 @@ class Host:
         if self.is_ready:
             self.process.poke()
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, attempt: Attempt, request: int, answer: bytes | Path | Failure) -> None:
         """Tell a waiting plan how its part ended."""
-        self._send(answer)
+        if isinstance(answer, Failure):
+            self._send(Answer(request, None, answer.fields()))
+            return
+        file = attempt_file(self._folder_text, attempt.ticket, f"answer-{request}")
+        self._send(Answer(request, inlined(answer, file, attempt), None))
 
     def acknowledge(self, ticket: int) -> None:
         """Let the runner forget a result."""

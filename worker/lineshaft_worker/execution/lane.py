@@ -23,6 +23,7 @@ from lineshaft_worker.execution.attempts import Attempt, Ending, Verdict
 from lineshaft_worker.execution.found import adopted_attempt, attempt_of_done, read_done
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.orders import Shape
+from lineshaft_worker.execution.pausing import adopt, is_still
 from lineshaft_worker.execution.process import ExitRecord, kill_marked, read_exit
 from lineshaft_worker.execution.reports import (
     AttemptBegan,
@@ -142,12 +143,13 @@ class Lane:
         if host is None:
             return
         patience_s = IDLE_END_S_MAX if host.is_closing else START_S_MAX
-        if not host.is_ready and host.stop_by is None and now - host.born > patience_s:
+        is_mute = not host.is_ready and host.stop_by is None and now - host.born > patience_s
+        if is_mute and not (host.is_freeze_asked and is_still(host)):
             host.stop(0.0)
         if host.stop_by is not None and now > host.stop_by + UNKILLABLE_S:
             self._give_up(host)
         first = self._first(host)
-        if first is None or first.began is None or first.is_over:
+        if first is None or first.began is None or first.is_over or first.froze_at is not None:
             return
         if not first.is_told and now - first.began >= TOLD_S:
             first.is_told = True
@@ -260,6 +262,7 @@ class Lane:
             host.is_closing = True
             return None
         attempt = adopted_attempt(self.number, host, record)
+        adopt(attempt, host)
         host.sent[attempt.ticket] = attempt
         return attempt
 

@@ -29,6 +29,18 @@ class Shape:
     variables: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A checkpoint of an earlier attempt, fetched to this machine."""
+
+    blob: Path
+    """Read only, and there as long as the attempt is known."""
+    name: str
+    is_folder: bool
+    facts: Mapping[str, object]
+    """Step, metadata and attempt, for the job."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOrder:
     """An attempt to execute."""
@@ -49,6 +61,8 @@ class AttemptOrder:
     """Longest run; then it is stopped and failed with cause "timeout"."""
     memory_bytes: int | None = None
     """Most memory of all its processes; beyond it the attempt fails with cause "oom"."""
+    checkpoint: Restored | None = None
+    """From which it goes on."""
     environment: str = ""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     """Variables for the runner besides the daemon's own."""

@@ -9,17 +9,17 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from lineshaft_worker.execution import endings
-from lineshaft_worker.execution.attempts import Attempt, Ending
+from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.feed import Feed
-from lineshaft_worker.execution.found import ended_in
-from lineshaft_worker.execution.host import Host, inlined
+from lineshaft_worker.execution.found import Adopted, ended_in, outputs_of
+from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
 from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Shape
+from lineshaft_worker.execution.pausing import carry_out
 from lineshaft_worker.execution.process import (
     RunnerProcess,
     is_of_another_boot,
@@ -36,20 +36,11 @@ from lineshaft_worker.execution.reports import (
 from lineshaft_worker.execution.state_folder import StateFolder, delete_files
 from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX
 from lineshaft_worker.runner.files import CURRENT, attempt_file, write_whole
-from lineshaft_worker.runner.frames import Answer, encode
+from lineshaft_worker.runner.frames import encode
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.025
-
-
-class Adopted(NamedTuple):
-    """An attempt of an earlier daemon that is still running."""
-
-    key: AttemptKey
-    lane: int
-    started_at: float
-    """Seconds since 1970."""
 
 
 class Execution:
@@ -155,12 +146,20 @@ class Execution:
         """Name the GPUs that a runner of ours may see."""
         return frozenset(uuid for host in self._hosts.values() for uuid in host.shape.devices)
 
-    def ask_pause(self, key: AttemptKey) -> None:
-        """Let `lineshaft.run.should_pause()` be true in the attempt."""
+    def set_pause(self, key: AttemptKey, mode: PauseMode) -> None:
+        """Ask an attempt to save and end (Paused follows), to stand still, or to go on."""
         attempt = self._attempts.get(key)
-        if attempt is not None and attempt.folder is not None and not attempt.is_over:
-            attempt.has_files = True
-            Path(attempt_file(str(attempt.folder), attempt.ticket, "pause")).touch(0o600)
+        if attempt is not None and not attempt.is_over:
+            attempt.pause = mode
+            self._arm()
+
+    def kept_folder(self, key: AttemptKey) -> Path | None:
+        """Return where files lie that an attempt wants kept; None if it never began."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.folder is None:
+            return None
+        attempt.has_files = True
+        return Path(attempt_file(str(attempt.folder), attempt.ticket, "kept"))
 
     def answer_child(self, key: AttemptKey, request: int, answer: bytes | Path | Failure) -> None:
         """Tell a waiting plan how the part ended that it wanted run elsewhere.
@@ -173,11 +172,7 @@ class Execution:
         attempt = self._attempts.get(key)
         if attempt is None or attempt.host is None or attempt.is_over:
             return
-        if isinstance(answer, Failure):
-            attempt.host.answer(Answer(request, None, answer.fields()))
-            return
-        file = attempt_file(str(attempt.host.folder), attempt.ticket, f"answer-{request}")
-        attempt.host.answer(Answer(request, inlined(answer, file, attempt), None))
+        attempt.host.answer(attempt, request, answer)
 
     def events_kept(self, key: AttemptKey, seq: int) -> None:
         """Take note that the coordinator has the attempt's events up to a number."""
@@ -290,6 +285,7 @@ class Execution:
             attempt.started_wall,
             ending.peak_bytes,
             ending.is_gone,
+            outputs_of(attempt),
         )
         self._feed.end(attempt, ended, ending.ends)
 
@@ -369,6 +365,9 @@ class Execution:
         ]
         for attempt in told:
             self._feed.poll(attempt)
+            assert attempt.host is not None, "who was told runs in a host"
+            if (froze := carry_out(attempt, attempt.host, now)) is not None:
+                self._report_to(froze)
         if self._cgroup is None:
             self._memory.look(told, now)
         self._arm()

@@ -135,6 +135,12 @@ class RunnerProcess:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
+    def signal_shim(self, number: signal.Signals) -> None:
+        """Send the shim a signal that it waits for."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
     def poke(self) -> None:
         """Have a runner that has said hello once look at its socket."""
         try:

@@ -102,7 +102,12 @@ class Stopped:
     """The attempt was ended because `stop` was called."""
 
 
-Outcome = Succeeded | Failed | Stopped
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The attempt saved a checkpoint and ended because it was asked to pause."""
+
+
+Outcome = Succeeded | Failed | Stopped | Paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,8 @@ class AttemptEnded:
     peak_memory_bytes: int | None
     processes_gone: bool
     """False if a process could not be killed: what it held cannot be given to others."""
+    outputs: Path | None = None
+    """The folder `outputs` of a job's files, if it made one; goes when this was reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +170,15 @@ class ChildRequested:
     payload: bytes | Path
 
 
-Report = AttemptBegan | AttemptEvents | AttemptEnded | AttemptReturned | ChildRequested
+@dataclass(frozen=True, slots=True)
+class AttemptFroze:
+    """The attempt's processes stand still, or move again; or they could not be stopped."""
+
+    key: AttemptKey
+    is_frozen: bool
+    problem: str | None = None
+
+
+Report = (
+    AttemptFroze | AttemptBegan | AttemptEvents | AttemptEnded | AttemptReturned | ChildRequested
+)

@@ -33,7 +33,7 @@ SWEEP_ROUND_S = 0.02
 def main(arguments: list[str]) -> int:
     """Run one program and see to it that nothing of it is left."""
     folder, cgroup, _, *program = arguments
-    signals = {signal.SIGCHLD, signal.SIGTERM}
+    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
     # Blocked, not handled: sigtimedwait then takes them one by one, with no race.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
     # Before there is a runner: where a daemon finds no shim it removes the folder, and then this
     # fails, so a runner that nobody knows of cannot come to be.
     write(f"{folder}/shim.pid", f"{os.getpid()} {start_time(os.getpid())} {boot_id()}")
+    shim.leave_word()
     shim.start(program, prctl)
     write(f"{folder}/runner.pid", str(shim.runner))
     shim.wait_for_runner(signals)
@@ -67,6 +68,7 @@ class Shim:
         self.status: int | None = None
         self.peak_kib = 0
         self.was_told = False
+        self.is_frozen = False
         self.killed = False
 
     def start(self, program: list[str], prctl: "Callable[..., int]") -> None:
@@ -104,13 +106,54 @@ class Shim:
                 kill_at = now + 1.0
             wait_s = 3600.0 if kill_at is None else kill_at - now
             info = signal.sigtimedwait(signals, max(wait_s, 0.0))
+            if info is not None and info.si_signo == signal.SIGUSR1:
+                self.freeze(is_wanted=self.is_freeze_ordered())
             if info is not None and info.si_signo == signal.SIGTERM:
+                # What stands still would not hear it.
+                self.freeze(is_wanted=False)
                 grace_s = self.ordered_grace()
                 self.was_told = True
                 if grace_s > 0:
                     self.signal_group(signal.SIGTERM)
                 wanted = time.monotonic() + grace_s
                 kill_at = wanted if kill_at is None else min(kill_at, wanted)
+
+    def is_freeze_ordered(self) -> bool:
+        """Read whether all processes shall stand still."""
+        try:
+            return read(f"{self.folder}/freeze") == "1"
+        except OSError:
+            return False
+
+    def freeze(self, *, is_wanted: bool) -> None:
+        """Stop all processes, or let them go on, and leave word of it."""
+        if is_wanted == self.is_frozen:
+            return
+        if not (self.cgroup and self.freeze_group(is_wanted=is_wanted)):
+            number = signal.SIGSTOP if is_wanted else signal.SIGCONT
+            seen: set[int] = set()
+            # Again and again: what was not stopped yet may have forked.
+            while found := descendants(os.getpid()) - seen:
+                for pid in found:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, number)
+                seen |= found
+        self.is_frozen = is_wanted
+        self.leave_word()
+
+    def leave_word(self) -> None:
+        """Say whether the processes stand still; at the start, that we know how to do that."""
+        with contextlib.suppress(OSError):
+            write(f"{self.folder}/frozen.part", "1" if self.is_frozen else "0")
+            os.replace(f"{self.folder}/frozen.part", f"{self.folder}/frozen")  # noqa: PTH105 - no pathlib here
+
+    def freeze_group(self, *, is_wanted: bool) -> bool:
+        """Have the kernel stop the cgroup; say whether it could."""
+        try:
+            write(f"{self.cgroup}/cgroup.freeze", "1" if is_wanted else "0")
+        except OSError:
+            return False
+        return True
 
     def ordered_grace(self) -> float:
         """Read how long the runner may take; the daemon writes it before it sends SIGTERM."""

@@ -78,7 +78,7 @@ class Done(NamedTuple):
     attempt: int
     kind: str
     status: str
-    """"ok", "failed", or (only in files the daemon writes) "stopped"."""
+    """"ok", "failed", "paused", or (only in files the daemon writes) "stopped"."""
     result: bytes | None
     """None if the result is in a file, or there is none."""
     size_bytes: int

@@ -83,6 +83,9 @@ class Runner:
         if os.getpid() != self._pid:
             # A child that user code forked came back here: it is not the runner.
             os._exit(0 if status == "ok" else 1)
+        if status == "ok" and spool.current().has_paused:
+            # What it returns is not its result: it is going to go on.
+            status, result = "paused", (None, 0, "")
         spool.attach(None)
         run_s = time.monotonic() - started
         _flush()
@@ -172,7 +175,12 @@ class _Attempt:
             )
         except BaseException as error:
             raise FailureError("unpickle", error) from error
-        return _awaited(function(*args, **kwargs))
+        try:
+            return _awaited(function(*args, **kwargs))
+        except SystemExit as leaving:
+            if exit_status(leaving) == 0 and spool.current().has_paused:
+                return None
+            raise
 
     def _execute_plan(self) -> list[BytesLike]:
         # Plans pull in the executor; runners of functions do without it.
@@ -231,6 +239,7 @@ class _Attempt:
                 files=(
                     attempt_file(self._folder, ticket, "kept"),
                     attempt_file(self._folder, ticket, "pause"),
+                    attempt_file(self._folder, ticket, "resume"),
                 ),
             )
         )

@@ -1,0 +1,80 @@
+"""What the coordinator must hear of attempts, and hears again until it has it."""
+
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import Session
+from lineshaft_protocol.kept_files import KeptFile
+from lineshaft_protocol.worker_messages import FromWorker, JobEvents, Kept, PauseTold
+from lineshaft_worker.core.attempts import Attempt
+from lineshaft_worker.core.io import Effect, ForgetFile, Send
+from lineshaft_worker.core.settings import CoreSettings
+
+
+class Outbox:
+    """Says things on the session there is; what is said without one is lost, or said again."""
+
+    def __init__(self, settings: CoreSettings, effects: list[Effect]) -> None:
+        self._settings, self._effects = settings, effects
+        self.session: Session | None = None
+        self.knows_files = False
+        """Whether the coordinator is new enough to hear of files and pauses."""
+
+    def send(self, message: FromWorker) -> None:
+        """Say it if there is somebody to hear it."""
+        if self.session is not None:
+            self._effects.append(Send(self.session, message))
+
+    def repeat(self, attempt: Attempt) -> None:
+        """Say again what the attempt said and left, on a new connection."""
+        self._send_events(tuple(attempt.unacked.values()))
+        for file in attempt.files.values():
+            self.send_file(attempt, file)
+        if attempt.is_frozen:
+            self.tell_pause(attempt)
+
+    def _send_events(self, events: tuple[JobEvent, ...]) -> None:
+        step = self._settings.spool_lines_max
+        for start in range(0, len(events), step):
+            self.send(JobEvents(events=events[start : start + step]))
+
+    def on_spoke(self, attempt: Attempt, events: tuple[JobEvent, ...]) -> None:
+        """Keep what an attempt said until it is acknowledged, as far as there is room."""
+        for event in events:
+            attempt.unacked[event.seq] = event
+        while len(attempt.unacked) > self._settings.unacked_max:
+            seq, dropped = attempt.unacked.popitem(last=False)
+            # The number of the first that is left says where the gap is; this says why.
+            first = next(iter(attempt.unacked.values()))
+            if first.kind != "notice":
+                text = f"events up to {seq} were dropped: the coordinator did not answer"
+                notice = dropped.model_copy(
+                    update={"seq": first.seq, "kind": "notice", "body": {"text": text}}
+                )
+                attempt.unacked[first.seq] = notice
+        if not attempt.is_forgotten:
+            self._send_events(events)
+
+    def on_events_ack(self, attempt: Attempt, seq: int) -> None:
+        """These events are on the coordinator's disk."""
+        while attempt.unacked and next(iter(attempt.unacked)) <= seq:
+            attempt.unacked.popitem(last=False)
+
+    def send_file(self, attempt: Attempt, file: KeptFile) -> None:
+        """Say that a file is stored, or could not be."""
+        if self.knows_files:
+            self.send(Kept(job_id=attempt.key.job_id, file=file))
+
+    def tell_pause(self, attempt: Attempt, problem: str | None = None) -> None:
+        """Say what became of a pause."""
+        self.send(
+            PauseTold(
+                job_id=attempt.key.job_id,
+                attempt=attempt.key.attempt,
+                is_frozen=attempt.is_frozen,
+                problem=problem,
+            )
+        )
+
+    def on_kept(self, attempt: Attempt, file_id: str) -> None:
+        """A file is on the job's record."""
+        if attempt.files.pop(file_id, None) is not None:
+            self._effects.append(ForgetFile(attempt.key, file_id))
