@@ -5,7 +5,7 @@ back from a busy event loop. One insert of 256 rows is one step; `executemany` w
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Final, cast
@@ -24,7 +24,7 @@ from lineshaft_coordinator.store.rows import (
 )
 from lineshaft_coordinator.store.transaction import Transaction
 
-_SIZES: Final = (256, 32, 4, 1)
+_SIZES: Final = (256, 32, 4, 2, 1)
 
 
 def _sized(insert: str, columns: str, conflict: str = "") -> tuple[tuple[int, str], ...]:
@@ -47,6 +47,7 @@ _UPDATE_ALL: Final = (
 )
 _INSERT_RECORDS: Final = _sized("INSERT INTO journal", RECORD_COLUMNS)
 _INSERT_EVENTS: Final = _sized("INSERT OR IGNORE INTO events", EVENT_COLUMNS)
+_INSERT_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS)
 _UPDATE_LIVE_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS, _UPDATE_LIVE)
 _UPSERT_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS, _UPDATE_ALL)
 _OLDEST: Final = (
@@ -73,23 +74,44 @@ class Changes:
 
     def write(self, batches: Sequence[Batch]) -> None:
         """Commit batches in one synced transaction, or change nothing and raise."""
-        rows = self._merge([row for batch in batches for row in batch.rows])
+        rows = [row for batch in batches for row in batch.rows]
+        try:
+            self._write(batches, rows, ended={})
+        except sqlite3.IntegrityError:
+            # A job that does not live is new, but for a few that ended and are written again:
+            # the database finds them faster than a look at each.
+            strangers = {row.job_id for row in rows if row.job_id not in self._live}
+            if not (ended := self._find_rows(tuple(strangers))):
+                raise
+            self._write(batches, rows, ended=ended)
+
+    def _write(
+        self, batches: Sequence[Batch], rows: Sequence[JobRow], *, ended: Mapping[str, RowCells]
+    ) -> None:
+        merged = self._merge(rows, ended)
         records = [record for batch in batches for record in batch.records]
-        self._assert_rows_exist({job_id for job_id, _, _ in records if job_id not in rows})
+        self._assert_rows_exist({job_id for job_id, _, _ in records if job_id not in merged})
         numbered = [
             cells_of_record(seq, job_id, at, record)
             for seq, (job_id, at, record) in enumerate(records, self._next_seq)
         ]
         events = [cells_of_event(event) for batch in batches for event in batch.events]
-        updated = [cells for cells in rows.values() if cells[0] in self._live and cells[1]]
-        others = [cells for cells in rows.values() if cells[0] not in self._live or not cells[1]]
+        new: list[RowCells] = []
+        updated: list[RowCells] = []
+        moved: list[RowCells] = []
+        for job_id, cells in merged.items():
+            if job_id in self._live:
+                (updated if cells[1] else moved).append(cells)
+            else:
+                (moved if job_id in ended else new).append(cells)
         with Transaction(self._connection):
             self._insert(_INSERT_RECORDS, numbered)
+            self._insert(_INSERT_ROWS, new)
             self._insert(_UPDATE_LIVE_ROWS, updated)
-            self._insert(_UPSERT_ROWS, others)
+            self._insert(_UPSERT_ROWS, moved)
             self._insert(_INSERT_EVENTS, events)
         self._next_seq += len(numbered)
-        for job_id, cells in rows.items():
+        for job_id, cells in merged.items():
             if cells[1]:
                 self._live[job_id] = cells
             else:
@@ -113,15 +135,14 @@ class Changes:
             write_setting(connection, "next_seq", self._next_seq)
         return count
 
-    def _merge(self, rows: Sequence[JobRow]) -> dict[str, RowCells]:
+    def _merge(
+        self, rows: Sequence[JobRow], ended: Mapping[str, RowCells]
+    ) -> dict[str, RowCells]:
         """Lay out the last row of each job, with what it leaves as it was."""
-        # Not a difference of sets: that walks through all live jobs.
-        unknown = {row.job_id for row in rows if row.job_id not in self._live}
-        earlier = self._find_rows(tuple(unknown))
         merged: dict[str, RowCells] = {}
         for row in rows:
             job_id = row.job_id
-            before = merged.get(job_id) or self._live.get(job_id) or earlier.get(job_id)
+            before = merged.get(job_id) or self._live.get(job_id) or ended.get(job_id)
             merged[job_id] = cells_of_row(row, before)
         return merged
 
