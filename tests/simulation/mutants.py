@@ -14,6 +14,7 @@ from lineshaft.core.machine import ClientCore
 from lineshaft_coordinator.core import flow as coordinator_flow
 from lineshaft_coordinator.core import placement
 from lineshaft_coordinator.core.clients import ClientDesk
+from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.machine import CoordinatorCore
@@ -302,6 +303,18 @@ def _with_checkpoint(lease: Any, choose: Any) -> Any:
     return changed
 
 
+def _full_for_ever(patch: Patch) -> None:
+    right = Fleet.changed
+
+    def leaves_out(self: Fleet, worker: Any) -> None:
+        was_free = worker.worker_id in self.free
+        right(self, worker)
+        if not was_free:
+            self.free.pop(worker.worker_id, None)
+
+    patch(Fleet, "changed", leaves_out)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -331,4 +344,5 @@ MUTANTS: Mapping[str, Mutant] = {
     "the pause is not said again after a cut": Mutant(_pause_not_repeated, 320),
     "files are acknowledged and not recorded": Mutant(_files_not_recorded),
     "a job goes on from its oldest checkpoint": Mutant(_checkpoint_of_the_past),
+    "a worker that was full is never looked at again": Mutant(_full_for_ever),
 }

@@ -70,8 +70,7 @@ class _Tracked:
     """A job whose outcome is awaited."""
 
     spec: JobSpec | None
-    """None for a job that another client submitted."""
-    is_accepted: bool = False
+    """What to submit; None once it is accepted, or if another client submitted it."""
     was_sent: bool = False
     cancel_reason: str | None = None
     events: bool = False
@@ -173,7 +172,7 @@ class ClientCore:
             self._tell(message)
 
     def _say_again(self, job_id: JobId, job: _Tracked) -> None:
-        if job.spec is not None and not job.is_accepted:
+        if job.spec is not None:
             # It asks for the events itself: if the job has ended, they must come before its end.
             events = True if job.events else None
             self._tell(Submit(job=job.spec, is_repeat=job.was_sent, events=events))
@@ -214,12 +213,12 @@ class ClientCore:
             self._tell(Submit(job=spec))
 
     def _on_watch(self, job_id: JobId, *, events: bool) -> None:
-        job = self.jobs.setdefault(job_id, _Tracked(None, is_accepted=True))
+        job = self.jobs.setdefault(job_id, _Tracked(None))
         job.events = job.events or events
         self._watch(job_id, job)
 
     def _on_cancel(self, job_id: JobId, reason: str) -> None:
-        job = self.jobs.setdefault(job_id, _Tracked(None, is_accepted=True))
+        job = self.jobs.setdefault(job_id, _Tracked(None))
         job.cancel_reason = reason
         self._tell(Cancel(job_id=job_id, reason=reason))
 
@@ -231,8 +230,8 @@ class ClientCore:
                 self._on_finished(message)
             case Accepted(job_id=job_id):
                 job = self.jobs.get(JobId(job_id))
-                if job is not None and not job.is_accepted:
-                    job.is_accepted = True
+                if job is not None and job.spec is not None:
+                    job.spec = None
                     self._effects.append(JobAccepted(JobId(job_id)))
             case Events(events=events):
                 self._on_events(events)

@@ -156,7 +156,9 @@ class Fleet:
     known: dict[WorkerId, Worker] = field(default_factory=dict)
     """The same workers, and those that were here since we started: what may come back."""
     open: dict[WorkerId, Worker] = field(default_factory=dict)
-    """Workers that may have room; one that turns out to have none is taken out until it changes."""
+    """Workers that are here and not draining."""
+    free: dict[WorkerId, Worker] = field(default_factory=dict)
+    """Those of them that may have a free slot; one found full is left out until it changes."""
 
     def worker(self, worker_id: WorkerId) -> Worker:
         """The worker of this name, known from now on."""
@@ -170,14 +172,14 @@ class Fleet:
         worker.session = worker.last_session = session
         worker.heard_at, worker.gone_at = now, None
         self.by_session[session] = worker
-        self.open[worker.worker_id] = worker
+        self.open[worker.worker_id] = self.free[worker.worker_id] = worker
 
     def detach(self, worker: Worker, now: float) -> None:
         """The worker's session is gone; its leases stay."""
         assert worker.session is not None, "a worker is detached once"
         del self.by_session[worker.session]
         worker.session, worker.gone_at, worker.reserved_for = None, now, None
-        self.open.pop(worker.worker_id, None)
+        self.changed(worker)
 
     def forget_if_idle(self, worker: Worker) -> None:
         """Drop a worker that is away and has nothing of ours."""
@@ -187,6 +189,7 @@ class Fleet:
     def changed(self, worker: Worker) -> None:
         """The worker may have room again."""
         if worker.is_here and not worker.is_draining:
-            self.open[worker.worker_id] = worker
+            self.open[worker.worker_id] = self.free[worker.worker_id] = worker
         else:
             self.open.pop(worker.worker_id, None)
+            self.free.pop(worker.worker_id, None)

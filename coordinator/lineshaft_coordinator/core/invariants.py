@@ -115,12 +115,18 @@ def _workers(shop: Shop) -> Iterator[str]:
             yield f"{name} is away, has nothing, and is not forgotten"
         if (name in fleet.open) != (worker.is_here and not worker.is_draining):
             yield f"{name} is among the open workers and should not be, or the reverse"
+        has_slot = worker.capacity is not None and worker.used_slots < worker.capacity.slots
+        if name in fleet.open and name not in fleet.free and has_slot:
+            yield f"{name} has a free slot and is left out of those that may"
     for session, worker in fleet.by_session.items():
         if worker.session != session or fleet.workers.get(worker.worker_id) is not worker:
             yield f"session {session} is not that of {worker.worker_id}"
     for name in fleet.open:
         if name not in fleet.workers:
             yield f"{name} is open and not there"
+    for name in fleet.free:
+        if name not in fleet.open:
+            yield f"{name} may have a free slot and is not open"
 
 
 def _devices(shop: Shop) -> Iterator[str]:

@@ -9,13 +9,15 @@ A worker gets brief jobs ahead of time (its backlog), as many as it should finis
 backlog what has waited there too long.
 """
 
+import itertools
+
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.placement import has_room, may_ever, pick_devices, suits
 from lineshaft_coordinator.core.queues import Rank, ShapeQueue
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
-from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.ids import JobId, WorkerId
 from lineshaft_protocol.worker_messages import Recall
 
 SHORTEST_S = 2e-5
@@ -64,28 +66,44 @@ class Scheduler:
             self._give(job_id, worker, queue.shape)
 
     def _best_worker(self, queue: ShapeQueue, job_id: JobId, *, priority: int) -> Worker | None:
+        shape = queue.shape
+        return self._least_busy(shape, priority) or self._least_behind(shape, job_id, priority)
+
+    def _least_busy(self, shape: Shape, priority: int) -> Worker | None:
+        """Find a worker with room; whoever has no free slot is looked at once until it changes."""
+        free = self._shop.fleet.free
         best: Worker | None = None
-        best_load = 2.0
-        ahead: Worker | None = None
+        best_load = 1.0
         looks = 0
-        for worker in tuple(self._shop.fleet.open.values()):
-            if not self._admits(worker, queue.shape, priority):
+        full: list[WorkerId] = []
+        for worker in free.values():
+            assert worker.capacity is not None, "an open worker is here"
+            if worker.used_slots >= worker.capacity.slots:
+                full.append(worker.worker_id)
                 continue
-            if has_room(worker, queue.shape):
-                assert worker.capacity is not None, "an open worker is here"
-                load = worker.used_slots / worker.capacity.slots
-                if load < best_load:
-                    best, best_load = worker, load
-                looks += 1
-                if load == 0.0 or looks >= LOOKS_MAX:
-                    break
-            elif (
-                best is None
-                and (ahead is None or len(worker.backlog) < len(ahead.backlog))
-                and self._may_queue(worker, queue.shape, job_id)
-            ):
-                ahead = worker
-        return best or ahead
+            if not self._admits(worker, shape, priority) or not has_room(worker, shape):
+                continue
+            load = worker.used_slots / worker.capacity.slots
+            if load < best_load:
+                best, best_load = worker, load
+            looks += 1
+            if load == 0.0 or looks >= LOOKS_MAX:
+                break
+        for worker_id in full:
+            del free[worker_id]
+        return best
+
+    def _least_behind(self, shape: Shape, job_id: JobId, priority: int) -> Worker | None:
+        """Find a busy worker that may have brief work waiting, with the least of it."""
+        if not self._depth(shape, job_id):
+            return None
+        able = (
+            worker
+            for worker in self._shop.fleet.open.values()
+            if self._admits(worker, shape, priority) and self._may_queue(worker, shape, job_id)
+        )
+        looked_at = itertools.islice(able, LOOKS_MAX)
+        return min(looked_at, key=lambda worker: len(worker.backlog), default=None)
 
     # --- a worker looks for shapes ---
 
@@ -126,14 +144,17 @@ class Scheduler:
 
     def _may_queue(self, worker: Worker, shape: Shape, job_id: JobId) -> bool:
         """Whether the worker should have this job waiting for its next free slot."""
-        spec = self._shop.job(job_id).spec
-        pace = self._shop.pace_of(spec)
+        assert worker.capacity is not None, "an open worker is here"
+        room = self._depth(shape, job_id) * worker.capacity.slots - len(worker.backlog)
+        return room > 0 and may_ever(worker, shape)
+
+    def _depth(self, shape: Shape, job_id: JobId) -> int:
+        """How many such jobs may wait for each slot; 0 for work that is not known to be brief."""
+        pace = self._shop.pace_of(self._shop.job(job_id).spec)
         settings = self._shop.settings
         if pace is None or pace > settings.horizon_s or shape.resources.gpus:
-            return False
-        assert worker.capacity is not None, "an open worker is here"
-        depth = min(settings.backlog_max, int(settings.horizon_s / max(pace, SHORTEST_S)))
-        return len(worker.backlog) < depth * worker.capacity.slots and may_ever(worker, shape)
+            return 0
+        return min(settings.backlog_max, int(settings.horizon_s / max(pace, SHORTEST_S)))
 
     def _give(self, job_id: JobId, worker: Worker, shape: Shape) -> None:
         shop = self._shop

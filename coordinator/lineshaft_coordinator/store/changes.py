@@ -135,9 +135,7 @@ class Changes:
             write_setting(connection, "next_seq", self._next_seq)
         return count
 
-    def _merge(
-        self, rows: Sequence[JobRow], ended: Mapping[str, RowCells]
-    ) -> dict[str, RowCells]:
+    def _merge(self, rows: Sequence[JobRow], ended: Mapping[str, RowCells]) -> dict[str, RowCells]:
         """Lay out the last row of each job, with what it leaves as it was."""
         merged: dict[str, RowCells] = {}
         for row in rows:
