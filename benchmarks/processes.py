@@ -32,7 +32,7 @@ class Daemons:
         self, role: str, command: Sequence[str], environ: Mapping[str, str] | None = None
     ) -> psutil.Popen:
         """Start a daemon; what it says goes to a file."""
-        with (self.folder / f"{role}-{len(self._processes)}.log").open("ab") as log:
+        with self._log(role, len(self._processes)).open("ab") as log:
             process = psutil.Popen(
                 [str(part) for part in command],
                 env={**os.environ, **(environ or {})},
@@ -48,12 +48,20 @@ class Daemons:
         """Poll until the condition holds; fail when a daemon ends or it takes too long."""
         deadline = time.monotonic() + READY_S
         while not condition():
-            for role, process in self._processes:
-                if process.poll() is not None:
-                    raise RuntimeError(f"the {role} ended with {process.returncode}: {what}")
+            self._check(what)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"not within {READY_S:g} s: {what}")
             time.sleep(0.005)
+
+    def _check(self, what: str) -> None:
+        for number, (role, process) in enumerate(self._processes):
+            if process.poll() is not None:
+                lines = self._log(role, number).read_text(errors="replace").strip().splitlines()
+                said = lines[-1] if lines else "nothing"
+                raise RuntimeError(f"the {role} ended before {what}; it said: {said[-200:]}")
+
+    def _log(self, role: str, number: int) -> Path:
+        return self.folder / f"{role}-{number}.log"
 
     def roots(self) -> dict[str, list[int]]:
         """Process ids by role, without what these started."""

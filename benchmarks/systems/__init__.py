@@ -67,6 +67,9 @@ def _peer(environment: str, *requirements: str, **more: Any) -> Kind:
     return Kind(environment=environment, requirements=requirements, **more)
 
 
+RAY_PATIENCE = {"RAY_raylet_start_wait_time_s": "120"}
+"""Its own 30 s are too few for two nodes on a busy machine."""
+
 SYSTEMS: Mapping[str, Kind] = {
     "lineshaft": Kind(
         module="lineshaft_farm",
@@ -89,13 +92,19 @@ SYSTEMS: Mapping[str, Kind] = {
         note="`distributed.scheduler.worker-saturation: inf`",
     ),
     "ray": _peer(
-        "ray", "ray", module="ray_cluster", imports="import ray", note="head and workers are nodes"
+        "ray",
+        "ray",
+        module="ray_cluster",
+        imports="import ray",
+        variables=RAY_PATIENCE,
+        note="head and workers are nodes",
     ),
     "ray-tuned": _peer(
         "ray",
         "ray",
         module="ray_cluster",
         imports="import ray",
+        variables=RAY_PATIENCE,
         options={"one_node": True},
         note="one node, so that arrays go through shared memory, given with `ray.put`",
     ),

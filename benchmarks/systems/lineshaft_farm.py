@@ -41,6 +41,11 @@ class Adapter:
         workers = client.workers()
         return len(workers) if isinstance(workers, list) else 0
 
+    @property
+    def client(self) -> lineshaft.Client:
+        assert self._client is not None, "started"
+        return self._client
+
     def submit(
         self, function: Callable[[Any], Any], arguments: Sequence[object]
     ) -> list[LineshaftFuture[Any]]:
