@@ -18,7 +18,13 @@ from typing import Annotated, cast, get_args
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.transfers import TRANSFERS_MAX
 from lineshaft_coordinator.server.serve import CHUNK_FRAME_BYTES, CONTROL_FRAME_BYTES
-from lineshaft_protocol import client_messages, outcomes, worker_messages
+from lineshaft_protocol import (
+    client_messages,
+    outcomes,
+    stream_flow,
+    stream_frames,
+    worker_messages,
+)
 from lineshaft_protocol.blob_messages import (
     BlobAck,
     BlobMissing,
@@ -240,6 +246,10 @@ def limits() -> str:
         ("features of this build", ", ".join(f"`{name}`" for name in FEATURES)),
         ("longest text frame accepted", amount(CONTROL_FRAME_BYTES)),
         ("longest binary frame accepted", amount(CHUNK_FRAME_BYTES)),
+        ("longest chunk of a stream", amount(stream_frames.CHUNK_BYTES_MAX)),
+        ("chunks of a stream in one frame", str(stream_frames.CHUNKS_MAX)),
+        ("bytes of a stream under way in one direction", amount(stream_flow.WINDOW_BYTES)),
+        ("chunks of a stream under way in one direction", str(stream_flow.WINDOW_CHUNKS)),
         ("a batch is sent once it has", amount(BATCH_BYTES)),
         ("longest payload or result in a message", amount(INLINE_BYTES_MAX)),
         ("chunks we send", amount(CHUNK_BYTES)),
@@ -253,7 +263,7 @@ def limits() -> str:
             f"{settings.client_silence_s:g} s",
         ),
         ("a worker's lease, told in Registered", f"{settings.lease_s:g} s"),
-        ("wait for a vanished worker: pipelines", f"{settings.lost_after_s:g} s"),
+        ("wait for a vanished worker: pipelines and streams", f"{settings.lost_after_s:g} s"),
         ("wait for a vanished worker: functions and plans", f"{settings.lost_after_brief_s:g} s"),
         (
             "after its own start the coordinator judges nobody lost for",

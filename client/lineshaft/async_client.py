@@ -8,7 +8,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import JsonValue
@@ -22,6 +22,8 @@ from lineshaft.locating import locate
 from lineshaft.mapping import in_flight
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
+from lineshaft.stream import AsyncStream
+from lineshaft.stream_flow import StreamFlow
 from lineshaft.work import Work, fitted_of, output_of
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import ClientId
@@ -219,6 +221,35 @@ class AsyncClient:
         job = AsyncJob(self.shell, prepared.spec.job_id, output_of)
         job.submit(prepared)
         return await job
+
+    def stream(
+        self,
+        subject: Fitted | Pipeline | Graph,
+        chunks: Iterable[object] | AsyncIterable[object],
+        *,
+        total_chunks: int | None = None,
+    ) -> AsyncStream:
+        """Take chunks through what was fitted, one after the other, and yield their outputs.
+
+            async for labels in client.stream(fitted, chunks): ...
+
+        Outputs come in the order of the chunks, while others are still being sent. However fast the
+        source or slow the reader, a window bounds what is under way.
+
+        Args:
+            subject: What the chunks pass through. A filter's `_stream_mode` says whether it keeps
+                its state ("fixed"), changes it with each chunk ("evolving") or needs all chunks
+                ("barrier"; then there is one output, at the end).
+            chunks: Where they come from; an ordinary iterable is read in a thread of its own.
+            total_chunks: How many there are, if that is known; it is then checked.
+
+        Raises:
+            GraphError: It cannot be compiled.
+            CannotPackError: A filter or a state cannot leave the process.
+        """
+        flow = StreamFlow(self.shell, self._work.stream(subject), total_chunks)
+        flow.start(chunks)
+        return AsyncStream(flow, self.shell, subject)
 
     def run(
         self,

@@ -19,6 +19,8 @@ from lineshaft.futures import LineshaftFuture
 from lineshaft.job import AsyncJob, Decode, inline_result, packed_result
 from lineshaft.loop_thread import LoopThread
 from lineshaft.mapping import in_flight
+from lineshaft.stream import Stream
+from lineshaft.stream_flow import StreamFlow
 from lineshaft.work import fitted_of, output_of
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.outcomes import Outcome
@@ -191,6 +193,40 @@ class Client:
             Exception: Whatever a filter raised.
         """
         return self._submit(self._work.forward(subject, x), output_of).result()
+
+    def stream(
+        self,
+        subject: Fitted | Pipeline | Graph,
+        chunks: Iterable[object],
+        *,
+        total_chunks: int | None = None,
+    ) -> Stream:
+        """Take chunks through what was fitted, one after the other, and yield their outputs.
+
+            for labels in client.stream(fitted, chunks): ...
+
+        Outputs come in the order of the chunks, while others are still being sent. However fast the
+        source or slow the reader, a window bounds what is under way.
+
+        Args:
+            subject: What the chunks pass through. A filter's `_stream_mode` says whether it keeps
+                its state ("fixed"), changes it with each chunk ("evolving") or needs all chunks
+                ("barrier"; then there is one output, at the end).
+            chunks: Where they come from; read in a thread of its own.
+            total_chunks: How many there are, if that is known; it is then checked.
+
+        Raises:
+            GraphError: It cannot be compiled.
+            CannotPackError: A filter or a state cannot leave the process.
+        """
+        prepared = self._work.stream(subject)
+
+        async def start() -> StreamFlow:
+            flow = StreamFlow(self._shell, prepared, total_chunks)
+            flow.start(chunks)
+            return flow
+
+        return Stream(self._thread.run(start()), self._shell, subject, self._thread)
 
     def run(
         self,

@@ -14,6 +14,11 @@ from lineshaft_runtime.locating import (
     WrongCertificateError,
 )
 from lineshaft_runtime.packing import CannotPackError, PackingError
+from lineshaft_runtime.plans.errors import (
+    ChunkFailedError,
+    ChunkTooLongError,
+    StreamStateLostError,
+)
 from lineshaft_runtime.transfers import BlobDamagedError, BlobMissingError, BlobRefusedError
 
 __all__ = [
@@ -24,6 +29,8 @@ __all__ = [
     "BlobRefusedError",
     "CannotLoadError",
     "CannotPackError",
+    "ChunkFailedError",
+    "ChunkTooLongError",
     "ClientClosedError",
     "CoordinatorUnreachableError",
     "DependencyFailedError",
@@ -52,6 +59,7 @@ __all__ = [
     "RemoteTracebackError",
     "ResultError",
     "RunnerStartError",
+    "StreamStateLostError",
     "UnencryptedTokenError",
     "WorkerLostError",
     "WrongCertificateError",

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lineshaft.errors import (
@@ -21,10 +21,12 @@ from lineshaft_protocol.client_messages import FromClient, ToClient
 from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
+from lineshaft_protocol.stream_frames import is_stream_frame
 from lineshaft_runtime.backoff import Backoff
 from lineshaft_runtime.connection import Connection, Limits
 from lineshaft_runtime.connection_errors import RefusedError
 from lineshaft_runtime.dialing import dial
+from lineshaft_runtime.fair_queue import FairQueue
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.transfers import BlobTransfers
 
@@ -47,6 +49,8 @@ class LinkEvents:
     on_open: Callable[[Session], None]
     on_gone: Callable[[Session | None, str], None]
     on_message: Callable[[Session, ToClient], None]
+    on_stream: Callable[[bytes | bytearray], None]
+    """A frame of a stream. Raises ProtocolError."""
 
 
 class Link:
@@ -68,9 +72,15 @@ class Link:
         self._is_welcome = False
         self._dialling: asyncio.Task[None] | None = None
         self._outbox: deque[FromClient] = deque()
+        self.streams = FairQueue(self._send_binary, self._is_writable)
         self.transfers = BlobTransfers(self._send_now, self._send_binary, self._is_writable)
         self.problem: LineshaftError | OSError | None = None
         """Why there is no connection, as far as we know."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection on which the coordinator has accepted us."""
+        return self._connection is not None and self._is_welcome
 
     @property
     def is_hopeless(self) -> bool:
@@ -160,13 +170,14 @@ class Link:
         self._is_welcome = False
         self._outbox.clear()
         self.transfers.on_disconnected()
+        self.streams.clear()
         return connection
 
     def _send_now(self, message: FromClient) -> None:
         self.send(self._session, message)
         self.flush()
 
-    def _send_binary(self, buffers: list[bytes | memoryview]) -> None:
+    def _send_binary(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
         if self._connection is not None:
             self._connection.send_binary(buffers)
 
@@ -201,10 +212,13 @@ class Link:
                     self._events.on_message(session, message)
 
     def binary(self, session: Session, connection: Connection, data: bytes | bytearray) -> None:
-        """A piece of a blob arrived."""
+        """A piece of a blob, or a frame of a stream, arrived."""
         if session != self._session:
             return
         try:
+            if is_stream_frame(data):
+                self._events.on_stream(data)
+                return
             self.transfers.on_chunk(decode_chunk(data))
         except ProtocolError as error:
             self._fault(connection, error)
@@ -213,6 +227,7 @@ class Link:
         """The connection takes more."""
         if session == self._session:
             self.flush()
+            self.streams.flush()
             self.transfers.on_writable()
 
     def closed(self, session: Session, code: int | None, reason: str) -> None:

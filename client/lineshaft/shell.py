@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from lineshaft.core.io import (
@@ -38,6 +38,7 @@ from lineshaft.job_events import EventFeed
 from lineshaft.link import Link, LinkEvents
 from lineshaft.questions import Questions
 from lineshaft.shipping import PYTHON, Blob, Prepared
+from lineshaft.streams import Streams
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, ClientId, JobId, Session
 from lineshaft_protocol.jobs import Payload
@@ -45,7 +46,9 @@ from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
 from lineshaft_runtime.locating import Whereabouts
+from lineshaft_runtime.packing import BytesLike
 from lineshaft_runtime.pump import Pump
+from lineshaft_runtime.stream_feed import StreamFeed
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +86,12 @@ class Shell:
         core = ClientCore(settings, client_id=client_id, versions=versions, now=loop.time())
         self._pump: Pump[Event, Effect] = Pump(core, self._perform, tick=Tick())
         self._url = where.url
+        self._streams = Streams()
         events = LinkEvents(
             on_open=lambda session: self._pump.post(Connected(session)),
             on_gone=self._on_gone,
             on_message=lambda session, message: self._pump.post(Received(session, message)),
+            on_stream=self._streams.on_frame,
         )
         self._link = Link(where, events, rng)
         self._jobs: dict[JobId, _Watched] = {}
@@ -125,6 +130,8 @@ class Shell:
 
     async def close(self) -> None:
         """End the connection; who still waits gets a ClientClosedError, the jobs go on."""
+        self._streams.close(self.cancel)
+        await asyncio.sleep(0)  # The pump sends what this asks for.
         self._is_closed = True
         for task in tuple(self._tasks):
             task.cancel()
@@ -235,6 +242,21 @@ class Shell:
         await self._link.transfers.download(BlobId(payload.blob), sink, payload.size_bytes)
         return data
 
+    # --- streams ---
+
+    def open_stream(self, feed: StreamFeed) -> None:
+        """Take a stream whose job is about to be submitted."""
+        self._streams.add(feed)
+
+    def close_stream(self, stream_id: str) -> None:
+        """Forget a stream that has ended."""
+        self._streams.remove(stream_id)
+
+    def send_frame(self, stream_id: str, buffers: Sequence[BytesLike]) -> None:
+        """Send a frame of a stream in its turn; nothing happens without a connection."""
+        if self._link.is_open:
+            self._link.streams.put(stream_id, buffers)
+
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Do something beside; it is cancelled when the shell is closed."""
         task = asyncio.create_task(work)
@@ -294,6 +316,7 @@ class Shell:
         watched = self._jobs.get(job_id)
         if watched is not None and watched.prepared is not None:
             self._count_sent(watched)
+        self._streams.accepted(job_id)
 
     def _end(self, job_id: JobId, ending: Ending) -> None:
         watched = self._jobs.pop(job_id, None)
@@ -350,6 +373,7 @@ class Shell:
             self._stored.clear()
         self._epoch = epoch
         self._link.welcomed()
+        self._streams.attach_all()
         if not self._welcome.done():
             self._welcome.set_result(None)
         logger.info("connected", extra={"url": self._url, "epoch": epoch})

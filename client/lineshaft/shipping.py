@@ -100,19 +100,27 @@ class Shipper:
         code_blob = Blob(code.id, code.data, is_code=True)
         return self._prepared("function", buffers, options, name=name, code=code_blob)
 
-    def plan(self, make: Callable[[], list[BytesLike]], options: Options, *, name: str) -> Prepared:
+    def plan(
+        self,
+        make: Callable[[], list[BytesLike]],
+        options: Options,
+        *,
+        name: str,
+        kind: JobKind = "plan",
+    ) -> Prepared:
         """Prepare the run of a plan.
 
         Args:
             make: Makes the payload; what it pickles of local modules goes by value.
             options: Of the job.
             name: For a job that was given none.
+            kind: "stream" for a plan that chunks will pass through.
 
         Raises:
             CannotPackError: A filter or the data cannot leave the process.
             InvalidJobError: An option is out of its range.
         """
-        return self._prepared("plan", self.by_value(make), options, name=options.name or name)
+        return self._prepared(kind, self.by_value(make), options, name=options.name or name)
 
     def pipeline(self, bundle: PipelineBundle, options: Options, *, name: str) -> Prepared:
         """Prepare a pipeline job from its bundle, with its files as blobs of their own.

@@ -85,6 +85,22 @@ class Work:
 
         return self.shipper.plan(payload, self.options, name="forward")
 
+    def stream(self, subject: Fitted | Pipeline | Graph) -> Prepared:
+        """Prepare a stream.
+
+        Raises:
+            CannotPackError: A filter or a state cannot leave the process.
+            GraphError: The graph cannot be compiled.
+        """
+        from lineshaft.fitted import Fitted, graph_payload  # noqa: PLC0415 - as in fit
+
+        def payload() -> list[BytesLike]:
+            if isinstance(subject, Fitted):
+                return subject.payload(None)
+            return graph_payload(graph_of(subject), None)
+
+        return self.shipper.plan(payload, self.options, name="stream", kind="stream")
+
     def run(
         self,
         entry_point: str,

@@ -19,7 +19,7 @@ FILES_MAX = 1000
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
-JobKind = Literal["function", "plan", "pipeline"]
+JobKind = Literal["function", "plan", "stream", "pipeline"]
 
 
 class Payload(Wire):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import WorkerId
+from lineshaft_protocol.stream_frames import FRAME_BYTES_MAX
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
 from lineshaft_runtime.connection import Connection, Limits
@@ -28,7 +29,7 @@ from lineshaft_worker.devices.selection import Restrictions
 
 EXIT_CANNOT_START = 2
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
-CHUNK_FRAME_BYTES = 5 * 1024 * 1024
+CHUNK_FRAME_BYTES = FRAME_BYTES_MAX + 1024
 GIB = 1024**3
 
 

@@ -61,4 +61,4 @@ class CoreSettings(Wire):
 
 def is_long(kind: JobKind) -> bool:
     """Whether work of this kind is worth waiting for."""
-    return kind == "pipeline"
+    return kind in ("pipeline", "stream")

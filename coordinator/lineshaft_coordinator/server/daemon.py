@@ -22,11 +22,12 @@ from lineshaft_coordinator.core.io import (
     StopPlacing,
     Tick,
 )
-from lineshaft_coordinator.core.ledger import Ledger
+from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts
@@ -66,7 +67,8 @@ class Daemon:
         now = asyncio.get_running_loop().time()
         self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
-        self.sessions = Sessions(self, self._make_transfers)
+        self.streams = StreamRelay(self)
+        self.sessions = Sessions(self, self._make_transfers, self.streams)
         self.questions = Questions(self.core.shop, store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
@@ -95,6 +97,7 @@ class Daemon:
         finally:
             pump.cancel()
             broken.cancel()
+            self.streams.close()
             await asyncio.gather(pump, broken, return_exceptions=True)
 
     def stop_placing(self) -> None:
@@ -110,6 +113,25 @@ class Daemon:
     def cancel(self, cancel: Cancel) -> None:
         """Ask for the end of a job, on nobody's behalf in particular."""
         self._pump.post(CancelAsked(JobId(cancel.job_id), cancel.reason))
+
+    def is_leased(self, session: Session, job_id: str, attempt: int) -> bool:
+        """Whether the worker of this session has this attempt."""
+        worker = self.core.shop.fleet.by_session.get(session)
+        job = self.core.shop.ledger.jobs.get(JobId(job_id))
+        match job.state if job is not None and worker is not None else None:
+            case Leased(attempt=leased, worker_id=worker_id):
+                return worker is not None and (leased, worker_id) == (attempt, worker.worker_id)
+            case _:
+                return False
+
+    def is_live_stream(self, job_id: str) -> bool:
+        """Whether there is a job of kind ``stream`` that has not ended."""
+        job = self.core.shop.ledger.jobs.get(JobId(job_id))
+        return job is not None and job.spec.kind == "stream"
+
+    def abandon(self, job_id: str, reason: str) -> None:
+        """Cancel a job that nobody waits for."""
+        self._pump.post(CancelAsked(JobId(job_id), reason))
 
     def waiting(self) -> int:
         """How many events the core has not seen yet."""

@@ -29,6 +29,7 @@ from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_protocol.client_messages import Cancel
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.stream_frames import FRAME_BYTES_MAX
 from lineshaft_runtime.connection import Limits
 from lineshaft_runtime.serving import Address, Server
 from lineshaft_runtime.stopping import stop_on_signals
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 UNLIMITED_BYTES = 1 << 62
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
-CHUNK_FRAME_BYTES = 5 * 1024 * 1024
+CHUNK_FRAME_BYTES = FRAME_BYTES_MAX + 1024
 
 
 class HomeNotWritableError(LineshaftError):

@@ -15,6 +15,7 @@ from lineshaft_coordinator.core.io import (
     Event,
     Received,
 )
+from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
 from lineshaft_protocol.client_messages import Accepted, FromClient, Query, Submit
@@ -22,9 +23,11 @@ from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
+from lineshaft_protocol.stream_frames import BytesLike, is_stream_frame
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import FromWorker, Settled
 from lineshaft_runtime.connection import Connection
+from lineshaft_runtime.fair_queue import FairQueue
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class _Link:
     connection: Connection
     role: Role
     transfers: Transfers
+    outlet: "Outlet"
     receipts: list[Wire] = field(default_factory=list[Wire])
     """Said, but not sent yet; they leave before anything that is said later."""
 
@@ -84,8 +88,11 @@ class _Link:
 class Sessions:
     """All open sessions, and the way out to each."""
 
-    def __init__(self, desk: Desk, make_transfers: Callable[["Outlet"], Transfers]) -> None:
+    def __init__(
+        self, desk: Desk, make_transfers: Callable[["Outlet"], Transfers], streams: StreamRelay
+    ) -> None:
         self._desk, self._make_transfers = desk, make_transfers
+        self.streams = streams
         self._numbers = itertools.count(1)
         self._links: dict[Session, _Link] = {}
         self._locals: dict[Session, LocalClient] = {}
@@ -159,8 +166,8 @@ class Sessions:
 
     def opened(self, session: Session, role: Role, connection: Connection) -> None:
         """A connection is open."""
-        transfers = self._make_transfers(Outlet(connection))
-        self._links[session] = _Link(connection, role, transfers)
+        outlet = Outlet(connection)
+        self._links[session] = _Link(connection, role, self._make_transfers(outlet), outlet)
         self._desk.post(Connected(session, role))
 
     def closed(self, session: Session) -> None:
@@ -168,6 +175,7 @@ class Sessions:
         link = self._links.pop(session, None)
         if link is not None:
             link.transfers.close()
+            self.streams.gone(link.outlet)
             self._desk.post(Disconnected(session))
 
     def text(self, session: Session, data: bytes) -> None:
@@ -205,13 +213,17 @@ class Sessions:
         if link is None:
             return
         try:
-            link.transfers.on_chunk(decode_chunk(data))
+            if is_stream_frame(data):
+                self.streams.receive(session, link.role, link.outlet, data)
+            else:
+                link.transfers.on_chunk(decode_chunk(data))
         except ProtocolError as error:
             self._fault(session, link, error)
 
     def writable(self, session: Session) -> None:
         """The peer caught up."""
         if (link := self._links.get(session)) is not None:
+            link.outlet.flush()
             link.transfers.on_writable()
 
     def _fault(self, session: Session, link: _Link, error: ProtocolError) -> None:
@@ -254,10 +266,19 @@ class SessionListener:
 
 
 class Outlet:
-    """What transfers may do with their connection."""
+    """What transfers and streams may do with their connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._queue = FairQueue(connection.send_binary, lambda: connection.is_writable)
+
+    def send_frame(self, stream_id: str, buffers: Sequence[BytesLike]) -> bool:
+        """Send a stream's frame, now or in its turn; False if too much of it waits."""
+        return self._queue.put(stream_id, buffers)
+
+    def flush(self) -> None:
+        """The peer caught up: send what waits of streams."""
+        self._queue.flush()
 
     def send(self, message: Wire) -> None:
         """Send one control message."""

@@ -3,6 +3,7 @@
 from typing_extensions import override
 
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.stream_frames import CHUNK_BYTES_MAX
 
 
 class PlanError(LineshaftError):
@@ -23,6 +24,51 @@ class NodeFailedError(PlanError):
     def __reduce__(self) -> tuple[type["NodeFailedError"], tuple[str, str, BaseException]]:
         """Survive the way from a runner to the client, if the original exception does."""
         return NodeFailedError, (self.node_id, self.method, self.original)
+
+
+class ChunkFailedError(PlanError):
+    """A chunk of a stream could not be taken through the plan; the error is the cause."""
+
+    def __init__(self, chunk_index: int, original: BaseException) -> None:
+        super().__init__(f"chunk {chunk_index}: {original}")
+        self.chunk_index, self.original = chunk_index, original
+        self.__cause__ = original  # Also after the way from a runner to the client.
+
+    @override
+    def __reduce__(self) -> tuple[type["ChunkFailedError"], tuple[int, BaseException]]:
+        """Survive the way from a runner to the client, if the original exception does."""
+        return ChunkFailedError, (self.chunk_index, self.original)
+
+
+class ChunkTooLongError(PlanError):
+    """A chunk of a stream, or a result, is longer than one may be."""
+
+    def __init__(self, what: str, size_bytes: int) -> None:
+        super().__init__(
+            f"{what} has {size_bytes} bytes packed, and a chunk at most {CHUNK_BYTES_MAX}; "
+            "make the chunks smaller"
+        )
+        self.what, self.size_bytes = what, size_bytes
+
+    @override
+    def __reduce__(self) -> tuple[type["ChunkTooLongError"], tuple[str, int]]:
+        return ChunkTooLongError, (self.what, self.size_bytes)
+
+
+class StreamStateLostError(PlanError):
+    """The worker of a stream was lost, and with it what its filters had learned or collected."""
+
+    def __init__(self, chunk_index: int) -> None:
+        super().__init__(
+            f"the stream cannot go on at chunk {chunk_index} on another worker: its filters keep "
+            "a state from chunk to chunk, and that was lost with the worker; stream again from "
+            "the first chunk"
+        )
+        self.chunk_index = chunk_index
+
+    @override
+    def __reduce__(self) -> tuple[type["StreamStateLostError"], tuple[int]]:
+        return StreamStateLostError, (self.chunk_index,)
 
 
 class NodeNotFoundError(PlanError):

@@ -47,7 +47,7 @@ def plan_payload(  # noqa: PLR0913 - the parts of one message
         CannotPackError: A filter, a state or the data cannot leave the process; the error names
             the part.
     """
-    parts: _Parts = {
+    parts: Parts = {
         "plan": plan.to_wire("C"),
         # Each on its own: one that cannot be packed is named by its node, and what two nodes
         # share is shared nowhere, wherever they run.
@@ -108,11 +108,13 @@ def execute_payload(
     """
     if bytes(memoryview(payload)[:1]) == b"{":
         return [_execute_seed(bytes(payload), remote, on_event)]
-    parts = _read(payload)
+    parts = read_parts(payload)
     outcome = run_plan(
         read_plan(parts["plan"]),
         parts["x"],
-        filters={node_id: _unpacked(node_id, data) for node_id, data in parts["filters"].items()},
+        filters={
+            node_id: unpacked_filter(node_id, data) for node_id, data in parts["filters"].items()
+        },
         calling=parts["calling"],
         states=parts["states"],
         y=parts["y"],
@@ -139,7 +141,9 @@ def read_outcome(result: BytesLike) -> PlanOutcome:
     raise PackingError("the packed value is not the result of a plan")
 
 
-class _Parts(TypedDict):
+class Parts(TypedDict):
+    """The payload of a plan job."""
+
     plan: object
     filters: dict[str, bytes]
     x: object
@@ -156,10 +160,15 @@ class _Result(TypedDict):
     states: dict[str, object]
 
 
-def _read(payload: BytesLike) -> _Parts:
+def read_parts(payload: BytesLike) -> Parts:
+    """Return what `plan_payload` packed.
+
+    Raises:
+        PackingError: It is something else, or cannot be unpacked here.
+    """
     parts = unpack(payload)
-    if isinstance(parts, dict) and _Parts.__required_keys__ == parts.keys():
-        return cast("_Parts", parts)  # Unpacking has run code of its sender, so there is trust.
+    if isinstance(parts, dict) and Parts.__required_keys__ == parts.keys():
+        return cast("Parts", parts)  # Unpacking has run code of its sender, so there is trust.
     raise PackingError("the packed value is not a plan")
 
 
@@ -176,7 +185,7 @@ def _execute_seed(payload: bytes, remote: RemoteCaller | None, on_event: OnEvent
         serialized.plan,
         _input(serialized),
         filters={
-            each.node_id: _unpickled(each.node_id, each.pickled_filter)
+            each.node_id: unpickled_filter(each.node_id, each.pickled_filter)
             for each in serialized.filters
         },
         calling=calling,
@@ -213,14 +222,24 @@ def _input(serialized: SerializedPlan) -> Value:
             )
 
 
-def _unpacked(node_id: str, data: bytes) -> object:
+def unpacked_filter(node_id: str, data: bytes) -> object:
+    """Return the filter of a node.
+
+    Raises:
+        PackingError: It cannot be unpacked here; the error names the node.
+    """
     try:
         return unpack(data)
     except PackingError as error:
         raise PackingError(f"the filter of node {node_id!r}: {error.reason}") from error
 
 
-def _unpickled(node_id: str, pickled: bytes) -> object:
+def unpickled_filter(node_id: str, pickled: bytes) -> object:
+    """Return the filter of a node of an upstream client's plan.
+
+    Raises:
+        PackingError: It cannot be unpickled here; the error names the node.
+    """
     try:
         return cast("object", pickle.loads(pickled))  # noqa: S301 - only runners come here
     except Exception as error:

@@ -15,6 +15,7 @@ from lineshaft_coordinator.core.ledger import Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.gateway.conversation import INBOX_MAX, WINDOW, Conversation, Desks
 from lineshaft_coordinator.gateway.kept_filters import KeptFilters
 from lineshaft_coordinator.gateway.plans import Plans
@@ -98,7 +99,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     desk = Desk()
-    sessions = Sessions(desk, no_transfers)  # type: ignore[arg-type]
+    sessions = Sessions(desk, no_transfers, StreamRelay(desk))  # type: ignore[arg-type]
     blobs = BlobStore(tmp_path, blob_bytes_max=2**30, total_bytes_max=2**30)
     running = RunningPlans()
     core = CoordinatorCore(CoreSettings(), ledger=Ledger.replay([]), epoch=1, now=0.0)

@@ -7,6 +7,7 @@ import pytest
 from tests.integration.gateway.seed_bench import until
 
 from lineshaft_coordinator.core.io import Connected, Disconnected, Event, Received
+from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.gateway.job_client import JobClient
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
 from lineshaft_protocol.client_messages import (
@@ -70,7 +71,7 @@ def no_transfers(outlet: Outlet) -> object:
 @pytest.fixture
 async def bench() -> Bench:
     desk = Desk()
-    sessions = Sessions(desk, no_transfers)  # type: ignore[arg-type]
+    sessions = Sessions(desk, no_transfers, StreamRelay(desk))  # type: ignore[arg-type]
     return Bench(desk, sessions, JobClient(sessions, "seed-me@here"))
 
 

@@ -21,6 +21,7 @@ from lineshaft_worker.daemon.assigns import Assigns
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.daemon.keeper import Keeper, said_not_kept
 from lineshaft_worker.daemon.machine_room import MachineRoom
+from lineshaft_worker.daemon.stream_pipes import StreamPipes
 from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
     child_failure,
@@ -72,6 +73,8 @@ class WorkerShell:
         self._assigns = Assigns(state / "assigns")
         self._execution = Execution(state / "execution", report=self._on_report)
         self._uplink = Uplink(dial, self._post)
+        self._streams = StreamPipes(state / "execution", self._uplink, self._execution)
+        self._uplink.streams = self._streams
         self._supply = Supply(self._cache, self._uplink.transfers)
         self._keeper = Keeper(state / "kept", self._supply.store_file, self._post)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,6 +118,7 @@ class WorkerShell:
     async def _take_over(self) -> WorkerCore:
         """Make a core that has what the daemon before us left running."""
         adopted = await self._execution.open()
+        await self._streams.open()
         running = {AttemptKey(JobId(key.job_id), key.attempt): lane for key, lane, _ in adopted}
         unsettled = [AttemptKey(JobId(k.job_id), k.attempt) for k in self._execution.unsettled()]
         found = tuple(key for key in unsettled if key not in running)
@@ -153,6 +157,7 @@ class WorkerShell:
         await asyncio.gather(*work, *self._tasks, return_exceptions=True)
         self._keeper.close()
         self._uplink.close()
+        self._streams.close()
         await self._execution.close(keep_running=True)
         self._room.close()
 

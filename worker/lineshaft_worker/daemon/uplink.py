@@ -9,10 +9,13 @@ from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.errors import LineshaftError, ProtocolError
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
+from lineshaft_protocol.stream_frames import is_stream_frame
 from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Registered
 from lineshaft_runtime.connection import Connection
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core import io
+from lineshaft_worker.daemon.stream_pipes import StreamPipes
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,9 @@ class Uplink:
         self._links: dict[Session, Connection] = {}
         self._session_count = 0
         self._dialing: asyncio.Task[None] | None = None
-        self.transfers = BlobTransfers(self._send_now, self._send_binary, self._is_writable)
+        self.transfers = BlobTransfers(self._send_now, self.send_binary, self.is_writable)
+        self.streams: StreamPipes | None = None
+        """Those that runners here serve, once there are runners."""
 
     def connect(self) -> None:
         """Open a connection, instead of any that is being opened."""
@@ -84,6 +89,8 @@ class Uplink:
         """A connection is gone."""
         if self._links.pop(session, None) is not None and not self._links:
             self.transfers.on_disconnected()
+            if self.streams is not None:
+                self.streams.cut()
         logger.info("disconnected", extra={"code": code, "why": reason})
         self._post(io.Disconnected(session))
 
@@ -98,31 +105,44 @@ class Uplink:
         for message in messages:
             if isinstance(message, BlobStatus | BlobAck | BlobRefused | BlobMissing):
                 self.transfers.on_message(message)
-            else:
-                self._post(io.Received(session, message))
+                continue
+            self._post(io.Received(session, message))
+            if isinstance(message, Registered) and self.streams is not None:
+                self.streams.joined()
 
     def binary(self, connection: Connection, data: bytes | bytearray) -> None:
         """A frame of bulk data arrived."""
         try:
-            self.transfers.on_chunk(decode_chunk(data))
+            if not is_stream_frame(data):
+                self.transfers.on_chunk(decode_chunk(data))
+            elif self.streams is not None:
+                self.streams.deliver(data)
         except ProtocolError as error:
             connection.close(PROTOCOL_FAULT, error.reason[:100])
+
+    def writable(self) -> None:
+        """There is room to send again."""
+        if self.streams is not None:
+            self.streams.flush()
+        self.transfers.on_writable()
 
     @property
     def _current(self) -> Connection | None:
         return self._links[max(self._links)] if self._links else None
 
-    def _send_now(self, message: Wire) -> None:
-        if (connection := self._current) is not None:
-            connection.send_text(Codec.encode(message))
-
-    def _send_binary(self, buffers: list[bytes | memoryview]) -> None:
+    def send_binary(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Send one frame; nothing happens without a connection."""
         if (connection := self._current) is not None:
             connection.send_binary(buffers)
 
-    def _is_writable(self) -> bool:
+    def is_writable(self) -> bool:
+        """Whether there is a connection, and it takes more."""
         connection = self._current
         return connection is not None and connection.is_writable
+
+    def _send_now(self, message: Wire) -> None:
+        if (connection := self._current) is not None:
+            connection.send_text(Codec.encode(message))
 
 
 class Link:
@@ -146,7 +166,7 @@ class Link:
     def on_writable(self, connection: Connection) -> None:
         """There is room to send again."""
         del connection
-        self._uplink.transfers.on_writable()
+        self._uplink.writable()
 
     def on_close(self, connection: Connection, code: int | None, reason: str) -> None:
         """The connection is gone."""

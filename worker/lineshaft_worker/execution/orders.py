@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Kind = Literal["function", "plan", "pipeline"]
+Kind = Literal["function", "plan", "stream", "pipeline"]
 
 
 class AttemptKey(NamedTuple):

@@ -156,6 +156,8 @@ class _Attempt:
                 value = self._call_function()
             case "plan":
                 return self._execute_plan()
+            case "stream":
+                return self._serve_stream()
             case "pipeline":
                 value = self._run_pipeline()
             case kind:
@@ -193,6 +195,30 @@ class _Attempt:
             return execute_payload(load(self._order.payload), remote=remote)
         except PackingError as error:
             raise FailureError("unpickle", error) from error
+        except CannotPackError as error:
+            raise FailureError("result", error) from error
+
+    def _serve_stream(self) -> list[BytesLike]:
+        from lineshaft_runtime.plans.streaming import open_stream  # noqa: PLC0415 - as for plans
+        from lineshaft_worker.runner.remote import RemoteParts  # noqa: PLC0415 - likewise
+        from lineshaft_worker.runner.stream_end import StreamRunner  # noqa: PLC0415 - likewise
+        from lineshaft_worker.runner.stream_pipe import StreamPipe  # noqa: PLC0415 - likewise
+
+        self._attach()
+        order = self._order
+        try:
+            plan = open_stream(
+                load(order.payload), remote=RemoteParts(self._runner.spawn, order.ticket)
+            )
+        except LineshaftError as error:
+            raise FailureError("unpickle", error) from error
+        pipe = StreamPipe(self._folder, order.job_id, order.attempt)
+        try:
+            StreamRunner(order.job_id, plan, pipe).serve()
+        finally:
+            pipe.close()
+        try:
+            return pack(plan.states, name="states")
         except CannotPackError as error:
             raise FailureError("result", error) from error
 
