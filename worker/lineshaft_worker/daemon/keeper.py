@@ -61,6 +61,8 @@ class Keeper:
     def __init__(self, folder: Path, store: Store, post: Callable[[FileStored], None]) -> None:
         self._folder, self._store, self._post = folder, store, post
         self._shelves: dict[AttemptKey, _Shelf] = {}
+        self._placed: dict[AttemptKey, None] = {}
+        """Attempts that have a folder here; most have none, and looking for it costs 15 µs."""
         self._hashing = asyncio.Semaphore(2)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -71,6 +73,7 @@ class Keeper:
             if not number.isdecimal():
                 continue
             key = AttemptKey(JobId(job_id), int(number))
+            self._placed[key] = None
             for note in sorted(place.glob("*.json")):
                 with contextlib.suppress(OSError, ValidationError, ValueError):
                     self._resume(key, json.loads(note.read_bytes()))
@@ -154,9 +157,8 @@ class Keeper:
 
     def take_outputs(self, key: AttemptKey, outputs: Path) -> None:
         """Take the folder of outputs of a job that has ended."""
-        place = self._place(key)
         try:
-            place.mkdir(mode=0o700, exist_ok=True)
+            place = self._make_place(key)
             outputs.rename(place / "outputs")
         except OSError as error:
             logger.warning("outputs are lost", extra={"job": key.job_id, "why": str(error)})
@@ -187,7 +189,9 @@ class Keeper:
     def forget(self, key: AttemptKey) -> None:
         """The attempt is settled: nothing of it is needed here."""
         self.abandon(key)
-        shutil.rmtree(self._place(key), ignore_errors=True)
+        if key in self._placed:
+            del self._placed[key]
+            shutil.rmtree(self._place(key), ignore_errors=True)
 
     def close(self) -> None:
         """Stop; the next daemon goes on."""
@@ -203,6 +207,12 @@ class Keeper:
     def _place(self, key: AttemptKey) -> Path:
         return self._folder / f"{key.job_id}@{key.attempt}"
 
+    def _make_place(self, key: AttemptKey) -> Path:
+        place = self._place(key)
+        place.mkdir(mode=0o700, exist_ok=True)
+        self._placed[key] = None
+        return place
+
     def _note(self, key: AttemptKey, file_id: str) -> Path:
         return self._place(key) / f"{file_id}.json"
 
@@ -210,8 +220,8 @@ class Keeper:
         return self._place(key) / f"{file.file_id}.data"
 
     def _write_note(self, key: AttemptKey, file: KeptFile, source: Path | None = None) -> None:
+        self._make_place(key)
         note = self._note(key, file.file_id)
-        note.parent.mkdir(mode=0o700, exist_ok=True)
         draft = note.with_suffix(".part")
         draft.write_text(json.dumps({"file": file.model_dump(), "source": str(source or "")}))
         draft.replace(note)
