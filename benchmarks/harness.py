@@ -20,7 +20,6 @@ from benchmarks.systems import SYSTEMS, Kind
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 150.0
 STOP_S = 60.0
-SPEECH_LINES = 3
 
 Row = dict[str, Any]
 
@@ -125,7 +124,7 @@ class _Client:
 
     def _said(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        return "last words: " + (" | ".join(lines[-SPEECH_LINES:])[-300:] or "none")
+        return f"last words: {lines[-1][-300:] if lines else 'none'}"
 
     def end(self) -> None:
         deadline = time.monotonic() + STOP_S

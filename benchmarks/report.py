@@ -17,7 +17,7 @@ from benchmarks.table import Results, aligned, flatness, floor_lines, markdown, 
 DOCUMENT = ROOT / "docs" / "performance.md"
 BEGIN = "<!-- measured: begin (python -m benchmarks --update-docs) -->"
 END = "<!-- measured: end -->"
-BUSY_LOAD = 0.5
+BUSY_LOAD = 1.0
 
 
 class NoMarkersError(Exception):
