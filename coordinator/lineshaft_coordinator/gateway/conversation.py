@@ -65,7 +65,7 @@ from lineshaft_runtime.connection import Connection, Limits
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 16
+WINDOW = 32
 """Replies that may be awaited at once: so many chunks of streams run together."""
 INBOX_BYTES_MAX = 8 * 1024 * 1024
 INBOX_MAX = 1024

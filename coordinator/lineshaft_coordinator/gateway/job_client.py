@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from lineshaft_coordinator.data.stream_relay import Port
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_protocol.client_messages import (
+    Accepted,
     Cancel,
     ClientHello,
     Events,
@@ -37,6 +39,7 @@ OnTold: TypeAlias = Callable[[StateChanged | JobEvent], None]
 class _Waiting:
     ending: asyncio.Future[Ending]
     on_told: OnTold | None
+    on_accepted: Callable[[], None] | None = None
 
 
 class JobClient:
@@ -56,17 +59,23 @@ class JobClient:
         sessions.speak(self._session, hello)
 
     async def run(
-        self, job: JobSpec, *, on_told: OnTold | None = None, is_kept: bool = False
+        self,
+        job: JobSpec,
+        *,
+        on_told: OnTold | None = None,
+        on_accepted: Callable[[], None] | None = None,
+        is_kept: bool = False,
     ) -> Ending:
         """Submit a job and wait for its end; who cancels this call cancels the job.
 
         Args:
             job: Its blobs are stored already.
             on_told: Hears where the job is and what it says. Must not block.
+            on_accepted: Told once it is on disk. Must not block.
             is_kept: Whether the job goes on when nobody waits for it any more.
         """
         ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._waiting[job.job_id] = _Waiting(ending, on_told)
+        self._waiting[job.job_id] = _Waiting(ending, on_told, on_accepted)
         self._sessions.speak(self._session, Submit(job=job))
         if on_told is not None:
             self._sessions.speak(self._session, Watch(job_id=job.job_id, events=True))
@@ -80,6 +89,14 @@ class JobClient:
     def cancel(self, job_id: str, reason: str) -> None:
         """Ask for the end of a job; who waits for it hears of it."""
         self._sessions.speak(self._session, Cancel(job_id=job_id, reason=reason))
+
+    def send_frame(self, port: Port, frame: bytes) -> None:
+        """Send a frame of a stream whose worker answers to the port."""
+        self._sessions.streams.receive(self._session, "client", port, frame)
+
+    def forget_frames(self, port: Port) -> None:
+        """Nobody is at the port any more."""
+        self._sessions.streams.gone(port)
 
     def close(self) -> None:
         """End the session; what was asked before is still done."""
@@ -96,6 +113,10 @@ class JobClient:
                     self._end(outcome.job_id, outcome)
                 case Refused(job_id=job_id):
                     self._end(job_id, message)
+                case Accepted(job_id=job_id):
+                    waiting = self._waiting.get(job_id)
+                    if waiting is not None and waiting.on_accepted is not None:
+                        waiting.on_accepted()
                 case Events(events=events):
                     for event in events:
                         self._tell(event.job_id, event)
@@ -104,7 +125,7 @@ class JobClient:
                 case Welcome(silence_s=silence_s):
                     self._ping_later(silence_s / 3)
                 case _:
-                    pass  # Accepted, Pong: nobody asked for them.
+                    pass  # Pong: nobody asked for them.
 
     def on_closed(self, reason: str) -> None:
         """Nothing more will be heard: all who wait are told so."""

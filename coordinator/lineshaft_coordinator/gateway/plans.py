@@ -11,7 +11,7 @@ from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_coordinator.gateway.uploads import Uploads
 from lineshaft_protocol.client_messages import Refused
 from lineshaft_protocol.errors import ProtocolError
-from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.seed import (
     Dialect,
@@ -31,8 +31,8 @@ from lineshaft_protocol.seed import (
 )
 
 CANCELLED_REASON = "cancelled by its client"
-_USERS_FAULT = "NodeFailedError"
-"""The exception of a plan whose filter raised; what others say is said by their message."""
+_USERS_FAULTS = ("NodeFailedError", "ChunkFailedError")
+"""The exceptions of a plan whose filter raised; what others say is said by their message."""
 
 
 class Plans:
@@ -79,11 +79,9 @@ class Plans:
         self, plan: SerializedPlan, *, client: JobClient, size_bytes: int, job_id: str
     ) -> bytes | Failed:
         """Run a plan that is complete in itself."""
-        try:
-            text = await apart(size_bytes, lambda: encode_plan(plan))
-            payload = await stored(self._blobs, text)
-        except (UnencodableError, BlobError) as error:
-            return Failed(error=str(error), duration_ms=0)
+        payload = await self.payload_of(plan, size_bytes)
+        if isinstance(payload, Failed):
+            return payload
         name = plan.plan_id[:200]
         ending = await client.run(JobSpec(job_id=job_id, kind="plan", payload=payload, name=name))
         match ending:
@@ -94,6 +92,14 @@ class Plans:
                     return Failed(error=str(error), duration_ms=0)
             case _:
                 return failed(ending)
+
+    async def payload_of(self, plan: SerializedPlan, size_bytes: int) -> Payload | Failed:
+        """Make a plan that is complete in itself the payload of a job."""
+        try:
+            text = await apart(size_bytes, lambda: encode_plan(plan))
+            return await stored(self._blobs, text)
+        except (UnencodableError, BlobError) as error:
+            return Failed(error=str(error), duration_ms=0)
 
     def complete(self, identity: str, plan: SerializedPlan) -> SerializedPlan:
         """Give a plan the filters that it names, does not bring, and earlier plans brought."""
@@ -160,6 +166,6 @@ def _why(outcome: Outcome) -> str:
         return "cancelled"
     if failure is None:
         return outcome.reason or "the job has no result"
-    if failure.type_name.endswith(_USERS_FAULT):
+    if failure.type_name.endswith(_USERS_FAULTS):
         return f"{failure.message}\nPython error: {failure.traceback}"
     return failure.message

@@ -1,4 +1,10 @@
-"""Streams of seed clients: each chunk is a plan job of its own, and the results leave in order."""
+"""Streams of seed clients: their results leave in the order of the chunks.
+
+One stream of a connection *rides*: a job of kind `stream` takes all its chunks. It holds a slot
+from its first chunk to its end. So only one does: replies of a connection leave in order, and if
+each of its streams needed a slot at the same time, they could wait for each other for ever. A chunk
+of the others is a plan job of its own, and so is one that is too long to ride.
+"""
 
 import asyncio
 import time
@@ -9,6 +15,8 @@ from functools import partial
 from lineshaft_coordinator.gateway.job_client import JobClient
 from lineshaft_coordinator.gateway.payloads import apart
 from lineshaft_coordinator.gateway.plans import Plans, new_job_id, read_result
+from lineshaft_coordinator.gateway.riding import RidingStream
+from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.seed import (
     ChunkData,
     ChunkResult,
@@ -26,6 +34,9 @@ from lineshaft_protocol.seed import (
     dialect_of,
     encode_stream,
 )
+from lineshaft_protocol.seed.msgpack_frames import decode_msgpack, encode_msgpack
+from lineshaft_protocol.seed.values import read_value
+from lineshaft_protocol.stream_frames import CHUNK_BYTES_MAX
 
 STREAMS_MAX = 64
 """Open ones of one connection."""
@@ -42,6 +53,8 @@ class _Stream:
     filter_bytes: int
     began_at: float
     is_failed: bool = False
+    may_ride: bool = False
+    riding: RidingStream | None = None
     tasks: set[asyncio.Task[bytes | Failed]] = field(
         default_factory=set[asyncio.Task[bytes | Failed]]
     )
@@ -54,6 +67,7 @@ class Streams:
         self._plans, self._client, self._identity = plans, client, identity
         self._streams: dict[str, _Stream] = {}
         self._tasks: set[asyncio.Task[bytes | Failed]] = set()
+        self._riding: list[RidingStream] = []
 
     def begin(self, begin: StreamBegin) -> Reply | None:
         """Open a stream; says something only if that is not possible."""
@@ -68,6 +82,7 @@ class Streams:
             dialect_of(begin.plan),
             sum(len(each.pickled_filter) for each in plan.filters),
             time.monotonic(),
+            may_ride=not any(each.may_ride for each in self._streams.values()),
         )
         return None
 
@@ -84,6 +99,9 @@ class Streams:
             return _ready(_failure(chunk.stream_id, "unknown stream_id", dialect))
         if stream.is_failed:
             return _ready(None)
+        if stream.may_ride and size_bytes <= CHUNK_BYTES_MAX // 2:
+            data = encode_msgpack(chunk.value.to_wire("C"))
+            return partial(self._finish_ridden, stream, chunk.chunk_index, self._ride(stream, data))
         plan = stream.plan.model_copy(update={"input": InlineInput(value=chunk.value)})
         size_bytes += stream.filter_bytes
         running = self._plans.run_once(
@@ -98,7 +116,11 @@ class Streams:
     def end(self, end: StreamEnd) -> Reply:
         """Close a stream; upstream says nothing about one that is not known."""
         stream = self._streams.pop(end.stream_id, None)
-        return _ready(None) if stream is None else partial(self._complete, stream)
+        if stream is None:
+            return _ready(None)
+        if stream.riding is not None:
+            stream.riding.end()
+        return partial(self._complete, stream)
 
     async def close(self) -> None:
         """Cancel what still runs."""
@@ -106,7 +128,35 @@ class Streams:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for riding in self._riding:
+            await riding.leave()
         self._streams.clear()
+
+    def _ride(self, stream: _Stream, data: bytes) -> asyncio.Future[bytes | Failed]:
+        if stream.riding is None:
+            stream.riding = RidingStream(
+                stream.plan,
+                plans=self._plans,
+                client=self._client,
+                size_bytes=stream.filter_bytes,
+            )
+            self._riding.append(stream.riding)
+        return stream.riding.chunk(data)
+
+    async def _finish_ridden(
+        self, stream: _Stream, index: int, result: asyncio.Future[bytes | Failed]
+    ) -> bytes | None:
+        if stream.is_failed:
+            return None
+        ended = await result
+        if isinstance(ended, Failed):
+            return self._fail(stream, index, ended.error)
+        try:
+            value = await apart(len(ended), lambda: read_value(decode_msgpack(ended)))
+        except ProtocolError as error:
+            return self._fail(stream, index, f"the result cannot be read: {error.reason}")
+        message = ChunkResult(stream_id=stream.stream_id, chunk_index=index, value=value)
+        return encode_stream(message, dialect=stream.dialect)
 
     async def _finish_chunk(
         self, stream: _Stream, index: int, task: asyncio.Task[bytes | Failed]

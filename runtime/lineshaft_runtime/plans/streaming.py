@@ -68,17 +68,32 @@ class StreamPlan:
         calling: Calling,
         coding: ChunkCoding,
         remote: RemoteCaller | None = None,
+        has_modes: bool = True,
     ) -> None:
+        """Make the filters ready.
+
+        Args:
+            plan: What each chunk passes through.
+            filters: The object of each node.
+            states: What they have learned.
+            edges: Which node feeds which, as for `run_plan`.
+            calling: How filters are called.
+            coding: How values are written.
+            remote: Runs `Remote` parts elsewhere.
+            has_modes: Whether `_stream_mode` counts; without, all filters are fixed.
+        """
         self._calling, self._coding = calling, coding
         self._evolving = {
             name: _Evolving(each, states.get(name), calling)
             for name, each in filters.items()
-            if _mode_of(each) == EVOLVING and name in node_ids(plan)
+            if has_modes and _mode_of(each) == EVOLVING and name in node_ids(plan)
         }
         self._filters = {**filters, **self._evolving}
         self._states = {key: each for key, each in states.items() if key not in self._evolving}
         self._plan, self._edges, self._remote = plan, edges, remote
-        barriers = [name for name in node_ids(plan) if _mode_of(filters.get(name)) == BARRIER]
+        barriers = [
+            name for name in node_ids(plan) if has_modes and _mode_of(filters.get(name)) == BARRIER
+        ]
         self.has_barrier = bool(barriers)
         """Whether there is one result, at the end, instead of one for each chunk."""
         self._held: list[object] = []
@@ -228,6 +243,8 @@ def _open_seed(payload: bytes, remote: RemoteCaller | None) -> StreamPlan:
         calling=calling,
         coding=SeedChunks(calling),
         remote=remote,
+        # Upstream's workers take every filter for fixed, and answer each chunk.
+        has_modes=False,
     )
 
 

@@ -115,11 +115,16 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
-def begin(plan: object) -> bytes:
+def begin(plan: object, stream_id: str = "s") -> bytes:
     return msgpack.packb(
-        {"type": "StreamBegin", "stream_id": "s", "plan_id": "p", "total_chunks": None,
+        {"type": "StreamBegin", "stream_id": stream_id, "plan_id": "p", "total_chunks": None,
          "plan": plan}
     )  # fmt: skip
+
+
+def begin_second(plan: object) -> tuple[bytes, bytes]:
+    """Begin one that does not ride, since another could: each chunk is a job."""
+    return begin(plan_of("Empty", None, {}), "first"), begin(plan)
 
 
 def chunk(index: int) -> bytes:
@@ -130,7 +135,7 @@ def chunk(index: int) -> bytes:
 
 async def test_a_stream_far_ahead_of_its_results_is_made_to_wait(bench: Bench) -> None:
     count = 2 * INBOX_MAX
-    bench.hear(begin(plan_of("Empty", None, {})), *map(chunk, range(count)))
+    bench.hear(*begin_second(plan_of("Empty", None, {})), *map(chunk, range(count)))
     await until(lambda: len(bench.submitted()) > WINDOW)
 
     assert len(bench.submitted()) <= WINDOW + 2
@@ -181,6 +186,13 @@ async def test_a_stream_waits_for_the_answer_to_the_plan_before_it(bench: Bench)
     await until(lambda: len(bench.submitted()) == 2)
 
     assert json.loads(bench.submitted()[1].job.payload.inline_bytes())["filters"] != []
+
+
+async def test_one_job_takes_all_chunks_of_a_stream(bench: Bench) -> None:
+    bench.hear(begin(plan_of("Empty", None, {})), *map(chunk, range(5)))
+    await until(lambda: bench.conversation._outbox.qsize() == 4)
+
+    assert [each.job.kind for each in bench.submitted()] == ["stream"]
 
 
 async def test_a_stream_trains_no_filter(bench: Bench) -> None:
