@@ -16,6 +16,8 @@ from tests.nvml.standin import (
 )
 
 from lineshaft import Client
+from lineshaft.blocking_job import Job
+from lineshaft.errors import JobCancelledError
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +160,71 @@ def test_a_gpu_that_another_program_uses_is_given_out_when_it_is_free_again(
         finally:
             state.end(1)
         until(lambda: fault_of(client, "GPU-bbbb") is None, what="it is offered again")
+
+
+def held(
+    made: Farm, client: Client, library: Path, state: StandinState, folder: Path
+) -> Job[object]:
+    """A job that runs on a GPU and holds 7 GiB of it."""
+    made.start_worker("gpus", "--slots", "2", "--grace", "0.2", environ=environment(library, state))
+    made.until_ready(client)
+    params = {"gate": str(folder / "gate"), "note": str(folder / "note")}
+    wanted = {"gpus": 1, "gpu_memory": "20GiB"}
+    job = client.run("hold.py", files={"hold.py": HOLD}, params=params, resources=wanted)
+    note = folder / "note"
+    until(lambda: note.exists() and note.read_text(), what="it runs")
+    state.start("GPU-aaaa", pid=int(note.read_text()), used=7 * GIB)
+    return job
+
+
+HOLD = """
+import os, signal
+from lineshaft import run
+with open(run.params["note"], "w") as file:
+    file.write(str(os.getpid()))
+while not os.path.exists(run.params["gate"]):
+    signal.sigtimedwait((), 0.02)
+"""
+
+
+def test_a_gpu_whose_memory_was_not_given_back_is_out_of_use_until_it_is(
+    state: StandinState, library: Path, tmp_path: Path
+) -> None:
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        job = held(made, client, library, state, tmp_path)
+        pid = int((tmp_path / "note").read_text())
+        try:
+            # The process ends, its memory stays: as after a driver's fault.
+            state.end(pid, keep_memory=True)
+            job.cancel()
+            error = job.exception(30)
+            fault = fault_of(client, "GPU-aaaa")
+        finally:
+            state.change("GPU-aaaa", used=0)
+
+        assert isinstance(error, JobCancelledError)
+        assert "7 GiB" in str(fault), "out of use before the end is told"
+        assert f"attempt 1 of job {job.id}" in str(fault)
+        until(lambda: fault_of(client, "GPU-aaaa") is None, what="it is offered again")
+        wanted = {"gpus": 1, "gpu_memory": "20GiB"}
+        (tmp_path / "gate").touch()
+        future = client.submit(see, str(tmp_path / "gate"), str(tmp_path / "n"), resources=wanted)
+        assert future.result(30) == "GPU-aaaa"
+
+
+def test_a_cancelled_job_is_told_as_ended_when_its_gpu_has_its_memory_back(
+    state: StandinState, library: Path, tmp_path: Path
+) -> None:
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        job = held(made, client, library, state, tmp_path)
+        pid = int((tmp_path / "note").read_text())
+        try:
+            job.cancel()
+            until(lambda: not Path(f"/proc/{pid}").exists(), what="its process is gone")
+            with pytest.raises(TimeoutError):
+                job.exception(1.0)
+        finally:
+            state.end(pid)
+
+        assert isinstance(job.exception(30), JobCancelledError)
+        assert fault_of(client, "GPU-aaaa") is None

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 DRIFT_MAX = 0.15
 """More than any clock here is wrong by."""
 
+EXECUTING = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING)
+"""Phases in which an attempt has a slot and its devices."""
+
 LOST = ("was lost", "was not seen")
 """Words in a reason that say: a lease expired."""
 
@@ -345,13 +348,13 @@ def check_bench(core: WorkerCore) -> None:
         SimulationError: They contradict each other.
     """
     bench = core.bench
-    executing = [a for a in bench.attempts.values() if a.phase in (Phase.RUNNING, Phase.STOPPING)]
+    executing = [a for a in bench.attempts.values() if a.phase in EXECUTING]
     if bench.used_slots != sum(not attempt.is_suspended for attempt in executing):
         raise SimulationError(f"{bench.used_slots} slots are not what {executing} use")
     for attempt in bench.attempts.values():
         if (attempt.phase is Phase.WAITING) != (attempt.key in bench.waiting):
             raise SimulationError(f"{attempt} is waiting, or is not")
-        on_lane = attempt.phase in (Phase.RUNNING, Phase.STOPPING, Phase.HANDED)
+        on_lane = attempt.phase in (*EXECUTING, Phase.HANDED)
         if on_lane != (attempt.lane is not None):
             raise SimulationError(f"{attempt} is on a lane, or is not")
     for index, lane in bench.lanes.items():

@@ -33,6 +33,7 @@ class Faults:
     worker_stall_every_s: float
     runner_death: float
     stop_ignored: float
+    gpu_keeps_memory: float
     blob_fails: float
     drift: float
     timers_are_late: bool
@@ -75,6 +76,8 @@ class Faults:
             timers_are_late=dice.random() < 0.5,
             close_is_echoed=dice.random() < 0.5,
             handles_in_batches=dice.random() < 0.6,
+            # Last, so that older seeds tell their old stories.
+            gpu_keeps_memory=sometimes(0.0, 0.5),
         )
 
     def stop(self) -> None:
@@ -86,6 +89,7 @@ class Faults:
         self.coordinator_stall_every_s = self.graceful_stop_every_s = 0.0
         self.daemon_crash_every_s = self.gone_share = 0.0
         self.drain_every_s = self.operator_drain_every_s = self.device_fault_every_s = 0.0
+        self.gpu_keeps_memory = 0.0
         self.client_crash_every_s = self.worker_stall_every_s = self.runner_death = (
             self.blob_fails
         ) = 0.0

@@ -91,6 +91,13 @@ class Machine:
         self._lanes: dict[int, list[Process]] = {}
         self._tell: Callable[[object], None] | None = None
         self._told_at = 0.0
+        self._leaks = world.random(f"{name}/leaks")
+        self._kept_until: dict[str, float] = {}
+        """GPUs whose memory an ended attempt still holds."""
+        self.unchecked: dict[AttemptKey, Process] = {}
+        """Attempts at whose GPUs nobody has looked since they ended."""
+        self.given_back: Callable[[], None] = lambda: None
+        """Called when a GPU has its memory back."""
         self._listener = 0
 
     # --- the daemon ---
@@ -136,6 +143,8 @@ class Machine:
         """Everything on the machine is gone."""
         self.processes.clear()
         self._lanes.clear()
+        self._kept_until.clear()
+        self.unchecked.clear()
 
     # --- what the daemon wants ---
 
@@ -274,6 +283,10 @@ class Machine:
             self._world.after(self._dice.uniform(0.0, script.run_s), lambda: self._die(process))
         self._witness.on_began(self, process)
         self._check_load()
+        for uuid in process.assign.devices or ():
+            is_judged = all(uuid not in (p.assign.devices or ()) for p in self.unchecked.values())
+            if self.keeps(uuid) and is_judged:
+                raise SimulationError(f"{process.key} begins on {uuid}, which was not given back")
         self._walk(process)
 
     def _walk(self, process: Process) -> None:
@@ -347,16 +360,36 @@ class Machine:
                 result=result_of(job_id, attempt),
                 run_s=process.script.run_s,
             )
-        self._over(process, result)
+        self._over(process, result, is_runner_gone=process.assign.job.kind == "pipeline")
         self._next_on_lane(process.lane)
 
-    def _over(self, process: Process, result: AttemptResult) -> None:
+    def _over(
+        self, process: Process, result: AttemptResult, *, is_runner_gone: bool = False
+    ) -> None:
         process.result = result
         process.is_executing = False
         process.asked.clear()
         self._lanes[process.lane].remove(process)
         self._witness.on_over(self, process)
-        self._emit(AttemptEnded(process.key, result, must_store=self._must_store(process)))
+        gone_pid = 1 if is_runner_gone and process.assign.devices else None
+        if gone_pid is not None:
+            self.unchecked[process.key] = process
+            self._leak(process)
+        must_store = self._must_store(process)
+        self._emit(AttemptEnded(process.key, result, must_store=must_store, gone_pid=gone_pid))
+
+    def _leak(self, process: Process) -> None:
+        """Sometimes the driver takes its time to give memory back."""
+        for uuid in process.assign.devices or ():
+            if self._leaks.random() < self._faults.gpu_keeps_memory:
+                self._world.mark("gpu_keeps_memory")
+                for_s = self._leaks.uniform(0.0, 8.0)
+                self._kept_until[uuid] = self._world.now + for_s
+                self._world.after(for_s + 0.01, self.given_back)
+
+    def keeps(self, uuid: str) -> bool:
+        """Whether memory on the GPU was not given back."""
+        return self._kept_until.get(uuid, 0.0) > self._world.now
 
     def _must_store(self, process: Process) -> bool:
         assert process.result is not None, "only a result is stored"
@@ -396,18 +429,18 @@ class Machine:
         following = self._lanes[lane][1:]
         if not following or self._dice.random() < 0.3:
             # A new runner goes on with what waited.
-            self._over(process, result)
+            self._over(process, result, is_runner_gone=True)
             self._next_on_lane(lane)
             return
         self._world.mark("lane_lost")
         ends_first = self._dice.random() < 0.5
         if ends_first:
-            self._over(process, result)
+            self._over(process, result, is_runner_gone=True)
         for other in following:
             self._remove(other)
             self._emit(AttemptReturned(other.key))
         if not ends_first:
-            self._over(process, result)
+            self._over(process, result, is_runner_gone=True)
         self._lanes.pop(lane, None)
 
     def _remove(self, process: Process) -> None:
@@ -434,7 +467,8 @@ class Machine:
         if sum(p.wanted.memory_bytes for p in processes) > capacity.memory_bytes:
             raise SimulationError(f"{self.name} gives away more memory than it has")
         for gpu in capacity.gpus:
-            users = [p for p in processes if gpu.uuid in (p.assign.devices or ())]
+            holding = [*processes, *self.unchecked.values()]
+            users = [p for p in holding if gpu.uuid in (p.assign.devices or ())]
             whole = [p for p in users if p.wanted.gpu_memory_bytes == 0]
             if whole and len(users) > 1:
                 raise SimulationError(f"{gpu.uuid} is given to {[p.key for p in users]}")

@@ -114,6 +114,19 @@ def _slot_freed_by_stop(patch: Patch) -> None:
     patch(AttemptFlow, "_stop", too_early)
 
 
+def _devices_not_checked(patch: Patch) -> None:
+    on_ended = AttemptFlow.on_ended
+
+    def at_once(self: AttemptFlow, ended: Any, now: float) -> None:
+        on_ended(self, replace(ended, gone_pid=None), now)
+
+    patch(AttemptFlow, "on_ended", at_once)
+
+
+def _quarantine_not_told(patch: Patch) -> None:
+    patch(WorkerCore, "_on_capacity", lambda _self, _capacity: None)
+
+
 def _settled_ignored(patch: Patch) -> None:
     patch(AttemptFlow, "on_settled", lambda _self, _key: None)
 
@@ -321,6 +334,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "a cancelled job ends when its stop is sent": Mutant(_cancelled_when_asked),
     "a cancellation is not recorded": Mutant(_cancel_not_recorded),
     "a stop frees the slot at once": Mutant(_slot_freed_by_stop),
+    "a GPU is given out before its memory was looked at": Mutant(_devices_not_checked),
+    "a GPU that kept its memory stays in use": Mutant(_quarantine_not_told),
     "the worker ignores that an attempt is settled": Mutant(_settled_ignored),
     "attempts are counted anew after a reconnect": Mutant(_attempts_count_anew),
     "no worker is ever lost": Mutant(_nobody_is_lost),

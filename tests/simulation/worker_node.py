@@ -24,9 +24,11 @@ from lineshaft_worker.core.io import (
     BlobGone,
     BlobsArrived,
     BlobsFailed,
+    CheckDevices,
     Close,
     Connect,
     Connected,
+    DevicesChecked,
     Disconnected,
     DrainAsked,
     FetchBlobs,
@@ -47,6 +49,8 @@ from lineshaft_worker.core.io import (
 from lineshaft_worker.core.machine import Identity, WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 
+GIVE_BACK_S = 3.0
+"""How long a daemon waits for an ended attempt's memory before it puts the GPU out of use."""
 DRAIN_S_MAX = 10.0
 """How long a daemon that should leave waits for what it runs."""
 
@@ -74,6 +78,8 @@ class WorkerNode(Node):
         self.network, self.coordinator, self.checks = network, coordinator, checks
         self.capacity, self.tags = capacity, tags
         self.machine = Machine(world, name, capacity, faults, checks)
+        self._faulty: int | None = None
+        self.machine.given_back = self._sample
         self.is_gone = False
         """It never comes back."""
         self._open: dict[int, None] = {}
@@ -86,6 +92,7 @@ class WorkerNode(Node):
 
     def make_core(self) -> Core:
         self._open, self._is_leaving, self._had_lease = {}, False, False
+        self.machine.unchecked.clear()  # A new daemon looks at all GPUs before it offers them.
         adopted = self.machine.survivors()
         if adopted:
             self.world.mark("adoption")
@@ -99,7 +106,7 @@ class WorkerNode(Node):
                 pythons=(PYTHON,),
                 versions=Versions(),
             ),
-            capacity=self.capacity,
+            capacity=self._offers(),
             now=self.clock(),
             adopted=adopted,
         )
@@ -140,15 +147,39 @@ class WorkerNode(Node):
 
     def change_devices(self, faulty: int | None) -> None:
         """A GPU fails, or all are well again."""
-        gpus = tuple(
-            gpu.model_copy(update={"fault": "fell off the bus" if index == faulty else None})
-            for index, gpu in enumerate(self.capacity.gpus)
-        )
-        self.capacity = self.capacity.model_copy(update={"gpus": gpus})
-        self.post(LoadSampled({}, self.capacity))
+        self._faulty = faulty
+        self._sample()
         if faulty is not None:
             self.world.mark("device_fault")
             self.post(BlobGone("a" * 64))
+
+    def _offers(self) -> Capacity:
+        """What the machine offers now, as its driver shows it."""
+
+        def fault(index: int, uuid: str) -> str | None:
+            if index == self._faulty:
+                return "fell off the bus"
+            return "its memory was not given back" if self.machine.keeps(uuid) else None
+
+        gpus = tuple(
+            gpu.model_copy(update={"fault": fault(index, gpu.uuid)})
+            for index, gpu in enumerate(self.capacity.gpus)
+        )
+        return self.capacity.model_copy(update={"gpus": gpus})
+
+    def _sample(self) -> None:
+        if self.is_up:
+            self.post(LoadSampled({}, self._offers()))
+
+    def _check_devices(self, key: AttemptKey, devices: tuple[str, ...], until: float) -> None:
+        machine = self.machine
+        if any(machine.keeps(uuid) for uuid in devices) and self.world.now < until:
+            self.later(0.3, lambda: self._check_devices(key, devices, until))
+            return
+        if any(machine.keeps(uuid) for uuid in devices):
+            self.world.mark("quarantine")
+        machine.unchecked.pop(key, None)
+        self.post(DevicesChecked(key, self._offers()))
 
     def after_batch(self) -> None:
         core = self.its_core
@@ -176,7 +207,7 @@ class WorkerNode(Node):
 
     # --- effects ---
 
-    def perform(self, effects: list[object]) -> None:
+    def perform(self, effects: list[object]) -> None:  # noqa: PLR0912 - one for each effect
         outgoing: dict[Session, list[Wire]] = {}
         machine = self.machine
         for effect in effects:
@@ -198,6 +229,8 @@ class WorkerNode(Node):
                     machine.answer(key, outcome)
                 case FetchBlobs(key=key):
                     self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._fetched(k))
+                case CheckDevices(key=key, devices=devices):
+                    self._check_devices(key, devices, self.world.now + GIVE_BACK_S)
                 case StoreResult(key=key):
                     self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._stored(k))
                 case Connect():

@@ -114,9 +114,17 @@ class WorkerBench:
         assert self.session is not None, "somebody must have connected"
         return self.handle(Received(self.session, message))
 
-    def ends(self, key: AttemptKey, status: str = "succeeded", **more: bool) -> list[Effect]:
+    def ends(
+        self,
+        key: AttemptKey,
+        status: str = "succeeded",
+        *,
+        must_store: bool = False,
+        gone_pid: int | None = None,
+    ) -> list[Effect]:
         """No process of the attempt is left."""
-        return self.handle(AttemptEnded(key, result(key.job_id, key.attempt, status), **more))
+        told = result(key.job_id, key.attempt, status)
+        return self.handle(AttemptEnded(key, told, must_store=must_store, gone_pid=gone_pid))
 
     def handle(self, event: Event) -> list[Effect]:
         """Anything happens."""

@@ -6,6 +6,7 @@ Phases, and what moves an attempt on:
                                   ▲                     │
                                   └── taken back ── HANDED (behind another on its lane)
     STOPPING: told to end, not over yet; its devices are taken until it is.
+    CHECKING: no process of it is left; its devices are taken until their memory is seen to be free.
 
 The worker, not the coordinator, guards its slots, memory and GPUs: what the coordinator believes
 of us is always a little old.
@@ -20,9 +21,9 @@ from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
-from lineshaft_protocol.outcomes import AttemptResult
+from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.resources import Capacity, Resources
-from lineshaft_protocol.worker_messages import Assign, PauseMode
+from lineshaft_protocol.worker_messages import Assign, Held, PauseMode
 from lineshaft_worker.core.io import AttemptKey
 
 ONE_SLOT = Resources()
@@ -37,8 +38,12 @@ class Phase(Enum):
     HANDED = "handed"
     RUNNING = "running"
     STOPPING = "stopping"
+    CHECKING = "checking"
     STORING = "storing"
     ENDED = "ended"
+
+
+BEGAN = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING, Phase.STORING, Phase.ENDED)
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class Attempt:
     phase: Phase
     lane: int | None = None
     result: AttemptResult | None = None
+    must_store: bool = False
+    """Its result lies in a file, and is told when the coordinator has that."""
     unacked: OrderedDict[int, JobEvent] = field(default_factory=OrderedDict[int, JobEvent])
     """Events by number that the coordinator has not got for sure."""
     children: dict[JobId, JobSpec] = field(default_factory=dict)
@@ -72,6 +79,16 @@ class Attempt:
         """What it occupies besides a slot."""
         return self.assign.job.resources or ONE_SLOT
 
+    def held(self) -> Held:
+        """Say that we have it, for a Register."""
+        return Held(
+            job_id=self.key.job_id,
+            attempt=self.key.attempt,
+            is_running=self.phase in BEGAN,
+            devices=self.assign.devices,
+            pause=self.pause,
+        )
+
     @property
     def blob_ids(self) -> tuple[BlobId, ...]:
         """What must be here before it can begin."""
@@ -89,6 +106,17 @@ class Attempt:
             and expected_s is not None
             and expected_s <= within_s
         )
+
+
+def own_result(attempt: Attempt, status: str, failure: Failure | None = None) -> AttemptResult:
+    """Say how an attempt ended that no runner tells of."""
+    assert status in ("failed", "stopped"), "only a runner makes a success"
+    return AttemptResult(
+        job_id=attempt.key.job_id,
+        attempt=attempt.key.attempt,
+        status="failed" if status == "failed" else "stopped",
+        failure=failure,
+    )
 
 
 @dataclass(slots=True)

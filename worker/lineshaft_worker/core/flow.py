@@ -16,13 +16,14 @@ from lineshaft_protocol.worker_messages import (
     SetPause,
     SpawnChild,
 )
-from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase
+from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase, own_result
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.io import (
     AbandonFiles,
     AnswerChild,
     AskPause,
     AttemptBegan,
+    AttemptEnded,
     AttemptKey,
     AttemptNews,
     AttemptReturned,
@@ -31,6 +32,7 @@ from lineshaft_worker.core.io import (
     BlobNews,
     BlobsArrived,
     BlobsFailed,
+    CheckDevices,
     ChildAsked,
     Effect,
     FetchBlobs,
@@ -69,17 +71,8 @@ class AttemptFlow:
     def register(self) -> tuple[Held, ...]:
         """List what we hold, for a Register that is sent now."""
         self._unsaid.clear()
-        began = (Phase.RUNNING, Phase.STOPPING, Phase.STORING, Phase.ENDED)
         return tuple(
-            Held(
-                job_id=attempt.key.job_id,
-                attempt=attempt.key.attempt,
-                is_running=attempt.phase in began,
-                devices=attempt.assign.devices,
-                pause=attempt.pause,
-            )
-            for attempt in self._bench.attempts.values()
-            if not attempt.is_forgotten
+            attempt.held() for attempt in self._bench.attempts.values() if not attempt.is_forgotten
         )
 
     def attach(self, session: Session, features: tuple[str, ...]) -> None:
@@ -176,14 +169,14 @@ class AttemptFlow:
                 self._wait(attempt)
             case BlobsFailed(message=text) if attempt.phase is Phase.FETCHING:
                 lost = Failure(cause="blob_missing", message=text)
-                self._end(attempt, _result(attempt, "failed", lost))
+                self._end(attempt, own_result(attempt, "failed", lost))
             case ResultStored(payload=payload) if attempt.phase is Phase.STORING:
                 assert attempt.result is not None, "a result is stored after it is known"
                 stored = {"result": payload} if payload is not None else {}
                 self._end(attempt, attempt.result.model_copy(update=stored))
             case ResultRefused(message=message) if attempt.phase is Phase.STORING:
                 failure = Failure(cause="result", message=message)
-                self._end(attempt, _result(attempt, "failed", failure))
+                self._end(attempt, own_result(attempt, "failed", failure))
             case _:
                 pass  # It was stopped or settled meanwhile.
 
@@ -233,7 +226,7 @@ class AttemptFlow:
         if attempt.is_forgotten:
             self._drop(attempt)
         elif is_stop_wanted:
-            self._end(attempt, _result(attempt, "stopped"))
+            self._end(attempt, own_result(attempt, "stopped"))
         elif attempt.is_recalled:
             self._give_back(attempt, "another worker is idle")
         else:
@@ -251,11 +244,27 @@ class AttemptFlow:
             self._send(returned)
         self._drop(attempt)
 
-    def on_ended(
-        self, key: AttemptKey, result: AttemptResult, *, must_store: bool, now: float
-    ) -> None:
+    def on_ended(self, ended: AttemptEnded, now: float) -> None:
         """No process of the attempt is left."""
-        attempt = self._bench.attempts.get(key) or self.find(key)
+        attempt = self._bench.attempts.get(ended.key) or self.find(ended.key)
+        attempt.result, attempt.must_store = ended.result, ended.must_store
+        devices = attempt.assign.devices
+        if ended.gone_pid is not None and devices and attempt.lane is not None:
+            attempt.phase = Phase.CHECKING
+            self._effects.append(CheckDevices(ended.key, devices, ended.gone_pid))
+        else:
+            self._conclude(attempt, ended.result, now)
+
+    def on_checked(self, key: AttemptKey, now: float) -> None:
+        """Its GPUs were given back, or are marked as out of use."""
+        attempt = self._bench.attempts.get(key)
+        if attempt is not None and attempt.phase is Phase.CHECKING:
+            assert attempt.result is not None, "what is checked has ended"
+            self._conclude(attempt, attempt.result, now)
+
+    def _conclude(self, attempt: Attempt, result: AttemptResult, now: float) -> None:
+        """Free what it had, and tell its end."""
+        key = attempt.key
         if attempt.phase is Phase.HANDED:
             # It began and ended before we heard that the one in front of it had ended.
             self._bench.leave_lane(attempt)
@@ -268,8 +277,8 @@ class AttemptFlow:
         self._resuming.pop(key, None)
         if attempt.is_forgotten:
             self._drop(attempt)
-        elif must_store and result.status != "stopped":
-            attempt.phase, attempt.result = Phase.STORING, result
+        elif attempt.must_store and result.status != "stopped":
+            attempt.phase = Phase.STORING
             if self._outbox.session is not None:
                 self._effects.append(StoreResult(key))
         else:
@@ -301,7 +310,7 @@ class AttemptFlow:
     def _stop(self, attempt: Attempt) -> None:
         match attempt.phase:
             case Phase.FETCHING | Phase.WAITING:
-                self._end(attempt, _result(attempt, "stopped"))
+                self._end(attempt, own_result(attempt, "stopped"))
             case Phase.HANDED:
                 attempt.is_stop_wanted = True
                 self._effects.append(RevokeAttempt(attempt.key))
@@ -310,7 +319,7 @@ class AttemptFlow:
                 self._effects.append(StopAttempt(attempt.key))
             case Phase.STORING:
                 self._effects.append(AbandonFiles(attempt.key))
-            case Phase.STOPPING | Phase.ENDED:
+            case Phase.STOPPING | Phase.CHECKING | Phase.ENDED:
                 pass  # It is over, or will be.
 
     def stop_all(self, reason: str) -> None:
@@ -388,13 +397,3 @@ class AttemptFlow:
         self._resuming.pop(attempt.key, None)
         del self._bench.attempts[attempt.key]
         self._effects.append(ForgetAttempt(attempt.key))
-
-
-def _result(attempt: Attempt, status: str, failure: Failure | None = None) -> AttemptResult:
-    assert status in ("failed", "stopped"), "only a runner makes a success"
-    return AttemptResult(
-        job_id=attempt.key.job_id,
-        attempt=attempt.key.attempt,
-        status="failed" if status == "failed" else "stopped",
-        failure=failure,
-    )

@@ -92,12 +92,22 @@ class AttemptSpoke:
 class AttemptEnded:
     """No process of the attempt is left.
 
-    ``must_store`` says that its result or other files of it must be stored before it is told.
+    ``must_store`` says that its result or other files of it must be stored before it is told;
+    ``gone_pid`` is the process that ended with it, None if its runner lives on.
     """
 
     key: AttemptKey
     result: AttemptResult
     must_store: bool = False
+    gone_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesChecked:
+    """The GPUs of an ended attempt were looked at; ``capacity`` says which are out of use."""
+
+    key: AttemptKey
+    capacity: Capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,7 @@ Event = (
     | AttemptBegan
     | AttemptSpoke
     | AttemptEnded
+    | DevicesChecked
     | ResultStored
     | ResultRefused
     | FileStored
@@ -243,6 +254,15 @@ class RevokeAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckDevices:
+    """Wait until an ended attempt's GPUs have their memory back, or take them out of use."""
+
+    key: AttemptKey
+    devices: tuple[str, ...]
+    gone_pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreResult:
     """Give the coordinator the blobs of the attempt's result and files."""
 
@@ -300,6 +320,7 @@ Effect = (
     | StartAttempt
     | StopAttempt
     | RevokeAttempt
+    | CheckDevices
     | StoreResult
     | AbandonFiles
     | ForgetFile

@@ -44,6 +44,7 @@ from lineshaft_worker.core.io import (
     Close,
     Connect,
     Connected,
+    DevicesChecked,
     Disconnected,
     DrainAsked,
     Effect,
@@ -130,8 +131,12 @@ class WorkerCore:
                 if session == self._session:
                     self._heard_at = now
                     self._on_message(message)
-            case AttemptEnded(key=key, result=result, must_store=must_store):
-                self.flow.on_ended(key, result, must_store=must_store, now=now)
+            case AttemptEnded():
+                self.flow.on_ended(event, now)
+            case DevicesChecked(key=key, capacity=capacity):
+                # Before the end is told: nothing is to be placed on what is out of use.
+                self._on_capacity(capacity)
+                self.flow.on_checked(key, now)
             case Tick():
                 self._on_tick(now)
             case Connected(session=session):
@@ -288,8 +293,12 @@ class WorkerCore:
 
     def _on_load(self, sampled: LoadSampled) -> None:
         self._load = sampled.load
-        if sampled.capacity is not None and sampled.capacity != self.bench.capacity:
-            self.bench.capacity = sampled.capacity
+        if sampled.capacity is not None:
+            self._on_capacity(sampled.capacity)
+
+    def _on_capacity(self, capacity: Capacity) -> None:
+        if capacity != self.bench.capacity:
+            self.bench.capacity = capacity
             if self._agreed is not None:
                 self._beat()
             # After the heartbeat: so they are not placed here again.

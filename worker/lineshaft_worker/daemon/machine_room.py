@@ -1,20 +1,29 @@
 """The machine under the worker: what it offers and how busy it is."""
 
 import asyncio
+import logging
 import os
 import platform
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from lineshaft_protocol.resources import GIB, Capacity, Gpu
+from lineshaft_protocol.resources import Capacity, Gpu
 from lineshaft_worker.devices.gpu import NvmlUnavailable
 from lineshaft_worker.devices.inventory import Inventory, MachineInventory
 from lineshaft_worker.devices.load import GpuLoad, LoadSample, LoadSampler
 from lineshaft_worker.devices.nvml import Nvml
-from lineshaft_worker.devices.occupancy import foreign_use
+from lineshaft_worker.devices.quarantine import Quarantine, left_on, occupied
 from lineshaft_worker.devices.selection import Restrictions
+
+logger = logging.getLogger(__name__)
+
+GIVE_BACK_S = 5.0
+"""How long a driver may take to give back the memory of a process that has ended."""
+LOOK_S = 0.1
+DRIVER_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,9 @@ class MachineRoom:
         self._inventory = Inventory(self._nvml, environ=os.environ)
         self._restrictions, self._slots = restrictions, slots
         self._offer = self._look()
+        self._faults: dict[str, str | None] = {gpu.uuid: None for gpu in self._offer.machine.gpus}
         self._sampler = LoadSampler(self._offer.machine.gpus, self._nvml)
+        self._quarantine = Quarantine()
 
     @property
     def offer(self) -> Offer:
@@ -87,30 +98,63 @@ class MachineRoom:
         ours = devices()
         sample = await asyncio.to_thread(self._sampler.sample)
         ours |= devices()
-        faults = {gpu.uuid: gpu.fault or _occupied(gpu, ours) for gpu in sample.gpus}
-        capacity = self._offer.capacity
+        self._look_at(sample.gpus, ours)
+        return _load(sample), self._capacity()
+
+    async def check_devices(
+        self, uuids: Sequence[str], devices: Callable[[], frozenset[str]], gone_pid: int, who: str
+    ) -> Capacity:
+        """Wait until an ended attempt's GPUs have their memory back, or put them out of use.
+
+        Args:
+            uuids: The GPUs it had.
+            devices: Tells which GPUs other runners of ours may see: what they hold is theirs.
+            gone_pid: Its process, as far as the driver shows pids of ours.
+            who: The attempt, for the reason that people read.
+
+        Returns:
+            What the machine offers now.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(DRIVER_S_MAX):
+                    gpus = await asyncio.to_thread(self._sampler.gpus)
+            except TimeoutError:
+                self._quarantine.blame(uuids, f"the driver did not answer after {who} ended")
+                break
+            mine = [gpu for gpu in gpus if gpu.uuid in uuids]
+            left = {gpu.uuid: text for gpu in mine if (text := left_on(gpu, devices(), gone_pid))}
+            if not left:
+                break
+            if time.monotonic() - began >= GIVE_BACK_S:
+                for uuid, text in left.items():
+                    logger.error("a GPU is put out of use", extra={"gpu": uuid, "why": text})
+                    self._quarantine.add(uuid, f"{text} after {who} ended", gone_pid)
+                break
+            await asyncio.sleep(LOOK_S)
+        return self._capacity()
+
+    def _look_at(self, gpus: Sequence[GpuLoad], ours: Collection[str]) -> None:
+        """Take a whole sample in: mark what cannot be used, and what can be again."""
+        self._faults = {gpu.uuid: gpu.fault or occupied(gpu, ours) for gpu in gpus}
+        for uuid in self._quarantine.heal(gpus, ours):
+            logger.info("a GPU may be used again", extra={"gpu": uuid})
+
+    def _capacity(self) -> Capacity:
+        capacity, faults = self._offer.capacity, self._faults
         gpus = tuple(
-            gpu if gpu.uuid not in faults else gpu.model_copy(update={"fault": faults[gpu.uuid]})
+            gpu.model_copy(update={"fault": self._quarantine.reason(gpu.uuid) or faults[gpu.uuid]})
+            if gpu.uuid in faults
+            else gpu
             for gpu in capacity.gpus
         )
-        return _load(sample), capacity.model_copy(update={"gpus": gpus})
+        return capacity.model_copy(update={"gpus": gpus})
 
     def close(self) -> None:
         """Let go of the driver."""
         if not isinstance(self._nvml, NvmlUnavailable):
             self._nvml.close()
-
-
-def _occupied(gpu: GpuLoad, ours: Collection[str]) -> str | None:
-    # Whose a process is shows only where pids are not hidden, as they are in a container. So only
-    # GPUs that no runner of ours may see are looked at: there, all memory is somebody else's, or
-    # was not given back by an attempt that ended.
-    use = foreign_use(gpu, ()) if gpu.uuid not in ours else None
-    if use is None:
-        return None
-    pids = ", ".join(str(process.pid) for process in use.processes)
-    who = f"by processes {pids}" if pids else "by nobody that the driver names"
-    return f"{use.used_bytes / GIB:.3g} GiB of it are in use {who}"
 
 
 def _load(sample: LoadSample) -> dict[str, JsonValue]:

@@ -119,6 +119,9 @@ class WorkerShell:
         """Make a core that has what the daemon before us left running."""
         adopted = await self._execution.open()
         await self._streams.open()
+        # Looked at before anything is offered: memory on a GPU may be of a job that ended while
+        # no daemon was there.
+        _, capacity = await self._room.sample(self._execution.devices)
         running = {AttemptKey(JobId(key.job_id), key.attempt): lane for key, lane, _ in adopted}
         unsettled = [AttemptKey(JobId(k.job_id), k.attempt) for k in self._execution.unsettled()]
         found = tuple(key for key in unsettled if key not in running)
@@ -128,7 +131,7 @@ class WorkerShell:
         return WorkerCore(
             CoreSettings(),
             identity=self._identity,
-            capacity=self._room.offer.capacity,
+            capacity=capacity,
             now=asyncio.get_running_loop().time(),
             adopted=tuple((self._assigns.read(key), lane) for key, lane in running.items()),
             found=found,
@@ -212,6 +215,8 @@ class WorkerShell:
                         self._spawn(self._fetch(key, missing))
                     else:
                         self._post(io.BlobsArrived(key))
+                case io.CheckDevices(key=key, devices=devices, gone_pid=pid):
+                    self._spawn(self._check_devices(key, devices, pid))
                 case io.StoreResult(key=key):
                     self._spawn(self._store_result(key))
                 case io.AskPause() | io.AbandonFiles() | io.ForgetFile():
@@ -275,6 +280,11 @@ class WorkerShell:
         else:
             self._post(io.BlobsArrived(key))
 
+    async def _check_devices(self, key: AttemptKey, devices: tuple[str, ...], pid: int) -> None:
+        who = f"attempt {key.attempt} of job {key.job_id}"
+        capacity = await self._room.check_devices(devices, self._execution.devices, pid, who)
+        self._post(io.DevicesChecked(key, capacity))
+
     async def _store_result(self, key: AttemptKey) -> None:
         await self._keeper.drained(key)
         file = self._result_files.get(key)
@@ -301,7 +311,8 @@ class WorkerShell:
                 if not report.processes_gone:
                     logger.error("processes of an attempt cannot be ended", extra={"key": key})
                 must_store = file is not None or self._keeper.is_busy(key)
-                self._post(io.AttemptEnded(key, result, must_store=must_store))
+                ended = io.AttemptEnded(key, result, must_store, report.gone_pid)
+                self._post(ended)
             case reports.AttemptFroze(is_frozen=is_frozen, problem=problem):
                 self._post(io.PauseSeen(key, is_frozen, problem))
             case reports.AttemptEvents():

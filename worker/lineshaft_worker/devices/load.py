@@ -85,6 +85,11 @@ class LoadSampler:
                 gpus=self._gpu_loads(),
             )
 
+    def gpus(self) -> tuple[GpuLoad, ...]:
+        """Look at the GPUs alone."""
+        with self._lock:
+            return self._gpu_loads()
+
     def _gpu_loads(self) -> tuple[GpuLoad, ...]:
         if isinstance(self._nvml, NvmlUnavailable):
             return tuple(_unreadable(gpu, self._nvml.reason) for gpu in self._gpus)

@@ -54,7 +54,7 @@ class Attempt:
     """Its end was reported, or is about to be."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ending:
     """Facts of an end besides the outcome."""
 
@@ -64,3 +64,5 @@ class Ending:
     peak_bytes: int | None = None
     is_gone: bool = True
     """No process of the attempt is left."""
+    gone_pid: int | None = None
+    """The runner's process, which has ended too; None if it goes on."""

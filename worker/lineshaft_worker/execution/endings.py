@@ -4,8 +4,10 @@ import signal
 from pathlib import Path
 
 from lineshaft_worker.execution.attempts import Attempt, Ending
+from lineshaft_worker.execution.found import outputs_of
 from lineshaft_worker.execution.process import ExitRecord
 from lineshaft_worker.execution.reports import (
+    AttemptEnded,
     Failed,
     Failure,
     Outcome,
@@ -19,6 +21,20 @@ from lineshaft_worker.runner.files import attempt_file
 from lineshaft_worker.runner.frames import Done
 
 Lines = tuple[str, ...]
+
+
+def ended(attempt: Attempt, outcome: Outcome, ending: Ending) -> AttemptEnded:
+    """Return what is told of an attempt's end."""
+    return AttemptEnded(
+        attempt.key,
+        outcome,
+        ending.run_s,
+        attempt.started_wall,
+        ending.peak_bytes,
+        ending.is_gone,
+        outputs_of(attempt),
+        ending.gone_pid,
+    )
 
 
 def outcome_of_done(attempt: Attempt, done: Done, last_lines: Lines) -> Outcome:

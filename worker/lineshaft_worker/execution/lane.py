@@ -59,6 +59,10 @@ class LaneOwner(Protocol):
         """Tell the core."""
         ...
 
+    def may_spawn(self, lane: int, shape: Shape) -> bool:
+        """Say whether no idle runner of another lane keeps memory on its GPUs; end such ones."""
+        ...
+
     def spawn(self, lane: int, shape: Shape) -> Host:
         """Start a runner. Raises OSError."""
         ...
@@ -102,7 +106,7 @@ class Lane:
     def start(self, attempt: Attempt) -> None:
         """Execute an attempt after those that were started before."""
         self._queue.append(attempt)
-        self._pump()
+        self.pump()
 
     def prepare(self, shape: Shape) -> None:
         """Start a runner for what may come, if the lane is idle."""
@@ -201,7 +205,7 @@ class Lane:
         if is_full or (first is not None and first.verdict is not None):
             host.stop(0.0)
         elif self._queue:
-            self._pump()
+            self.pump()
 
     def on_revoked(self, host: Host, revoked: Revoked) -> None:
         """The runner says whether it left an attempt out."""
@@ -238,11 +242,12 @@ class Lane:
             if attempt.done is None and attempt is not victim:
                 self._return(host, attempt)
             elif attempt.done is not None:
-                self._finish_done(host, attempt, attempt.done, ends, record)
+                pid = host.process.runner_pid()
+                self._finish_done(host, attempt, attempt.done, ends, record, pid)
             else:
                 self._finish_exit(host, attempt, ends, record, is_gone=is_gone)
         self._owner.retire(host)
-        self._pump()
+        self.pump()
         wanted, self._wanted = self._wanted, None
         if wanted is not None and not self._queue:
             self.prepare(wanted)
@@ -266,7 +271,8 @@ class Lane:
         host.sent[attempt.ticket] = attempt
         return attempt
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Give the runner what waits, or start one, as far as that may be now."""
         while self._queue:
             attempt = self._queue[0]
             host = self._host_for(attempt)
@@ -285,12 +291,14 @@ class Lane:
         shape = attempt.order.shape()
         host = self.host
         if host is None:
+            if not self._owner.may_spawn(self.number, shape):
+                return None
             try:
                 self.host = self._owner.spawn(self.number, shape)
             except OSError as error:
                 self._queue.popleft()
                 self._fail_start(attempt, f"no process could be made: {error}")
-                self._pump()
+                self.pump()
                 return None
             return self.host
         if host.is_closing:
@@ -353,11 +361,12 @@ class Lane:
         done: Done,
         ends: list[int],
         record: ExitRecord | None = None,
+        gone_pid: int | None = None,
     ) -> None:
         peaks = [done.peak_bytes or 0, record.peak_bytes if record is not None else 0]
         lines = host.streams.last_lines(done.begins, ends) if done.status == "failed" else ()
         outcome = endings.outcome_of_done(attempt, done, lines)
-        ending = Ending(ends=ends, run_s=done.run_s, peak_bytes=max(peaks) or None)
+        ending = Ending(ends, done.run_s, max(peaks) or None, gone_pid=gone_pid)
         self._owner.finish(attempt, outcome, ending)
 
     def _finish_exit(
@@ -377,7 +386,7 @@ class Lane:
             outcome = endings.outcome_of_exit(attempt, record, lines)
         run_s = 0.0 if attempt.began is None else time.monotonic() - attempt.began
         peak_bytes = None if record is None else record.peak_bytes
-        ending = Ending(ends=ends, run_s=run_s, peak_bytes=peak_bytes, is_gone=is_gone)
+        ending = Ending(ends, run_s, peak_bytes, is_gone, host.process.runner_pid())
         self._owner.finish(attempt, outcome, ending)
 
     def _give_up(self, host: Host) -> None:

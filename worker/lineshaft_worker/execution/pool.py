@@ -14,7 +14,7 @@ from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.feed import Feed
-from lineshaft_worker.execution.found import Adopted, ended_in, outputs_of
+from lineshaft_worker.execution.found import Adopted, ended_in
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
@@ -26,7 +26,6 @@ from lineshaft_worker.execution.process import (
     own_interpreter,
 )
 from lineshaft_worker.execution.reports import (
-    AttemptEnded,
     AttemptReturned,
     Failure,
     Outcome,
@@ -39,7 +38,6 @@ from lineshaft_worker.runner.files import CURRENT, attempt_file, write_whole
 from lineshaft_worker.runner.frames import encode
 
 logger = logging.getLogger(__name__)
-
 TICK_S = 0.025
 
 
@@ -246,6 +244,15 @@ class Execution:
         """Return a number that no attempt has had, here or in an earlier daemon's time."""
         return next(self._tickets)
 
+    def may_spawn(self, lane: int, shape: Shape) -> bool:
+        """Say whether no idle runner of another lane keeps memory on its GPUs; end such ones."""
+        others = [x.host for n, x in self._lanes.items() if n != lane and x.host is not None]
+        wanted = set(shape.devices)
+        rivals = [host for host in others if not host.sent and wanted & set(host.shape.devices)]
+        for host in rivals:
+            host.stop(0.0)
+        return not rivals
+
     def spawn(self, lane: int, shape: Shape) -> Host:
         """Start a runner in a folder of its own.
 
@@ -278,15 +285,7 @@ class Execution:
             attempt.done = endings.done_of_outcome(attempt, outcome, ending)
         if isinstance(outcome, Succeeded) and not isinstance(outcome.result, bytes):
             attempt.has_files = True
-        ended = AttemptEnded(
-            attempt.key,
-            outcome,
-            ending.run_s,
-            attempt.started_wall,
-            ending.peak_bytes,
-            ending.is_gone,
-            outputs_of(attempt),
-        )
+        ended = endings.ended(attempt, outcome, ending)
         self._feed.end(attempt, ended, ending.ends)
 
     def retire(self, host: Host) -> None:
@@ -303,6 +302,8 @@ class Execution:
                     logger.warning("an attempt's end could not be saved", exc_info=True)
         self._clean_up(host)
         self._all_gone.set()
+        for lane in self._lanes.values():  # One may have waited for the GPU that this one kept.
+            lane.pump()
 
     # Our own
 

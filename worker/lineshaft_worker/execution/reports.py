@@ -148,6 +148,8 @@ class AttemptEnded:
     """False if a process could not be killed: what it held cannot be given to others."""
     outputs: Path | None = None
     """The folder `outputs` of a job's files, if it made one; goes when this was reported."""
+    gone_pid: int | None = None
+    """The runner's process that ended with it; None if the runner lives on."""
 
 
 @dataclass(frozen=True, slots=True)
