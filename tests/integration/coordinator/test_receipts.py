@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from lineshaft_coordinator.core.io import Event
+from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
 from lineshaft_protocol.client_messages import Accepted, Finished, Query, Submit
@@ -27,6 +28,9 @@ class _Peer:
     def send_text(self, data: bytes) -> None:
         self.frames.append(list(cast("Sequence[Wire]", TO_CLIENT.decode(data))))
         self.arrived.set()
+
+    def send_binary(self, data: object) -> None:
+        raise AssertionError(f"nothing here sends {data!r}")
 
     def close(self, code: int, reason: str) -> None:
         del code, reason
@@ -53,7 +57,8 @@ def _opened() -> tuple[Sessions, Session, _Peer]:
     def no_transfers(outlet: Outlet) -> Transfers:
         return cast("Transfers", outlet)  # Nothing here moves a blob.
 
-    sessions, session, peer = Sessions(_Desk(), no_transfers), Session(1), _Peer()
+    relay = StreamRelay(cast("Any", None))  # And no stream begins.
+    sessions, session, peer = Sessions(_Desk(), no_transfers, relay), Session(1), _Peer()
     sessions.opened(session, "client", cast("Connection", peer))
     return sessions, session, peer
 
