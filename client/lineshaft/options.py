@@ -58,6 +58,9 @@ class JobOptions(TypedDict, total=False):
     """Longest wait for a worker, in seconds."""
     lost_after: float | None
     """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
+    secrets: Iterable[str] | Mapping[str, str]
+    """Names of secrets that the coordinator keeps, for variables of the same names; or variables
+    and which secret each holds."""
 
 
 RESERVED = frozenset(JobOptions.__annotations__)
@@ -75,6 +78,7 @@ class Options:
     retries: int = 0
     after: tuple[str, ...] | None = None
     timeouts: Timeouts | None = None
+    secrets: Mapping[str, str] | None = None
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.
@@ -109,6 +113,8 @@ class Options:
         if "after" in options:
             ids = [each.id if isinstance(each, HasId) else each for each in options["after"]]
             changed = replace(changed, after=_texts("after", ids))
+        if "secrets" in options:
+            changed = replace(changed, secrets=_secrets(options["secrets"]))
         return changed
 
 
@@ -159,6 +165,13 @@ def _timeouts(before: Timeouts | None, options: JobOptions) -> Timeouts | None:
     if all(value is None for value in fields.values()):
         return None
     return Timeouts.model_validate(fields)
+
+
+def _secrets(given: Iterable[str] | Mapping[str, str]) -> dict[str, str] | None:
+    if isinstance(given, Mapping):
+        by_variable = cast("Mapping[str, str]", given)  # As it is declared.
+        return dict(by_variable) or None
+    return {name: name for name in _texts("secrets", given) or ()} or None
 
 
 def _texts(what: str, given: Iterable[object]) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from lineshaft.core.io import Answered, RequestAsked
 from lineshaft.errors import ClientClosedError, QueryError
-from lineshaft_protocol.client_messages import Drain, Query
+from lineshaft_protocol.client_messages import Drain, KeepSecret, Query
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 
@@ -28,7 +28,7 @@ class Questions:
         self._waiting: dict[int, asyncio.Future[Answered | None]] = {}
         self._is_closed = False
 
-    async def ask(self, query: Query | Drain) -> JsonValue:
+    async def ask(self, query: Query | Drain | KeepSecret) -> JsonValue:
         """Return the answer to a question; its request id is set here.
 
         Raises:
@@ -48,7 +48,8 @@ class Questions:
         if answer is None:
             raise ClientClosedError
         if answer.error is not None:
-            raise QueryError(query.what if isinstance(query, Query) else "drain", answer.error)
+            what = query.what if isinstance(query, Query) else query.type
+            raise QueryError(what, answer.error)
         return answer.data
 
     async def page(self, job_id: JobId, after: tuple[int, int]) -> list[JobEvent]:

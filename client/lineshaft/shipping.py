@@ -164,6 +164,7 @@ class Shipper:
                 retries=options.retries,
                 after=options.after,
                 timeouts=options.timeouts,
+                secrets=None if options.secrets is None else dict(options.secrets),
                 # A bundle is files, and its environment has a Python of its own.
                 python=None if kind == "pipeline" else PYTHON,
             )

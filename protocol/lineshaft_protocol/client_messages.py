@@ -14,7 +14,12 @@ from lineshaft_protocol.blob_messages import (
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Name
-from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.jobs import (
+    SECRET_CHARACTERS_MAX,
+    SECRET_CHARACTERS_MIN,
+    JobSpec,
+    VariableName,
+)
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
@@ -72,7 +77,7 @@ class Query(Wire):
 
     type: Literal["Query"] = "Query"
     request_id: int
-    what: Literal["jobs", "job", "why", "story", "workers", "events", "info", "files"]
+    what: Literal["jobs", "job", "why", "story", "workers", "events", "info", "files", "secrets"]
     job_id: Name | None = None
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
@@ -112,6 +117,21 @@ class Resume(Wire):
     type: Literal["Resume"] = "Resume"
     request_id: int
     job_id: Name
+
+
+class KeepSecret(Wire):
+    """Keep this value for jobs that name it; ``None`` forgets it. Answered with whether one was."""
+
+    type: Literal["KeepSecret"] = "KeepSecret"
+    request_id: int
+    name: VariableName
+    value: str | None = Field(
+        default=None,
+        min_length=SECRET_CHARACTERS_MIN,
+        max_length=SECRET_CHARACTERS_MAX,
+        pattern=r"^[^\x00]*$",
+        repr=False,
+    )
 
 
 class Ping(Wire):
@@ -196,7 +216,7 @@ class StateChanged(Wire):
 
 
 class Answer(Wire):
-    """The answer to a Query, Drain, Pause or Resume."""
+    """The answer to a Query, Drain, Pause, Resume or KeepSecret."""
 
     type: Literal["Answer"] = "Answer"
     request_id: int
@@ -220,6 +240,7 @@ FromClient = Annotated[
     | Drain
     | Pause
     | Resume
+    | KeepSecret
     | Ping
     | BlobOffer
     | FetchBlob

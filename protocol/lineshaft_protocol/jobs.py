@@ -17,6 +17,11 @@ TAGS_MAX = 64
 AFTER_MAX = 10_000
 FILES_MAX = 1000
 
+SECRETS_MAX = 64
+SECRET_CHARACTERS_MIN = 6
+SECRET_CHARACTERS_MAX = 64 * 1024
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+"""Of a variable of an environment, or of a secret."""
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 JobKind = Literal["function", "plan", "stream", "pipeline"]
@@ -101,6 +106,8 @@ class JobSpec(Wire):
     """Whether it may be asked to pause when a job of a higher priority finds no room."""
     checkpoints_kept: int | None = Field(default=None, ge=1, le=10_000)
     """How many of its last checkpoints are kept; ``None`` leaves it to the coordinator."""
+    secrets: dict[VariableName, VariableName] | None = Field(default=None, max_length=SECRETS_MAX)
+    """Variables of its environment, and which of the coordinator's secrets each holds."""
     files: tuple[Digest, ...] | None = Field(default=None, max_length=FILES_MAX)
     """Blobs that its payload refers to; a worker needs them before it starts."""
 

@@ -177,6 +177,8 @@ class Assign(Wire):
     """How long such jobs took lately; ``None`` when none has ended yet."""
     checkpoint: KeptFile | None = None
     """From which to go on: the last one that was stored in an attempt before."""
+    secrets: dict[str, str] | None = Field(default=None, repr=False)
+    """Variables and values for the attempt's processes alone; on no disk and in no log."""
 
 
 class Stop(Wire):

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lineshaft_runtime.redaction import Redactor
+
 LINE_BYTES_MAX = 64 * 1024
 TEXT_CHARACTERS_MAX = 4096
 """A longer text is cut if its line would be too long."""
@@ -38,6 +40,12 @@ class SpoolWriter:
         self._descriptor = -1
         self._file = (0, 0)
         """Device and inode of the spool."""
+        self.redactor: Redactor | None = None
+        """Takes the secrets out of what the job says, if it has any."""
+        if os.environ.get("LINESHAFT_SECRETS"):
+            from lineshaft_runtime import redaction  # noqa: PLC0415 - few jobs have any
+
+            self.redactor = redaction.Redactor.of(os.environ)
         self._seq = 0
         self._dropped = 0
         self._is_torn = False
@@ -49,6 +57,8 @@ class SpoolWriter:
         if line is None:
             self._dropped += 1
             return
+        if self.redactor is not None:
+            line = self.redactor.clean(line)
         if self._dropped or self._is_torn:
             line = self._catch_up() + line
         try:

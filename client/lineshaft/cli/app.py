@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from lineshaft.cli import access, daemons, doctor, following, jobs, running, settings, workers
+from lineshaft.cli import (
+    access,
+    daemons,
+    doctor,
+    following,
+    jobs,
+    running,
+    secrets,
+    settings,
+    workers,
+)
 from lineshaft.cli.exits import ExitCode, exit_code_of, one_line
 from lineshaft.cli.output import Output, give_up_stdout
 from lineshaft_protocol.errors import LineshaftError
@@ -54,6 +64,7 @@ def application() -> typer.Typer:
     app.command()(workers.top)
     app.command()(access.login)
     app.add_typer(access.tokens(), name="token")
+    app.add_typer(secrets.secrets(), name="secret")
     app.command()(doctor.doctor)
     app.add_typer(settings.configuration(), name="config")
     app.command()(settings.version)

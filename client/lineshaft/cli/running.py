@@ -63,6 +63,14 @@ QueueTimeout: TypeAlias = Annotated[
 After: TypeAlias = Annotated[
     list[str] | None, typer.Option("--after", metavar="JOB", help="Start when it has succeeded.")
 ]
+Secrets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME[=VARIABLE]",
+        help="Put a secret of 'lineshaft secret set' into the job's environment.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     timeout: Timeout = None,
     queue_timeout: QueueTimeout = None,
     after: After = None,
+    secrets: Secrets = None,
     is_detached: Annotated[
         bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
     ] = False,
@@ -113,6 +122,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "timeout": timeout,
         "queue_timeout": queue_timeout,
         "after": after or (),
+        "secrets": read_secrets(secrets or ()),
     }
     output = Output(is_json=is_json)
     if order.requirements:
@@ -181,6 +191,12 @@ def read_param(text: str) -> tuple[str, object]:
         return name.strip(), json.loads(value)
     except ValueError:
         return name.strip(), value
+
+
+def read_secrets(given: Sequence[str]) -> dict[str, str]:
+    """Return variables and the secrets they hold, from `NAME` or `NAME=VARIABLE`."""
+    pairs = [each.partition("=") for each in given]
+    return {variable or name: name for name, _, variable in pairs}
 
 
 def _own_files(source: str, *, is_module: bool) -> dict[str, bytes | Path]:

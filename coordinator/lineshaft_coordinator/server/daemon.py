@@ -27,6 +27,7 @@ from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.disk_room import DiskRoom
@@ -35,10 +36,20 @@ from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
 from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.interface import EventRow, Store
-from lineshaft_protocol.client_messages import Answer, Cancel, Events, Query, Refused, Submit
+from lineshaft_protocol.client_messages import (
+    Answer,
+    Cancel,
+    Events,
+    KeepSecret,
+    Query,
+    Refused,
+    Submit,
+)
+from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -54,12 +65,19 @@ class Daemon:
         store: Opened already.
         epoch: What opening it returned.
         blobs: Where payloads, results and code lie.
+        secrets: What jobs may have in their environment.
     """
 
     def __init__(
-        self, store: Store, blobs: BlobStore, *, epoch: int, settings: CoreSettings
+        self,
+        store: Store,
+        blobs: BlobStore,
+        secrets: SecretBox,
+        *,
+        epoch: int,
+        settings: CoreSettings,
     ) -> None:
-        self._store, self._blobs = store, blobs
+        self._store, self._blobs, self._secrets = store, blobs, secrets
         self.room = DiskRoom()
         started = time.monotonic()
         ledger = Ledger.replay(map(decode, store.live_records()))
@@ -69,7 +87,7 @@ class Daemon:
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
-        self.questions = Questions(self.core.shop, store)
+        self.questions = Questions(self.core.shop, store, secrets)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self._failure: BaseException | None = None
@@ -139,14 +157,54 @@ class Daemon:
 
     def ask(self, session: Session, query: Query) -> None:
         """Answer a question, some time."""
+        if self._has_introduced_itself(session):
+            self._spawn(self._answer(session, query))
+
+    def _has_introduced_itself(self, session: Session) -> bool:
         client = self.core.shop.clients.get(session)
         if client is not None and client.client_id is None and not self._pump.waiting:
             self.sessions.close(session, PROTOCOL_FAULT, "the first message must be ClientHello")
-            return
-        self._spawn(self._answer(session, query))
+            return False
+        return True
+
+    def keep_secret(self, session: Session, message: KeepSecret) -> None:
+        """Keep or forget a secret, some time."""
+        if self._has_introduced_itself(session):
+            self._spawn(self._keep_secret(session, message))
+
+    async def _keep_secret(self, session: Session, message: KeepSecret) -> None:
+        try:
+            if message.value is None:
+                was_kept = await asyncio.to_thread(self._secrets.remove, message.name)
+                answer = Answer(request_id=message.request_id, data=was_kept)
+            else:
+                await asyncio.to_thread(self._secrets.set, message.name, message.value)
+                answer = Answer(request_id=message.request_id, data=True)
+            logger.info("secret changed", extra={"secret": message.name, "session": session})
+        except (LineshaftError, OSError) as error:
+            answer = Answer(request_id=message.request_id, error=f"not kept: {error}")
+        self.sessions.send(session, [answer])
+
+    def _with_secrets(self, message: Wire) -> Wire:
+        """Add what neither the core nor the journal may know."""
+        if not isinstance(message, Assign) or not message.job.secrets:
+            return message
+        try:
+            values = self._secrets.values(message.job.secrets)
+        except LineshaftError as error:
+            # The worker fails the attempt for want of it.
+            logger.error("a secret cannot be read", extra={"why": str(error)})  # noqa: TRY400 - no bug
+            return message
+        return message.model_copy(update={"secrets": values})
 
     def submit(self, session: Session, submit: Submit) -> None:
         """Give the core a job whose blobs are here; a job that was accepted before needs none."""
+        gone = None if submit.is_repeat else self._secrets.missing(submit.job.secrets)
+        if gone is not None:
+            text = f"no secret {gone} is kept; 'lineshaft secret set {gone}' keeps one"
+            refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
+            self.sessions.send(session, [refused])
+            return
         missing = self._missing_blob(submit)
         if missing is None or (submit.is_repeat and self._is_at_hand(JobId(submit.job.job_id))):
             self._pump.post(Received(session, submit))
@@ -203,7 +261,7 @@ class Daemon:
         for effect in effects:
             match effect:
                 case Send(session=session, message=message):
-                    outgoing.setdefault(session, []).append(message)
+                    outgoing.setdefault(session, []).append(self._with_secrets(message))
                 case Append() | AppendEvents():
                     pass
                 case Close(session=session, code=code, reason=reason):

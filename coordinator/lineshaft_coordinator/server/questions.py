@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.core import views
 from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, decode
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import JobId
@@ -25,8 +26,8 @@ class UnknownJobError(Exception):
 class Questions:
     """Reads, and changes nothing."""
 
-    def __init__(self, shop: Shop, store: Store) -> None:
-        self._shop, self._store = shop, store
+    def __init__(self, shop: Shop, store: Store, secrets: SecretBox) -> None:
+        self._shop, self._store, self._secrets = shop, store, secrets
 
     async def answer(self, query: Query) -> JsonValue:
         """Answer a query.
@@ -54,6 +55,8 @@ class Questions:
                 return await self.info()
             case "files":
                 return await self.files(job_id)
+            case "secrets":
+                return dict(self._secrets.names())
 
     async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
         """Jobs, the last submitted first; live ones as they are now."""

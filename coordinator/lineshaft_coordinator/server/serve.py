@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
     Gate,
@@ -72,7 +73,9 @@ async def serve(settings: CoordinatorSettings) -> None:
             total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
         )
         try:
-            daemon = Daemon(store, blobs, epoch=epoch, settings=settings.core)
+            daemon = Daemon(
+                store, blobs, SecretBox(settings.data), epoch=epoch, settings=settings.core
+            )
         except (CorruptJournalError, ValidationError) as error:
             detail = f"its records cannot be replayed ({str(error).splitlines()[0]})"
             raise StoreDamagedError(settings.data / "lineshaft.sqlite", detail) from error

@@ -18,7 +18,7 @@ from lineshaft_coordinator.core.io import (
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
-from lineshaft_protocol.client_messages import Accepted, FromClient, Query, Submit
+from lineshaft_protocol.client_messages import Accepted, FromClient, KeepSecret, Query, Submit
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.frames import decode_chunk
@@ -56,6 +56,10 @@ class Desk(Protocol):
 
     def ask(self, session: Session, query: Query) -> None:
         """Answer a question, some time."""
+        ...
+
+    def keep_secret(self, session: Session, message: KeepSecret) -> None:
+        """Keep or forget a secret, some time."""
         ...
 
     def submit(self, session: Session, submit: Submit) -> None:
@@ -202,6 +206,8 @@ class Sessions:
                 link.transfers.on_message(message)
             case Query():
                 self._desk.ask(session, message)
+            case KeepSecret():
+                self._desk.keep_secret(session, message)
             case Submit():
                 self._desk.submit(session, message)
             case _:

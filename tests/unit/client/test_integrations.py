@@ -24,7 +24,7 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.pause_file = folder / "pause"
         self._spool = folder / "spool"
-        files = (str(folder / "kept"), str(self.pause_file))
+        files = (str(folder / "kept"), str(self.pause_file), str(folder / "resume"))
         spool.attach(JobContext(SpoolWriter(str(self._spool)), files=files))
 
     def told(self) -> list[tuple[str, dict[str, object]]]:
@@ -193,6 +193,8 @@ def test_the_real_hugging_face_trainer_takes_the_callback(job: Job) -> None:
     assert [kind for kind, _ in job.told()] == ["progress", "metrics"]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_real_lightning_trainer_trains_with_the_callback(job: Job, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs torch")
     lightning: Any = pytest.importorskip("lightning.pytorch", reason="needs lightning")

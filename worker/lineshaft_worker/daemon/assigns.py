@@ -25,9 +25,12 @@ class Assigns:
     def write(self, key: AttemptKey, assign: Assign) -> None:
         """Keep what an attempt is started with."""
         self._known[key] = assign.job
-        # Without its payload: that is with the runner already.
+        # Without payload and secrets: they are with the runner already, and secrets on no disk.
         lean = assign.model_copy(
-            update={"job": assign.job.model_copy(update={"payload": Payload(inline="")})}
+            update={
+                "job": assign.job.model_copy(update={"payload": Payload(inline="")}),
+                "secrets": None,
+            }
         )
         self._path(key).write_text(lean.model_dump_json(exclude_none=True))
 

@@ -13,6 +13,7 @@ from lineshaft_protocol.jobs import JobSpec, Parent, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import Assign
+from lineshaft_runtime import redaction
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.execution import reports
@@ -44,6 +45,7 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
+        env=_secret_variables(assign),
         files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
@@ -64,6 +66,14 @@ def _restored(checkpoint: KeptFile | None, cache: BlobCache) -> Restored | None:
     }
     blob = cache.path(BlobId(checkpoint.blob))
     return Restored(blob, checkpoint.name, checkpoint.is_folder, facts)
+
+
+def _secret_variables(assign: Assign) -> dict[str, str]:
+    wanted, given = assign.job.secrets or {}, assign.secrets or {}
+    gone = [name for variable, name in wanted.items() if variable not in given]
+    if gone:
+        raise ValueError(f"the coordinator no longer keeps the secret {gone[0]}")
+    return given | {redaction.ENVIRONMENT_VARIABLE: ",".join(given)} if given else {}
 
 
 def blobs_of(assign: Assign) -> tuple[BlobId, ...]:

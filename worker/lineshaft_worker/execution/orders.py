@@ -26,7 +26,7 @@ class Shape:
     """Key of the Python environment; empty for the worker's own interpreter."""
     devices: tuple[str, ...] = ()
     """UUIDs of the GPUs it may see, in order."""
-    variables: tuple[tuple[str, str], ...] = ()
+    variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class AttemptOrder:
     checkpoint: Restored | None = None
     """From which it goes on."""
     environment: str = ""
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Variables for the runner besides the daemon's own."""
 
     def shape(self) -> Shape:

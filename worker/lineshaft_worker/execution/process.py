@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from lineshaft_runtime import redaction
 from lineshaft_runtime.spool import ENVIRONMENT_VARIABLE
 from lineshaft_worker.execution import shim
 from lineshaft_worker.execution.orders import Shape
@@ -234,6 +235,7 @@ def _environment(folder: Path, shape: Shape) -> Mapping[str, str]:
             "CUDA_VISIBLE_DEVICES": ",".join(shape.devices),
             ENVIRONMENT_VARIABLE: str(folder / SPOOL),
             MARK: folder.name,
+            redaction.PATH_VARIABLE: redaction.__file__,
         }
     )
 

@@ -47,7 +47,10 @@ def main(arguments: list[str]) -> int:
     # fails, so a runner that nobody knows of cannot come to be.
     write(f"{folder}/shim.pid", f"{os.getpid()} {start_time(os.getpid())} {boot_id()}")
     shim.leave_word()
+    if os.environ.get("LINESHAFT_SECRETS"):
+        shim.start_redaction()
     shim.start(program, prctl)
+    shim.leave_output()
     write(f"{folder}/runner.pid", str(shim.runner))
     shim.wait_for_runner(signals)
     shim.sweep(signals)
@@ -62,6 +65,8 @@ class Shim:
         self.folder = folder
         self.cgroup = cgroup
         self.runner = 0
+        self.redaction = 0
+        """What takes secrets out of the output, until all who write have ended."""
         self.started = time.time()
         self.started_monotonic = time.monotonic()
         self.ooms = kernel_oom_kills()
@@ -70,6 +75,37 @@ class Shim:
         self.was_told = False
         self.is_frozen = False
         self.killed = False
+
+    def start_redaction(self) -> None:
+        """Have all output from now on go through a process that takes the secrets out."""
+        import resource  # noqa: PLC0415 - few jobs have secrets
+
+        # A core dump would have them.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        pipes = [os.pipe(), os.pipe()]
+        self.redaction = os.fork()
+        if not self.redaction:
+            program = [sys.executable, "-I", "-S", os.environ["LINESHAFT_REDACTION"]]
+            for target, (source, end) in enumerate(pipes, start=1):
+                os.close(end)
+                os.set_inheritable(source, True)
+                program += [str(source), str(target)]
+            # Whatever ends the runner must not end this before the last words are written.
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execv(program[0], program)  # noqa: S606 - our own file
+        for target, (source, end) in enumerate(pipes, start=1):
+            os.close(source)
+            os.dup2(end, target)
+            os.close(end)
+
+    def leave_output(self) -> None:
+        """Let go of the output, so that it ends with the last who writes."""
+        if self.redaction:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            for target in (1, 2):
+                os.dup2(nothing, target)
+            os.close(nothing)
 
     def start(self, program: list[str], prctl: "Callable[..., int]") -> None:
         """Fork, and become the runner's interpreter in the child."""
@@ -191,7 +227,7 @@ class Shim:
         while self.reap():
             # Stopped first: what is stopped cannot fork faster than we read.
             seen: set[int] = set()
-            while found := descendants(os.getpid()) - seen:
+            while found := descendants(os.getpid()) - seen - {self.redaction}:
                 for pid in found:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGSTOP)

@@ -2,6 +2,10 @@
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lineshaft_runtime.redaction import Redactor
+
 MESSAGE_CHARACTERS_MAX = 4096
 TRACEBACK_CHARACTERS_MAX = 24 * 1024
 PICKLED_BYTES_MAX = 32 * 1024
@@ -20,8 +24,14 @@ class FailureError(Exception):
         self.error = error
 
 
-def describe(error: BaseException, cause: str) -> list[object]:
-    """Return the fields of a `reports.Failure`, in order, without the last lines of output."""
+def describe(error: BaseException, cause: str, redactor: "Redactor | None") -> list[object]:
+    """Return the fields of a `reports.Failure`, in order, without the last lines of output.
+
+    Args:
+        error: What was raised.
+        cause: One of `reports.FailureCause`.
+        redactor: Takes the secrets out; None if the job has none.
+    """
     exit_code = None
     if isinstance(error, SystemExit) and cause == "exception":
         cause, exit_code = "exit", exit_status(error)
@@ -30,9 +40,10 @@ def describe(error: BaseException, cause: str) -> list[object]:
     return [
         cause,
         f"{module}{kind.__qualname__}",
-        _sound(_message(error)[:MESSAGE_CHARACTERS_MAX]),
-        _sound(_traceback(error)[-TRACEBACK_CHARACTERS_MAX:]),
-        _pickled(error),
+        _sound(_clean(_message(error), redactor)[:MESSAGE_CHARACTERS_MAX]),
+        _sound(_clean(_traceback(error), redactor)[-TRACEBACK_CHARACTERS_MAX:]),
+        # Pickled it may hold a secret in any form.
+        _pickled(error) if redactor is None else None,
         exit_code,
         None,
     ]
@@ -63,6 +74,10 @@ def _traceback(error: BaseException) -> str:
         return "".join(traceback.format_exception(type(error), error, trace, limit=50))
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         return ""
+
+
+def _clean(text: str, redactor: "Redactor | None") -> str:
+    return text if redactor is None else redactor.clean_text(text)
 
 
 def _sound(text: str) -> str:

@@ -75,11 +75,11 @@ class Runner:
                     attempt.execute(), attempt_file(self._folder, order.ticket, "result")
                 )
         except FailureError as error:
-            status, failure = "failed", describe(error.error, error.cause)
+            status, failure = "failed", describe(error.error, error.cause, self.spool.redactor)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if order.kind == "pipeline":
                 print_failure(error)
-            status, failure = "failed", describe(error, "exception")
+            status, failure = "failed", describe(error, "exception", self.spool.redactor)
         if os.getpid() != self._pid:
             # A child that user code forked came back here: it is not the runner.
             os._exit(0 if status == "ok" else 1)
