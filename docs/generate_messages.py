@@ -262,7 +262,7 @@ def limits() -> str:
             "silence that ends a client's session, told in Welcome",
             f"{settings.client_silence_s:g} s",
         ),
-        ("a worker's lease, told in Registered", f"{settings.lease_s:g} s"),
+        ("the lease of an attempt whose Assign names none", f"{settings.lease_s:g} s"),
         ("wait for a vanished worker: pipelines and streams", f"{settings.lost_after_s:g} s"),
         ("wait for a vanished worker: functions and plans", f"{settings.lost_after_brief_s:g} s"),
         (

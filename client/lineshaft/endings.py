@@ -18,12 +18,14 @@ from lineshaft.errors import (
     LineshaftError,
     NoWorkerFitsError,
     PayloadLostError,
+    PrepareTimeoutError,
     ProcessExitedError,
     QueueTimeoutError,
     RemoteError,
     RemoteTracebackError,
     ResultError,
     RunnerStartError,
+    SilenceTimeoutError,
     WorkerLostError,
 )
 from lineshaft_protocol.outcomes import Failure, Outcome
@@ -81,13 +83,17 @@ def _error_of_failure(outcome: Outcome, failure: Failure) -> Exception:
             return JobMemoryError(job_id, message, last_lines)
         case "timeout":
             return JobTimeoutError(job_id, message)
+        case "silence_timeout":
+            return SilenceTimeoutError(job_id, message, last_lines)
+        case "prepare_timeout":
+            return PrepareTimeoutError(job_id, message)
         case "start":
             return RunnerStartError(job_id, message, last_lines)
         case "entry_point":
             return EntryPointError(job_id, message)
         case "unpickle":
             return _caused(CannotLoadError(job_id, message, failure.traceback), failure)
-        case "result":
+        case "result" | "result_missing":
             return _caused(ResultError(job_id, message), failure)
         case "worker_lost":
             return WorkerLostError(job_id, outcome.worker_id, message)

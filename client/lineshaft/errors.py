@@ -234,6 +234,22 @@ class JobTimeoutError(JobError):
         self.message = message
 
 
+class SilenceTimeoutError(JobError):
+    """The job printed, reported and saved nothing for longer than its `silence_timeout`."""
+
+    def __init__(self, job_id: str, message: str, last_lines: tuple[str, ...] = ()) -> None:
+        super().__init__(job_id, f"job {job_id} was ended: {message}{_shown(last_lines)}")
+        self.message, self.last_lines = message, last_lines
+
+
+class PrepareTimeoutError(JobError):
+    """A worker had the job and did not begin it within its `prepare_timeout`."""
+
+    def __init__(self, job_id: str, message: str) -> None:
+        super().__init__(job_id, f"job {job_id} did not begin: {message}")
+        self.message = message
+
+
 class QueueTimeoutError(JobError):
     """No worker took the job within its `queue_timeout`."""
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias, TypedDict, cast, runtime_checkable
 from pydantic import ValidationError
 
 from lineshaft.errors import InvalidJobError
-from lineshaft_protocol.jobs import Timeouts
+from lineshaft_protocol.jobs import Backoff, Timeouts
 from lineshaft_protocol.resources import Resources
 from lineshaft_runtime.sizes import parse_size
 
@@ -56,6 +56,12 @@ class JobOptions(TypedDict, total=False):
     """Longest run, in seconds."""
     queue_timeout: float | None
     """Longest wait for a worker, in seconds."""
+    prepare_timeout: float | None
+    """Longest time from the moment a worker has it until its code begins, in seconds."""
+    silence_timeout: float | None
+    """Longest time in which it prints, reports and saves nothing, in seconds."""
+    backoff: float | tuple[float, float] | None
+    """Wait after its code failed, in seconds, doubled with each failure; or (first, longest)."""
     lost_after: float | None
     """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
     secrets: Iterable[str] | Mapping[str, str]
@@ -79,6 +85,7 @@ class Options:
     after: tuple[str, ...] | None = None
     timeouts: Timeouts | None = None
     secrets: Mapping[str, str] | None = None
+    backoff: Backoff | None = None
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.
@@ -98,6 +105,8 @@ class Options:
             changed = replace(self, timeouts=_timeouts(self.timeouts, options))
             if "resources" in options:
                 changed = replace(changed, resources=read_resources(options["resources"]))
+            if "backoff" in options:
+                changed = replace(changed, backoff=_backoff(options["backoff"]))
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
         if "name" in options:
@@ -160,6 +169,10 @@ def _timeouts(before: Timeouts | None, options: JobOptions) -> Timeouts | None:
         fields["run_s"] = options["timeout"]
     if "queue_timeout" in options:
         fields["queue_s"] = options["queue_timeout"]
+    if "prepare_timeout" in options:
+        fields["prepare_s"] = options["prepare_timeout"]
+    if "silence_timeout" in options:
+        fields["silence_s"] = options["silence_timeout"]
     if "lost_after" in options:
         fields["lost_after_s"] = options["lost_after"]
     if all(value is None for value in fields.values()):
@@ -172,6 +185,16 @@ def _secrets(given: Iterable[str] | Mapping[str, str]) -> dict[str, str] | None:
         by_variable = cast("Mapping[str, str]", given)  # As it is declared.
         return dict(by_variable) or None
     return {name: name for name in _texts("secrets", given) or ()} or None
+
+
+def _backoff(given: float | tuple[float, float] | None) -> Backoff | None:
+    if given is None:
+        return None
+    if isinstance(given, int | float):
+        return Backoff(first_s=given)
+    if len(given) != 2:
+        raise InvalidJobError(f"backoff is seconds, or (first, longest), not {given!r}")
+    return Backoff(first_s=given[0], max_s=given[1])
 
 
 def _texts(what: str, given: Iterable[object]) -> tuple[str, ...] | None:

@@ -165,6 +165,7 @@ class Shipper:
                 after=options.after,
                 timeouts=options.timeouts,
                 secrets=None if options.secrets is None else dict(options.secrets),
+                backoff=options.backoff,
                 # A bundle is files, and its environment has a Python of its own.
                 python=None if kind == "pipeline" else PYTHON,
             )

@@ -42,6 +42,9 @@ class Submit(Wire):
     job: JobSpec
     is_repeat: bool = False
     """Whether it may have been sent before, on a connection that broke."""
+    is_fresh: bool = False
+    """Whether the id was made up for this Submit: then nobody can have used it before, and the
+    history is not asked."""
     events: bool | None = None
     """Whether to tell what it says as well, from its first event on."""
 

@@ -16,6 +16,7 @@ _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TAGS_MAX = 64
 AFTER_MAX = 10_000
 FILES_MAX = 1000
+ARRAY_MAX = 1_000_000
 
 SECRETS_MAX = 64
 SECRET_CHARACTERS_MIN = 6
@@ -65,9 +66,36 @@ class Timeouts(Wire):
     """Longest times in each state, in seconds; ``None`` leaves it to the coordinator's settings."""
 
     queue_s: float | None = Field(default=None, gt=0)
+    """Waiting for a worker, from the submit or, where it comes after others, from then on."""
+    prepare_s: float | None = Field(default=None, gt=0)
+    """From the moment a worker gets an attempt until its code begins."""
     run_s: float | None = Field(default=None, gt=0)
+    """One run of its code."""
+    silence_s: float | None = Field(default=None, gt=0)
+    """A run that prints, reports and saves nothing."""
     lost_after_s: float | None = Field(default=None, ge=0)
     """How long a job waits for a worker that went silent before it starts elsewhere."""
+
+
+class Backoff(Wire):
+    """Waiting between an attempt whose own code failed and the next one, in seconds."""
+
+    first_s: float | None = Field(default=None, ge=0)
+    """After the first failure; doubled with each further one."""
+    max_s: float | None = Field(default=None, ge=0)
+    """Never longer than this."""
+
+
+class ArrayItem(Wire):
+    """Which part of a job array this job is."""
+
+    array_id: Name
+    item: int = Field(ge=0, le=ARRAY_MAX)
+    """Its number in the array, from 0."""
+    count: int = Field(ge=1, le=ARRAY_MAX)
+    """How many items the array has."""
+    at_most: int | None = Field(default=None, ge=1, le=ARRAY_MAX)
+    """How many items of the array may be under way at a time."""
 
 
 class Parent(Wire):
@@ -99,6 +127,10 @@ class JobSpec(Wire):
     after: tuple[Name, ...] | None = Field(default=None, max_length=AFTER_MAX)
     """Jobs that must have succeeded before it may start."""
     timeouts: Timeouts | None = None
+    backoff: Backoff | None = None
+    array: ArrayItem | None = None
+    retry_of: Name | None = None
+    """The ended job that this one does again; only for people, nothing is decided by it."""
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     """Python minor version that can read the payload, as ``3.11``."""
     parent: Parent | None = None

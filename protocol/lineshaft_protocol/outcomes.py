@@ -14,6 +14,8 @@ FailureCause = Literal[
     "signal",  # the process was killed by a signal
     "oom",  # the kernel's memory limit killed it
     "timeout",  # it ran longer than it may
+    "silence_timeout",  # it ran, and said nothing for longer than it may
+    "prepare_timeout",  # its worker did not begin it in time
     "start",  # the runner did not start
     "entry_point",  # the file or function to run is not there
     "unpickle",  # the function or its arguments cannot be loaded on the worker
@@ -23,6 +25,7 @@ FailureCause = Literal[
     "queue_timeout",  # no worker took it in time
     "unplaceable",  # no worker could ever run it
     "blob_missing",  # its payload is gone
+    "result_missing",  # its worker named a result that it never stored
 ]
 
 

@@ -179,6 +179,11 @@ class Assign(Wire):
     """From which to go on: the last one that was stored in an attempt before."""
     secrets: dict[str, str] | None = Field(default=None, repr=False)
     """Variables and values for the attempt's processes alone; on no disk and in no log."""
+    lease_s: float | None = Field(default=None, ge=0)
+    """How long after its last acknowledged heartbeat was sent the worker may go on alone with
+    this attempt, in seconds; ``None`` for the one of ``Registered``."""
+    lease_grace_s: float | None = Field(default=None, ge=0)
+    """How long the attempt may take to end itself once that is over, in seconds."""
 
 
 class Stop(Wire):

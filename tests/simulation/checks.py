@@ -46,6 +46,9 @@ DRIFT_MAX = 0.15
 
 EXECUTING = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING)
 """Phases in which an attempt has a slot and its devices."""
+SHORT_PATIENCE_S = 15.0
+"""No daemon here stands still for so long that a lease longer than this could notice."""
+ABSENCE_SHARE = 0.05
 
 LOST = ("was lost", "was not seen")
 """Words in a reason that say: a lease expired."""
@@ -273,9 +276,20 @@ class Checks:
         for other in self.machines:
             for rival in other.executing():
                 if rival.key.job_id == job_id and rival is not process:
+                    if self._stood_still(other, process.assign.job):
+                        self._world.mark("overlap of one that stood still")
+                        continue
                     raise SimulationError(
                         f"{process.key} begins on {machine.name} beside {rival.key} on {other.name}"
                     )
+
+    def _stood_still(self, machine: Machine, spec: JobSpec) -> bool:
+        """Whether a daemon was dead or frozen for longer than its job's lease can make up for."""
+        own_s = spec.timeouts.lost_after_s if spec.timeouts is not None else None
+        if own_s is None or own_s > SHORT_PATIENCE_S:
+            return False
+        worker = next(worker for worker in self.workers if worker.machine is machine)
+        return worker.absent_s(self._world.now - 3 * own_s) > ABSENCE_SHARE * own_s
 
     def on_over(self, machine: Machine, process: Process) -> None:
         """A process is gone."""

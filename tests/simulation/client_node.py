@@ -100,9 +100,15 @@ class ClientNode(Node):
         super().start()
         self.told, self.unanswered = {}, {}
         for job_id, wish in self.accepted.items():
-            if job_id not in self.finished:
-                self._watch(job_id, events=wish.wants_events)
-                self.told[job_id].is_accepted = True
+            if job_id in self.finished:
+                continue
+            if len(job_id) % 2:
+                # As a script does that is started again: it does not know what it submitted.
+                self.world.mark("submitted by a new process")
+                self.told[job_id] = Told()
+                self.post(SubmitAsked(wish.spec, has_new_id=False))
+            self._watch(job_id, events=wish.wants_events)
+            self.told[job_id].is_accepted = True
         put_off, self._put_off = self._put_off, []
         for wish in put_off:
             self._submit(wish)

@@ -108,7 +108,13 @@ def _brief(job_id: str) -> JobSpec:
 
 def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: Theme) -> Wish:
     if theme == "long":
-        spec = JobSpec(job_id=job_id, kind="pipeline", payload=ARGUMENTS, name="long")
+        spec = JobSpec(
+            job_id=job_id,
+            kind="pipeline",
+            payload=ARGUMENTS,
+            name="long",
+            timeouts=_draw_timeouts(job_id, at, "pipeline", None),
+        )
         return Wish(at / 4, spec, False, None, False)
     if theme == "devices":
         spec = JobSpec(
@@ -128,11 +134,7 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: 
     is_impossible = dice.random() < 0.04
     resources = IMPOSSIBLE if is_impossible else _draw_resources(dice, kind)
     queue_s = dice.choice([None, 0.5, 10.0, 60.0]) if dice.random() < 0.25 else None
-    after = None
-    if before and dice.random() < 0.25:
-        earlier = [wish.spec.job_id for wish in before if wish.at <= at]
-        if earlier:
-            after = tuple(dict.fromkeys(dice.choices(earlier, k=dice.randint(1, 2))))
+    after = _draw_after(dice, at, before)
     spec = JobSpec(
         job_id=job_id,
         kind=kind,
@@ -144,13 +146,36 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: 
         priority=dice.choice([0, 0, 0, 5, -5]),
         retries=dice.choice([0, 0, 1, 2]),
         after=after,
-        timeouts=Timeouts(queue_s=queue_s) if queue_s is not None else None,
+        timeouts=_draw_timeouts(job_id, at, kind, queue_s),
         python=PYTHON if dice.random() < 0.5 else None,
     )
     cancel_after_s = dice.uniform(0.0, 8.0) if dice.random() < 0.2 else None
     if cancel_after_s is not None and dice.random() < 0.3:
         cancel_after_s = 0.0
     return Wish(at, spec, dice.random() < 0.7, cancel_after_s, is_impossible)
+
+
+def _draw_after(dice: Random, at: float, before: list[Wish]) -> tuple[str, ...] | None:
+    if not before or dice.random() >= 0.25:
+        return None
+    earlier = [wish.spec.job_id for wish in before if wish.at <= at]
+    if not earlier:
+        return None
+    return tuple(dict.fromkeys(dice.choices(earlier, k=dice.randint(1, 2))))
+
+
+def _draw_timeouts(job_id: str, at: float, kind: JobKind, queue_s: float | None) -> Timeouts | None:
+    # Dice of its own, so that what else a seed does stays what it was.
+    dice = Random(f"{job_id}/{at}/timeouts")
+    # A patience of its own, much shorter or longer than the lease of other work.
+    lost_after_s = dice.choice([None, None, 3.0, 8.0, 30.0]) if kind == "pipeline" else None
+    prepare_s = dice.choice([0.05, 2.0, 8.0]) if dice.random() < 0.08 else None
+    silence_s = dice.choice([1.0, 4.0]) if dice.random() < 0.12 else None
+    if queue_s is None and lost_after_s is None and prepare_s is None and silence_s is None:
+        return None
+    return Timeouts(
+        queue_s=queue_s, prepare_s=prepare_s, silence_s=silence_s, lost_after_s=lost_after_s
+    )
 
 
 def _draw_resources(dice: Random, kind: JobKind) -> Resources | None:

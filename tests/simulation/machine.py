@@ -168,8 +168,8 @@ class Machine:
         self._remove(process)
         self._emit(AttemptReturned(key))
 
-    def stop(self, key: AttemptKey) -> None:
-        """End it: by asking, and by force after a while."""
+    def stop(self, key: AttemptKey, within_s: float | None = None) -> None:
+        """End it: by asking, and by force after a while; asking takes no longer than this."""
         process = self.processes.get(key)
         if process is None or process.result is not None or process.is_dying:
             return
@@ -181,6 +181,9 @@ class Machine:
         grace_s = self._dice.uniform(2.0, 4.0) if ignores else self._dice.uniform(0.0, 1.0)
         if ignores:
             self._world.mark("stop_ignored")
+        if within_s is not None:
+            # And as much again to see that it is over.
+            grace_s = min(grace_s, 2 * within_s)
         self._world.after(grace_s, lambda: self._kill(process))
 
     def _kill(self, process: Process) -> None:

@@ -20,6 +20,7 @@ from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.roster import Roster
+from lineshaft_coordinator.core.settings import CoreSettings as CoordinatorSettings
 from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.worker_messages import Assign, SpawnChild
 from lineshaft_worker.core.attempts import Bench, Phase
@@ -200,7 +201,7 @@ def _submit_twice_is_two(patch: Patch) -> None:
 
     def forgetful(self: ClientDesk, session: Any, message: Any) -> None:
         self._shop.ledger.recent.pop(message.job.job_id, None)
-        submit(self, session, message.model_copy(update={"is_repeat": False}))
+        submit(self, session, message.model_copy(update={"is_repeat": False, "is_fresh": True}))
 
     patch(ClientDesk, "on_submit", forgetful)
 
@@ -219,10 +220,24 @@ def _events_not_deduplicated(patch: Patch) -> None:
 
 def _lease_never_ends(patch: Patch) -> None:
     def forgets(self: WorkerCore, now: float) -> None:
-        if self._agreed is None and self._acked_at is not None:
-            self._acked_at = None if now >= self._acked_at + self._lease_s else self._acked_at
+        if self._acked_at is not None and now >= self._acked_at + self._lease_s:
+            self._acked_at = None
 
-    patch(WorkerCore, "_end_lease", forgets)
+    patch(WorkerCore, "_end_leases", forgets)
+    patch(WorkerCore, "_lease_ends_at", lambda _self: None)
+
+
+def _one_lease_for_all(patch: Patch) -> None:
+    patch(CoordinatorSettings, "lease_of", lambda self, _spec: (self.lease_s, 3.0))
+
+
+def _every_id_is_new(patch: Patch) -> None:
+    submit = ClientDesk.on_submit
+
+    def trusting(self: ClientDesk, session: Any, message: Any) -> None:
+        submit(self, session, message.model_copy(update={"is_fresh": True, "is_repeat": False}))
+
+    patch(ClientDesk, "on_submit", trusting)
 
 
 def _no_recovery_window(patch: Patch) -> None:
@@ -348,7 +363,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
     "the client repeats events": Mutant(_events_not_deduplicated, 0),
     "the worker's lease never ends": Mutant(_lease_never_ends, 50),
+    "every job has the same lease": Mutant(_one_lease_for_all),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
+    "every id is taken for a new one": Mutant(_every_id_is_new),
     "children are not asked for again": Mutant(_children_not_asked_again, 80),
     "jobs are not watched again": Mutant(_not_watched_again),
     "lookups are not answered": Mutant(_lookups_unanswered),

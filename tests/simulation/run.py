@@ -70,6 +70,7 @@ class Run:
             self.faults.stop_ignored = max(self.faults.stop_ignored, 0.5)
         count = self.dice.randint(1, 4) if self.theme == "mixed" else self.dice.randint(2, 3)
         self.workers = [self._worker(index) for index in range(count)]
+        self.checks.workers = self.workers
         self.checks.machines = [worker.machine for worker in self.workers]
         self.clients = [self._client(index) for index in range(self.dice.randint(1, 3))]
 
@@ -156,6 +157,7 @@ class Run:
     def _stall_worker(self, worker: WorkerNode) -> None:
         self.world.mark("worker_stall")
         worker.stalled_until = self.world.now + self.dice.uniform(0.1, 0.8)
+        worker.absences.append((self.world.now, worker.stalled_until))
 
     def _fill_disk(self) -> None:
         self.world.mark("disk_full")

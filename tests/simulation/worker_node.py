@@ -82,13 +82,22 @@ class WorkerNode(Node):
         self.machine.given_back = self._sample
         self.is_gone = False
         """It never comes back."""
+        self.absences: list[tuple[float, float]] = []
+        """When the daemon stood still or was dead, while what it had started went on."""
         self._open: dict[int, None] = {}
         self._is_leaving = self._had_lease = False
+        self._down_since = 0.0
 
     @property
     def its_core(self) -> WorkerCore:
         """The core, while the process is up."""
         return cast("WorkerCore", self.core)
+
+    def absent_s(self, since: float) -> float:
+        """How long it has supervised nothing since then, in seconds."""
+        now = self.world.now
+        spans = [*self.absences, *([] if self.is_up else [(self._down_since, now)])]
+        return sum(max(0.0, min(to, now) - max(begin, since)) for begin, to in spans)
 
     def make_core(self) -> Core:
         self._open, self._is_leaving, self._had_lease = {}, False, False
@@ -114,6 +123,7 @@ class WorkerNode(Node):
 
     def start(self) -> None:
         super().start()
+        self.absences.append((self._down_since, self.world.now))
         for event in self.machine.recount():
             self.post(event)
         self.machine.listen(self.post)
@@ -124,6 +134,7 @@ class WorkerNode(Node):
             return
         self.world.mark("power_loss" if loses_power else "daemon_crash")
         self.stop("loses power" if loses_power else "daemon crashes")
+        self._down_since = self.world.now
         self.machine.listen(None)
         if loses_power:
             self.machine.lose_power()
@@ -216,8 +227,8 @@ class WorkerNode(Node):
                     outgoing.setdefault(session, []).append(message)
                 case StartAttempt(key=key, assign=assign, lane=lane):
                     machine.start(key, assign, lane)
-                case StopAttempt(key=key):
-                    machine.stop(key)
+                case StopAttempt(key=key, grace_s=grace_s):
+                    machine.stop(key, grace_s)
                 case RevokeAttempt(key=key):
                     machine.revoke(key)
                 case ForgetAttempt(key=key):

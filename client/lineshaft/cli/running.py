@@ -60,6 +60,27 @@ Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Longest run, in 
 QueueTimeout: TypeAlias = Annotated[
     float | None, typer.Option(help="Longest wait for a worker, in seconds.")
 ]
+PrepareTimeout: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Longest time from being given to a worker until it begins, in seconds."),
+]
+SilenceTimeout: TypeAlias = Annotated[
+    float | None, typer.Option(help="Longest time in which it says nothing, in seconds.")
+]
+LostDetached: TypeAlias = Annotated[
+    bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
+]
+After: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="How long it waits for a worker that vanished, in seconds."),
+]
+Backoff: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Wait after it failed, in seconds; doubled with each failure."),
+]
+Detached: TypeAlias = Annotated[
+    bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
+]
 After: TypeAlias = Annotated[
     list[str] | None, typer.Option("--after", metavar="JOB", help="Start when it has succeeded.")
 ]
@@ -100,11 +121,13 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     retries: Retries = 0,
     timeout: Timeout = None,
     queue_timeout: QueueTimeout = None,
+    prepare_timeout: PrepareTimeout = None,
+    silence_timeout: SilenceTimeout = None,
+    lost_after: LostAfter = None,
+    backoff: Backoff = None,
     after: After = None,
     secrets: Secrets = None,
-    is_detached: Annotated[
-        bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
-    ] = False,
+    is_detached: Detached = False,
     is_json: Json = False,
     url: Url = None,
     token: Token = None,
@@ -120,10 +143,12 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "priority": priority,
         "retries": retries,
         "timeout": timeout,
-        "queue_timeout": queue_timeout,
+        "backoff": backoff,
         "after": after or (),
         "secrets": read_secrets(secrets or ()),
     }
+    options |= {"queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout}
+    options |= {"silence_timeout": silence_timeout, "lost_after": lost_after}
     output = Output(is_json=is_json)
     if order.requirements:
         output.note(_NOT_INSTALLED)

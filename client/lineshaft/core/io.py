@@ -44,6 +44,8 @@ class SubmitAsked:
     """The user wants this job kept and run."""
 
     spec: JobSpec
+    has_new_id: bool = True
+    """Whether its id was made up for it; False when a process before us may have used it."""
 
 
 @dataclass(frozen=True, slots=True)

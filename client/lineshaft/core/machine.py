@@ -71,6 +71,8 @@ class _Tracked:
 
     spec: JobSpec | None
     """What to submit; None once it is accepted, or if another client submitted it."""
+    has_new_id: bool = True
+    """Whether its id was made up here, and never used before."""
     was_sent: bool = False
     cancel_reason: str | None = None
     events: bool = False
@@ -114,8 +116,8 @@ class ClientCore:
                 if session == self._link.session:
                     self._link.heard_at = now
                     self._on_message(message)
-            case SubmitAsked(spec=spec):
-                self._on_submit(spec)
+            case SubmitAsked(spec=spec, has_new_id=has_new_id):
+                self._on_submit(spec, has_new_id=has_new_id)
             case Tick():
                 self._on_tick()
             case WatchAsked(job_id=job_id, events=events):
@@ -175,7 +177,9 @@ class ClientCore:
         if job.spec is not None:
             # It asks for the events itself: if the job has ended, they must come before its end.
             events = True if job.events else None
-            self._tell(Submit(job=job.spec, is_repeat=job.was_sent, events=events))
+            is_fresh = job.has_new_id and not job.was_sent
+            again = Submit(job=job.spec, is_repeat=job.was_sent, is_fresh=is_fresh, events=events)
+            self._tell(again)
             job.was_sent = True
         else:
             self._watch(job_id, job)
@@ -204,13 +208,13 @@ class ClientCore:
 
     # --- what the user asks ---
 
-    def _on_submit(self, spec: JobSpec) -> None:
+    def _on_submit(self, spec: JobSpec, *, has_new_id: bool) -> None:
         job_id = JobId(spec.job_id)
         assert job_id not in self.jobs, "the shell makes a new id for each job"
-        job = self.jobs[job_id] = _Tracked(spec)
+        job = self.jobs[job_id] = _Tracked(spec, has_new_id=has_new_id)
         if self._link.is_welcome:
             job.was_sent = True
-            self._tell(Submit(job=spec))
+            self._tell(Submit(job=spec, is_fresh=has_new_id))
 
     def _on_watch(self, job_id: JobId, *, events: bool) -> None:
         job = self.jobs.setdefault(job_id, _Tracked(None))

@@ -35,6 +35,10 @@ class Deadlines(Generic[KeyT]):
         """Do not wake for the key."""
         self._at.pop(key, None)
 
+    def at(self, key: KeyT) -> float | None:
+        """The moment set for the key."""
+        return self._at.get(key)
+
     def __contains__(self, key: KeyT) -> bool:
         return key in self._at
 

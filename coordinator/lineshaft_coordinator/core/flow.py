@@ -50,7 +50,6 @@ class JobFlow:
             if done is not None and done.outcome.status != "succeeded":
                 self._finish_for_dependency(job_id, done.outcome)
                 return
-        self._limit_waiting(job_id)
         if pending:
             shop.blocked[job_id] = pending
             for other in pending:
@@ -58,18 +57,14 @@ class JobFlow:
         else:
             self._enqueue(job_id)
 
-    def _limit_waiting(self, job_id: JobId) -> None:
-        shop, job = self._shop, self._shop.job(job_id)
-        timeouts = job.spec.timeouts
-        # Who paused it wants it to wait.
-        if timeouts is not None and timeouts.queue_s is not None and isinstance(job.state, Queued):
-            shop.deadlines.set(("queue", job_id), shop.now + timeouts.queue_s)
-
     def _enqueue(self, job_id: JobId, *, is_first: bool = False) -> None:
         shop, job = self._shop, self._shop.job(job_id)
         if isinstance(job.state, Paused):
             return
         shape = Shape.of(job.spec)
+        timeouts = job.spec.timeouts
+        if timeouts is not None and timeouts.queue_s is not None:
+            shop.deadlines.set(("queue", job_id), shop.now + timeouts.queue_s)
         if shop.queues.add(
             job_id,
             shape,
@@ -103,6 +98,7 @@ class JobFlow:
             )
         )
         self._book(job_id, worker, Lease(attempt, shape, devices), is_backlog=is_backlog)
+        lease_s, grace_s = shop.settings.lease_of(job.spec)
         shop.send(
             worker.session,
             Assign(
@@ -112,6 +108,8 @@ class JobFlow:
                 devices=devices or None,
                 expected_s=shop.pace_of(job.spec),
                 checkpoint=job.checkpoint,
+                lease_s=lease_s,
+                lease_grace_s=grace_s,
             ),
         )
         self.tell_state(job_id)
@@ -306,7 +304,6 @@ class JobFlow:
 
     def let_in(self, job_id: JobId) -> None:
         """Put a job that was just resumed back in front of its line."""
-        self._limit_waiting(job_id)
         if job_id not in self._shop.blocked:
             self._enqueue(job_id, is_first=True)
 

@@ -158,7 +158,10 @@ class CoordinatorCore:
         job = self.shop.ledger.jobs.get(job_id)
         if job is None or not isinstance(job.state, Queued):
             return
-        failure = Failure(cause="queue_timeout", message="no worker took it in the time it allows")
+        timeouts = job.spec.timeouts
+        assert timeouts is not None, "only a job with a queue_timeout has waited too long"
+        text = f"no worker took it within its queue_timeout of {timeouts.queue_s or 0.0:g} s"
+        failure = Failure(cause="queue_timeout", message=text)
         self._flow.finish(
             job_id,
             Outcome(job_id=job_id, status="failed", attempt=job.attempt_count, failure=failure),
@@ -200,5 +203,6 @@ class CoordinatorCore:
         if not is_itself and not self._may_be_known(found.job_id):
             self._clients.on_unknown_dependency(session, job_id, found.job_id)
             return
-        is_repeat = submit.is_repeat and not is_itself
-        self._clients.on_submit(session, submit.model_copy(update={"is_repeat": is_repeat}))
+        # The history does not know it, or what it knew is in ``recent`` by now.
+        found_out = {"is_repeat": False, "is_fresh": True} if is_itself else {}
+        self._clients.on_submit(session, submit.model_copy(update=found_out))

@@ -3,6 +3,9 @@
 from lineshaft_protocol.jobs import JobKind, JobSpec
 from lineshaft_protocol.wire import Wire
 
+LEASE_SHARE = 0.8
+"""Less than 0.9 / 1.1: what two clocks that are wrong by 10 % can make of the same time."""
+
 
 class CoreSettings(Wire):
     """Times in seconds."""
@@ -17,9 +20,13 @@ class CoreSettings(Wire):
     """How long a pipeline job waits for its vanished worker before it starts elsewhere."""
     lost_after_brief_s: float = 0.5
     """The same for functions and plans, which are cheaper to repeat than to wait for."""
-    lease_s: float = 450.0
-    """How long a worker on its own goes on with what waits for it; well below lost_after_s, so
-    that 10 % of clock drift and the ending of processes fit in between."""
+    lease_s: float = 390.0
+    """How long a worker on its own goes on with an attempt that was given without a lease."""
+    lease_brief_s: float = 120.0
+    """The same for functions and plans that say nothing of lost_after. Much longer than theirs:
+    they may be executed twice then, but a restart of ours does not end what runs."""
+    ending_s: float = 90.0
+    """The most that ending an attempt takes a worker: a third to ask, the rest to kill and see."""
     recovery_s: float = 30.0
     """After our own start nobody is judged lost before this has passed."""
     first_workers_s: float = 3.0
@@ -57,6 +64,19 @@ class CoreSettings(Wire):
         if spec.timeouts is not None and spec.timeouts.lost_after_s is not None:
             return spec.timeouts.lost_after_s
         return self.lost_after_s if is_long(spec.kind) else self.lost_after_brief_s
+
+    def lease_of(self, spec: JobSpec) -> tuple[float, float]:
+        """How long a worker may go on alone with this job, and how long ending it may take then.
+
+        Both are over before we give the job away, with clocks of either side wrong by 10 %:
+        (lease + ending) / 0.9 < lost_after / 1.1.
+        """
+        is_own = spec.timeouts is not None and spec.timeouts.lost_after_s is not None
+        if not is_own and not is_long(spec.kind):
+            return self.lease_brief_s, self.ending_s / 3
+        lost_after_s = self.lost_after_s_of(spec)
+        ending_s = min(self.ending_s, lost_after_s / 4)
+        return LEASE_SHARE * lost_after_s - ending_s, ending_s / 3
 
 
 def is_long(kind: JobKind) -> bool:

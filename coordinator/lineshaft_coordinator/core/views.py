@@ -109,10 +109,17 @@ def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
             for other in shop.blocked[job_id]
         ]
     elif job_id in shop.delayed:
-        reasons.append("its last attempt failed; it waits a moment before the next one")
+        reasons.append(_why_delayed(shop, job_id, job))
     else:
         reasons += _why_queued(shop, job_id, job)
     return {"job_id": job_id, "status": state, "reasons": reasons}
+
+
+def _why_delayed(shop: Shop, job_id: JobId, job: Job) -> str:
+    at = shop.deadlines.at(("retry", job_id))
+    when = "soon" if at is None else f"in {max(0.0, at - shop.now):.1f} s"
+    count = f"{job.failed_count} of its attempts failed, {job.spec.retries} may"
+    return f"{count}; the next one may begin {when}"
 
 
 def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[JsonValue]:

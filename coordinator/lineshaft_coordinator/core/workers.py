@@ -146,7 +146,7 @@ class WorkerDesk:
                 if job.cancel_reason is not None:
                     self._finish_cancelled(job_id, result.attempt, worker.worker_id)
                 elif job.failed_count < job.spec.retries:
-                    delay_s = retry_delay_s(self._shop.settings, job.failed_count)
+                    delay_s = retry_delay_s(self._shop.settings, job.spec, job.failed_count)
                     reason = f"{failure.cause}: {failure.message}"
                     self._flow.leave(
                         job_id, "failed", reason=reason, failure=failure, delay_s=delay_s

@@ -76,7 +76,7 @@ class JobClient:
         """
         ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._waiting[job.job_id] = _Waiting(ending, on_told, on_accepted)
-        self._sessions.speak(self._session, Submit(job=job))
+        self._sessions.speak(self._session, Submit(job=job, is_fresh=True))
         if on_told is not None:
             self._sessions.speak(self._session, Watch(job_id=job.job_id, events=True))
         try:

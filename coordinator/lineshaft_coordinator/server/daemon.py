@@ -206,9 +206,10 @@ class Daemon:
             self.sessions.send(session, [refused])
             return
         missing = self._missing_blob(submit)
-        if missing is None or (submit.is_repeat and self._is_at_hand(JobId(submit.job.job_id))):
+        may_be_known = submit.is_repeat or not submit.is_fresh
+        if missing is None or (may_be_known and self._is_at_hand(JobId(submit.job.job_id))):
             self._pump.post(Received(session, submit))
-        elif submit.is_repeat:
+        elif may_be_known:
             self._spawn(self._submit_again(session, submit, missing))
         else:
             self._refuse(session, submit, missing)

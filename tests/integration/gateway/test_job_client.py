@@ -95,7 +95,7 @@ async def test_a_job_is_submitted_and_its_end_returned(bench: Bench) -> None:
     bench.tell(ended())
 
     assert await running == ended().outcome
-    assert bench.desk.said()[1:] == [Submit(job=JOB)]
+    assert bench.desk.said()[1:] == [Submit(job=JOB, is_fresh=True)]
 
 
 async def test_what_a_job_tells_is_passed_on_to_who_wants_to_hear_it(bench: Bench) -> None:

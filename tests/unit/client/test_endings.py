@@ -21,11 +21,13 @@ from lineshaft.errors import (
     JobTimeoutError,
     NoWorkerFitsError,
     PayloadLostError,
+    PrepareTimeoutError,
     ProcessExitedError,
     QueueTimeoutError,
     RemoteError,
     ResultError,
     RunnerStartError,
+    SilenceTimeoutError,
     WorkerLostError,
 )
 from lineshaft_protocol.client_messages import RefusalCode
@@ -46,6 +48,9 @@ ERRORS: dict[FailureCause, type[JobError]] = {
     "queue_timeout": QueueTimeoutError,
     "unplaceable": NoWorkerFitsError,
     "blob_missing": PayloadLostError,
+    "silence_timeout": SilenceTimeoutError,
+    "prepare_timeout": PrepareTimeoutError,
+    "result_missing": ResultError,
 }
 
 

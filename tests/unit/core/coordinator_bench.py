@@ -133,7 +133,7 @@ class CoordinatorBench:
 
     def submit(self, session: Session, job_id: str, **wanted: object) -> list[Effect]:
         """A job is submitted."""
-        return self.receive(session, Submit(job=job(job_id, **wanted)))
+        return self.receive(session, Submit(job=job(job_id, **wanted), is_fresh=True))
 
     def disconnect(self, session: Session) -> list[Effect]:
         """A session ends."""

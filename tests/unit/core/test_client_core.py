@@ -121,7 +121,7 @@ def test_a_job_asked_for_before_the_connection_is_submitted_with_it(client: Clie
     effects = client.welcomed()
 
     assert early == []
-    assert effects == [Welcomed(4), Send(Session(1), Submit(job=job("j1")))]
+    assert effects == [Welcomed(4), Send(Session(1), Submit(job=job("j1"), is_fresh=True))]
 
 
 def test_a_job_that_was_not_accepted_is_submitted_again(client: ClientBench) -> None:
@@ -129,7 +129,7 @@ def test_a_job_that_was_not_accepted_is_submitted_again(client: ClientBench) -> 
     first = client.handle(SubmitAsked(job("j1")))
     client.cut()
 
-    assert said(first) == [Submit(job=job("j1"))]
+    assert said(first) == [Submit(job=job("j1"), is_fresh=True)]
     assert said(client.welcomed()) == [Submit(job=job("j1"), is_repeat=True)]
 
 

@@ -120,6 +120,41 @@ def test_a_repeated_submit_of_a_job_that_left_memory_is_told_its_outcome(
     ]
 
 
+def test_a_new_process_that_submits_a_job_that_ended_long_ago_is_told_its_outcome(
+    coordinator: CoordinatorBench,
+) -> None:
+    client, outcome = coordinator.client(), succeeded("j1", 1, on="w1")
+
+    asked = coordinator.receive(client, Submit(job=job("j1")))
+    effects = coordinator.handle(Found("j1", job("j1"), outcome))
+
+    assert asked == [Lookup("j1")]
+    assert effects == [
+        Send(client, Accepted(job_id="j1")),
+        Send(client, Finished(outcome=outcome)),
+    ]
+
+
+def test_another_job_under_the_id_of_one_that_ended_long_ago_is_refused(
+    coordinator: CoordinatorBench,
+) -> None:
+    client, outcome = coordinator.client(), succeeded("j1", 1, on="w1")
+    coordinator.receive(client, Submit(job=job("j1", priority=5)))
+
+    effects = coordinator.handle(Found("j1", job("j1"), outcome))
+
+    refused = Refused(job_id="j1", code="duplicate_id", message="another job had this id")
+    assert effects == [Send(client, refused)]
+
+
+def test_a_new_id_costs_no_question_to_the_store(coordinator: CoordinatorBench) -> None:
+    client = coordinator.client()
+
+    effects = coordinator.receive(client, Submit(job=job("j1"), is_fresh=True))
+
+    assert effects == [Send(client, Accepted(job_id="j1")), Append(submitted("j1"))]
+
+
 def test_a_cancel_behind_a_repeated_submit_is_handled_after_it(
     coordinator: CoordinatorBench,
 ) -> None:
@@ -443,7 +478,7 @@ def test_a_job_that_waits_longer_than_it_allows_has_failed(coordinator: Coordina
 
     assert records(early) == []
     assert [record.outcome.failure for record in records(late) if record.type == "JobFinished"] == [
-        Failure(cause="queue_timeout", message="no worker took it in the time it allows")
+        Failure(cause="queue_timeout", message="no worker took it within its queue_timeout of 5 s")
     ]
 
 

@@ -101,12 +101,21 @@ class WorkerBench:
         *,
         devices: tuple[str, ...] | None = None,
         expected_s: float | None = None,
+        lease_s: float | None = None,
         **wanted: object,
     ) -> list[Effect]:
         """The coordinator wants an attempt run."""
         spec: JobSpec = job(job_id, **wanted)
         return self.receive(
-            Assign(job=spec, attempt=attempt, epoch=1, devices=devices, expected_s=expected_s)
+            Assign(
+                job=spec,
+                attempt=attempt,
+                epoch=1,
+                devices=devices,
+                expected_s=expected_s,
+                lease_s=lease_s,
+                lease_grace_s=None if lease_s is None else lease_s / 10,
+            )
         )
 
     def receive(self, message: ToWorker) -> list[Effect]:

@@ -19,7 +19,7 @@ from typing import Literal
 
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId
-from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.resources import Capacity, Resources
@@ -44,6 +44,7 @@ class Phase(Enum):
 
 
 BEGAN = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING, Phase.STORING, Phase.ENDED)
+_GOING_ON = frozenset({Phase.FETCHING, Phase.WAITING, Phase.HANDED, Phase.RUNNING})
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ class Attempt:
     has_begun: bool = False
     is_suspended: bool = False
     """It waits for a child and gave its slot away."""
+    verdict: Failure | None = None
+    """Why we end it, where that is its own fault."""
     is_stop_wanted: bool = False
     is_recalled: bool = False
     is_forgotten: bool = False
@@ -96,6 +99,22 @@ class Attempt:
         saved = checkpoint.blob if checkpoint is not None else None
         named = (*job.blobs, saved)
         return tuple(BlobId(blob) for blob in named if blob is not None)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether it waits or runs, and nobody has told it to end."""
+        return not self.is_stop_wanted and self.phase in _GOING_ON
+
+    def judged(self, result: AttemptResult) -> AttemptResult:
+        """What is told of its end: what we ended by a verdict has failed."""
+        if self.verdict is None or result.status != "stopped":
+            return result
+        return result.model_copy(update={"status": "failed", "failure": self.verdict})
+
+    def is_lease_over(self, now: float, acked_at: float | None) -> bool:
+        """Whether others may have begun it by now, for all we know."""
+        lease_s = self.assign.lease_s
+        return lease_s is not None and acked_at is not None and now >= acked_at + lease_s
 
     def is_brief(self, within_s: float) -> bool:
         """Whether such code takes so little that it may wait on a lane behind another."""
@@ -143,6 +162,8 @@ class Bench:
         self._used_cpus = 0.0
         self._used_memory_bytes = 0
         self._devices: dict[str, dict[AttemptKey, int]] = {}
+        self._executing: dict[JobId, int] = {}
+        """Jobs that have an attempt with a process, and how many."""
 
     def has_free_slot(self) -> bool:
         """Whether anything at all may start."""
@@ -153,6 +174,8 @@ class Bench:
         wanted, capacity = attempt.wanted, self.capacity
         return (
             self.has_free_slot()
+            # An older attempt of the job may take its time to end.
+            and attempt.key.job_id not in self._executing
             and self._used_cpus + wanted.cpus <= capacity.cpus + EPSILON
             and (
                 not wanted.memory_bytes
@@ -199,6 +222,8 @@ class Bench:
         wanted = attempt.wanted
         self.lanes.setdefault(lane, Lane()).keys[attempt.key] = None
         attempt.lane = lane
+        job_id = attempt.key.job_id
+        self._executing[job_id] = self._executing.get(job_id, 0) + 1
         self.used_slots += 1
         self._used_cpus += wanted.cpus
         self._used_memory_bytes += wanted.memory_bytes
@@ -210,6 +235,10 @@ class Bench:
         assert attempt.lane is not None, "only an attempt on a lane has anything"
         wanted, lane = attempt.wanted, self.lanes[attempt.lane]
         del lane.keys[attempt.key]
+        job_id = attempt.key.job_id
+        self._executing[job_id] -= 1
+        if not self._executing[job_id]:
+            del self._executing[job_id]
         self.used_slots -= not attempt.is_suspended
         self._used_cpus -= wanted.cpus
         self._used_memory_bytes -= wanted.memory_bytes
@@ -241,3 +270,9 @@ class Bench:
         if attempt.is_suspended:
             attempt.is_suspended = False
             self.used_slots += 1
+
+
+def found_ended(key: AttemptKey) -> Attempt:
+    """An attempt of which its id is all that is needed: it holds nothing here any more."""
+    job = JobSpec(job_id=key.job_id, kind="function", payload=Payload(inline=""))
+    return Attempt(key, Assign(job=job, attempt=key.attempt, epoch=0), Phase.ENDED)

@@ -20,15 +20,20 @@ class Dispatcher:
     def __init__(self, settings: CoreSettings, bench: Bench, effects: list[Effect]) -> None:
         self._settings, self._bench, self._effects = settings, bench, effects
 
-    def fill(self, now: float) -> None:
-        """Start what fits; hand brief work to runners ahead of time."""
+    def fill(self, now: float, *, acked_at: float | None) -> None:
+        """Start what fits; hand brief work to runners ahead of time.
+
+        Args:
+            now: On the core's clock.
+            acked_at: When the last heartbeat that arrived was sent: leases begin there.
+        """
         bench = self._bench
         if not bench.waiting:
             return
         if bench.has_free_slot():
             for key in self._first_waiting():
                 attempt = bench.attempts[key]
-                if bench.fits(attempt):
+                if bench.fits(attempt) and not attempt.is_lease_over(now, acked_at):
                     del bench.waiting[key]
                     lane = bench.occupy(attempt)
                     bench.lanes[lane].since = now

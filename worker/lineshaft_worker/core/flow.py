@@ -3,7 +3,6 @@
 from collections import OrderedDict
 
 from lineshaft_protocol.ids import BlobId, JobId, Session
-from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import (
     Assign,
@@ -16,7 +15,7 @@ from lineshaft_protocol.worker_messages import (
     SetPause,
     SpawnChild,
 )
-from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase, own_result
+from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase, found_ended, own_result
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.io import (
     AbandonFiles,
@@ -112,13 +111,8 @@ class AttemptFlow:
         self._bench.take_lane(attempt, lane)
 
     def find(self, key: AttemptKey) -> Attempt:
-        """Take over an attempt that ended while no daemon was there to see it.
-
-        Of such an attempt its id is all that is needed: it holds nothing here any more.
-        """
-        job = JobSpec(job_id=key.job_id, kind="function", payload=Payload(inline=""))
-        assign = Assign(job=job, attempt=key.attempt, epoch=0)
-        return self._bench.attempts.setdefault(key, Attempt(key, assign, Phase.ENDED))
+        """Take over an attempt that ended while no daemon was there to see it."""
+        return self._bench.attempts.setdefault(key, found_ended(key))
 
     def on_assign(self, assign: Assign, *, refuse: bool) -> None:
         """The coordinator wants an attempt run."""
@@ -180,10 +174,10 @@ class AttemptFlow:
             case _:
                 pass  # It was stopped or settled meanwhile.
 
-    def fill(self, now: float) -> None:
-        """Go on with plans whose child ended, then start what fits."""
+    def fill(self, now: float, *, acked_at: float | None) -> None:
+        """Go on with plans whose child ended, then start what fits and still is ours."""
         self._resume_plans()
-        self._dispatcher.fill(now)
+        self._dispatcher.fill(now, acked_at=acked_at)
 
     # --- what attempts do ---
 
@@ -285,9 +279,9 @@ class AttemptFlow:
             self._end(attempt, result)
 
     def _end(self, attempt: Attempt, result: AttemptResult) -> None:
-        attempt.phase, attempt.result = Phase.ENDED, result
+        attempt.phase, attempt.result = Phase.ENDED, attempt.judged(result)
         self._bench.waiting.pop(attempt.key, None)
-        self._send(Ended(result=result))
+        self._send(Ended(result=attempt.result))
 
     # --- what the coordinator wants ---
 
@@ -307,7 +301,7 @@ class AttemptFlow:
         if (attempt := self._bench.attempts.get(key)) is not None:
             self._stop(attempt)
 
-    def _stop(self, attempt: Attempt) -> None:
+    def _stop(self, attempt: Attempt, grace_s: float | None = None) -> None:
         match attempt.phase:
             case Phase.FETCHING | Phase.WAITING:
                 self._end(attempt, own_result(attempt, "stopped"))
@@ -316,7 +310,7 @@ class AttemptFlow:
                 self._effects.append(RevokeAttempt(attempt.key))
             case Phase.RUNNING:
                 attempt.phase = Phase.STOPPING
-                self._effects.append(StopAttempt(attempt.key))
+                self._effects.append(StopAttempt(attempt.key, grace_s))
             case Phase.STORING:
                 self._effects.append(AbandonFiles(attempt.key))
             case Phase.STOPPING | Phase.CHECKING | Phase.ENDED:
@@ -325,10 +319,14 @@ class AttemptFlow:
     def stop_all(self, reason: str) -> None:
         """End everything that waits or runs."""
         for attempt in tuple(self._bench.attempts.values()):
-            if attempt.phase in (Phase.FETCHING, Phase.WAITING):
-                self._give_back(attempt, reason)
-            else:
-                self._stop(attempt)
+            self.stop_or_return(attempt, reason)
+
+    def stop_or_return(self, attempt: Attempt, reason: str, grace_s: float | None = None) -> None:
+        """End it if it runs, hand it back if it waits."""
+        if attempt.phase in (Phase.FETCHING, Phase.WAITING):
+            self._give_back(attempt, reason)
+        else:
+            self._stop(attempt, grace_s)
 
     def on_recall(self, key: AttemptKey) -> None:
         """Hand it back if it has not started."""

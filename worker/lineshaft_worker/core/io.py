@@ -244,6 +244,8 @@ class StopAttempt:
     """End it, and say so when no process of it is left."""
 
     key: AttemptKey
+    grace_s: float | None = None
+    """The most between asking and killing, in seconds; ``None`` leaves it to the daemon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from lineshaft_protocol.worker_messages import (
     Stop,
     ToWorker,
 )
+from lineshaft_worker.core import leases
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.flow import AttemptFlow
@@ -60,6 +61,10 @@ from lineshaft_worker.core.io import (
     Tick,
 )
 from lineshaft_worker.core.settings import CoreSettings
+from lineshaft_worker.core.watchdog import Watchdog
+
+BEAT_S_MIN = 0.5
+"""The most often a worker speaks because of a short lease, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,7 @@ class WorkerCore:
         self._effects: list[Effect] = []
         self._dispatcher = Dispatcher(settings, self.bench, self._effects)
         self.flow = AttemptFlow(settings, self.bench, self._dispatcher, self._effects)
+        self._watchdog = Watchdog(self.bench)
         self._now = now
         self._session: Session | None = None
         self._dialing_until: float | None = None
@@ -105,7 +111,9 @@ class WorkerCore:
         self._wake_at = now
         self._heard_at = now
         self._agreed: Registered | None = None
-        self._lease_s = settings.lease_s
+        self._lease_s = self._shortest_s = settings.lease_s
+        """The lease of attempts without one of their own; the shortest of all, at most so old as
+        the last heartbeat."""
         self._registered_at = now
         self._told_capacity = capacity
         self._acked_at: float | None = now if adopted else None
@@ -117,6 +125,7 @@ class WorkerCore:
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
             self.flow.adopt(assign, lane)
+            self._watchdog.watch(_key(assign.job.job_id, assign.attempt), now)
         for key in found:
             self.flow.find(key)
 
@@ -155,12 +164,13 @@ class WorkerCore:
                 | PauseSeen()
             ):
                 self.flow.on_attempt_event(event, now)
+                self._watchdog.hear(event.key, now)
             case LoadSampled():
                 self._on_load(event)
             case DrainAsked():
                 self._is_stopping_after_drain = True
                 self._drain(is_hurried=event.is_hurried)
-        self.flow.fill(now)
+        self.flow.fill(now, acked_at=self._acked_at)
         self._leave_if_done()
         effects = self._effects[:]
         self._effects.clear()
@@ -171,15 +181,20 @@ class WorkerCore:
         deadlines = [self._wake_at]
         if (stuck := self._dispatcher.next_stuck()) is not None:
             deadlines.append(stuck)
-        if self._agreed is None and self._acked_at is not None:
-            deadlines.append(self._acked_at + self._lease_s)
+        if (late_at := self._watchdog.next()) is not None:
+            deadlines.append(late_at)
+        if (lease_ends_at := self._lease_ends_at()) is not None:
+            deadlines.append(lease_ends_at)
         return min(deadlines)
 
     # --- the connection ---
 
     def _on_tick(self, now: float) -> None:
         self._dispatcher.revoke_stuck(now)
-        self._end_lease(now)
+        self._end_leases(now)
+        for attempt, failure in self._watchdog.due(now):
+            attempt.verdict = failure
+            self.flow.on_stop(attempt.key)
         if now < self._wake_at:
             return
         if self._session is None:
@@ -190,6 +205,11 @@ class WorkerCore:
             self._hang_up(f"the coordinator was silent for {self._agreed.silence_s:g} s")
         else:
             self._beat()
+
+    def _beat_s(self, lease_s: float) -> float:
+        """How often to speak, so that a short cut does not look like a long one to a lease."""
+        assert self._agreed is not None, "heartbeats follow Registered"
+        return min(self._agreed.heartbeat_s, max(BEAT_S_MIN, lease_s / 4))
 
     def _dial(self, now: float) -> None:
         self._effects.append(Connect())
@@ -235,7 +255,8 @@ class WorkerCore:
 
     def _beat(self) -> None:
         assert self._agreed is not None, "heartbeats follow Registered"
-        self._wake_at = self._now + self._agreed.heartbeat_s
+        self._shortest_s = self._find_shortest_s()
+        self._wake_at = self._now + self._beat_s(self._shortest_s)
         is_news = self.bench.capacity != self._told_capacity
         self._told_capacity = self.bench.capacity
         self._send(
@@ -251,20 +272,43 @@ class WorkerCore:
         if self._session is not None:
             self._effects.append(Send(self._session, message))
 
-    def _end_lease(self, now: float) -> None:
+    def _lease_ends_at(self) -> float | None:
+        """When the first attempt has gone on for too long without a heartbeat that arrived."""
+        if self._acked_at is None:
+            return None
+        return self._acked_at + (self._shortest_s if self._agreed else self._find_shortest_s())
+
+    def _find_shortest_s(self) -> float:
+        found_s = leases.shortest_s(self.bench, otherwise_s=self._lease_s)
+        return self._lease_s if found_s is None else found_s
+
+    def _end_leases(self, now: float) -> None:
         """Alone for too long: end what others may have started by now."""
-        if self._agreed is not None or self._acked_at is None:
+        ends_at = self._lease_ends_at()
+        if ends_at is None or self._acked_at is None or now < ends_at:
             return
-        if now >= self._acked_at + self._lease_s:
+        if self._agreed is not None:
+            self._shortest_s = self._find_shortest_s()
+            if now < self._acked_at + self._shortest_s:
+                return
+            self._hang_up("the coordinator does not answer heartbeats")
+        for each in leases.over(self.bench, now, since=self._acked_at, otherwise_s=self._lease_s):
+            reason = "the coordinator was away for longer than its lease"
+            self.flow.stop_or_return(each, reason, each.assign.lease_grace_s)
+        is_empty = leases.shortest_s(self.bench, otherwise_s=self._lease_s) is None
+        if is_empty and now >= self._acked_at + self._lease_s:
             self._acked_at = None
-            self.flow.stop_all("the coordinator was away for longer than the lease")
 
     # --- what the coordinator says ---
 
     def _on_message(self, message: ToWorker) -> None:
         match message:
-            case Assign():
+            case Assign(lease_s=lease_s):
                 self.flow.on_assign(message, refuse=self._is_draining)
+                if message.job.timeouts is not None:
+                    self._watchdog.watch(_key(message.job.job_id, message.attempt), self._now)
+                if lease_s is not None and lease_s < self._shortest_s:
+                    self._on_shorter_lease(lease_s)
             case Settled(job_id=job_id, attempt=attempt):
                 self.flow.on_settled(_key(job_id, attempt))
             case HeartbeatAck(sent_at=sent_at):
@@ -290,6 +334,15 @@ class WorkerCore:
                 self._drain(is_hurried=False)
             case _:
                 pass  # Blob messages are the shell's.
+
+    def _on_shorter_lease(self, lease_s: float) -> None:
+        if self._agreed is None or self._acked_at is None:
+            return
+        self._shortest_s = lease_s
+        # It may not start before a heartbeat is answered, if the last one is too old for it.
+        is_fresh = self._now < self._acked_at + lease_s / 2
+        soon_at = self._now + self._beat_s(lease_s) if is_fresh else self._now
+        self._wake_at = min(self._wake_at, soon_at)
 
     def _on_load(self, sampled: LoadSampled) -> None:
         self._load = sampled.load

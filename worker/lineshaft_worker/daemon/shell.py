@@ -206,8 +206,9 @@ class WorkerShell:
                     self._start(key, assign, lane)
                 case io.ForgetAttempt(key=key):
                     self._forget(key)
-                case io.StopAttempt(key=key):
-                    self._execution.stop(_order_key(key), self._grace_s)
+                case io.StopAttempt(key=key, grace_s=grace_s):
+                    most_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
+                    self._execution.stop(_order_key(key), most_s)
                 case io.RevokeAttempt(key=key):
                     self._execution.revoke(_order_key(key))
                 case io.FetchBlobs(key=key, blob_ids=blob_ids):

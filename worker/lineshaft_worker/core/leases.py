@@ -1,0 +1,34 @@
+"""How long each attempt may go on without an answered heartbeat.
+
+A lease is the coordinator's promise to give an attempt's job to nobody else. It counts from the
+moment the last answered heartbeat was sent: what looks like a connection may be one to us alone.
+"""
+
+from lineshaft_worker.core.attempts import Attempt, Bench, Phase
+
+
+def shortest_s(bench: Bench, *, otherwise_s: float) -> float | None:
+    """The shortest lease of an attempt that nobody ends yet; ``None`` when there is none."""
+    return min(
+        (_lease_s(each, otherwise_s) for each in bench.attempts.values() if each.is_going_on),
+        default=None,
+    )
+
+
+def over(bench: Bench, now: float, *, since: float, otherwise_s: float) -> list[Attempt]:
+    """The attempts whose lease is over, alone as we have been since then."""
+    return [
+        each
+        for each in bench.attempts.values()
+        # Compared as a deadline is made of shortest_s: a difference might wake us for ever.
+        if each.is_going_on and now >= since + _lease_s(each, otherwise_s)
+    ]
+
+
+def _lease_s(attempt: Attempt, otherwise_s: float) -> float:
+    lease_s = attempt.assign.lease_s
+    if lease_s is None:
+        return otherwise_s
+    # What only waits here does nothing twice; it may not start without a fresh heartbeat.
+    is_waiting = attempt.phase in (Phase.FETCHING, Phase.WAITING)
+    return max(lease_s, otherwise_s) if is_waiting else lease_s
