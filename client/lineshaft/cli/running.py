@@ -67,10 +67,7 @@ PrepareTimeout: TypeAlias = Annotated[
 SilenceTimeout: TypeAlias = Annotated[
     float | None, typer.Option(help="Longest time in which it says nothing, in seconds.")
 ]
-LostDetached: TypeAlias = Annotated[
-    bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait.")
-]
-After: TypeAlias = Annotated[
+LostAfter: TypeAlias = Annotated[
     float | None,
     typer.Option(help="How long it waits for a worker that vanished, in seconds."),
 ]
