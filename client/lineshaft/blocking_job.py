@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from lineshaft.endings import error_of
 from lineshaft.job import AsyncJob
 from lineshaft.job_events import Event
+from lineshaft.kept_files import KeptFile
 from lineshaft.loop_thread import LoopThread
 
 ResultT = TypeVar("ResultT")
@@ -79,6 +80,47 @@ class Job(Generic[ResultT]):
     def cancel(self, reason: str = "cancelled by its user") -> None:
         """End the job, whatever it is doing."""
         self._thread.post(partial(self._job.cancel, reason))
+
+    def pause(self, *, freeze: bool = False, grace: float | None = None) -> str:
+        """Have the job save a checkpoint and end its attempt; it waits until `resume`.
+
+        Args:
+            freeze: Stop its processes where they are instead; it keeps its slot, memory and GPUs.
+            grace: How long it may take, in seconds; then it goes on as before.
+
+        Returns:
+            "paused" or "frozen".
+
+        Raises:
+            NotPausedError: It could not save, did not react in time, or has ended.
+        """
+        return self._thread.run(self._job.pause(freeze=freeze, grace=grace))
+
+    def resume(self) -> str:
+        """Let the job go on; returns where it is then, as "queued".
+
+        Raises:
+            NotPausedError: It has ended.
+        """
+        return self._thread.run(self._job.resume())
+
+    def checkpoints(self) -> list[KeptFile]:
+        """Return the checkpoints that are kept, the oldest first.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        found = self._thread.run(self._job.checkpoints())
+        return [KeptFile(each, self._thread) for each in found]
+
+    def artifacts(self) -> list[KeptFile]:
+        """Return what the job left in its folder `outputs`, or gave to `run.artifact`.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+        """
+        found = self._thread.run(self._job.artifacts())
+        return [KeptFile(each, self._thread) for each in found]
 
     def events(self) -> Generator[Event]:
         """Yield what the job tells, from its beginning, and at last how it ended.

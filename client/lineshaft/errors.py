@@ -131,6 +131,22 @@ class QueryError(LineshaftError):
         self.what, self.message = what, message
 
 
+class FileNotKeptError(LineshaftError):
+    """A checkpoint or artifact cannot be brought here."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name!r} cannot be downloaded: {reason}")
+        self.name, self.reason = name, reason
+
+
+class NotPausedError(LineshaftError):
+    """A job did not pause, or could not be told to go on; it goes on as before."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(reason)
+        self.job_id, self.reason = job_id, reason
+
+
 # --- jobs that were not kept ---
 
 

@@ -9,11 +9,13 @@ from typing import Generic, Literal, TypeVar, cast
 from pydantic import JsonValue
 
 from lineshaft.endings import Ending, error_of, raise_no_result
-from lineshaft.errors import LineshaftError
+from lineshaft.errors import LineshaftError, NotPausedError, QueryError
+from lineshaft.fetching import fetch
 from lineshaft.job_events import Event, Log
+from lineshaft.kept_files import AsyncKeptFile, files_of
 from lineshaft.shell import Shell
 from lineshaft.shipping import Prepared
-from lineshaft_protocol.client_messages import Query
+from lineshaft_protocol.client_messages import Pause, Query, Resume
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_runtime.packing import BytesLike, unpack
@@ -115,6 +117,62 @@ class AsyncJob(Generic[ResultT]):
         """End the job, whatever it is doing."""
         self._shell.cancel(self._job_id, reason)
 
+    async def pause(self, *, freeze: bool = False, grace: float | None = None) -> str:
+        """Have the job save a checkpoint and end its attempt; it waits until `resume`.
+
+        A job pauses that asks `run.should_pause()`, saves with `run.checkpoint` and returns. Its
+        slot and GPUs are then free, and it goes on from that checkpoint on any worker.
+
+        Args:
+            freeze: Stop its processes where they are instead; it keeps its slot, memory and GPUs.
+            grace: How long it may take, in seconds; then it goes on as before.
+
+        Returns:
+            "paused" or "frozen".
+
+        Raises:
+            NotPausedError: It could not save, did not react in time, or has ended.
+            ClientClosedError: The client is closed.
+        """
+        await self._shell.kept(self._job_id)
+        return await self._direct(
+            Pause(request_id=0, job_id=self._job_id, freeze=freeze, grace_s=grace)
+        )
+
+    async def resume(self) -> str:
+        """Let the job go on; returns where it is then, as "queued".
+
+        Raises:
+            NotPausedError: It has ended.
+            ClientClosedError: The client is closed.
+        """
+        return await self._direct(Resume(request_id=0, job_id=self._job_id))
+
+    async def _direct(self, message: Pause | Resume) -> str:
+        try:
+            data = await self._shell.questions.ask(message)
+        except QueryError as error:
+            raise NotPausedError(self._job_id, error.message) from error
+        return str(data["status"]) if isinstance(data, dict) else "unknown"
+
+    async def checkpoints(self) -> list[AsyncKeptFile]:
+        """Return the checkpoints that are kept, the oldest first.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        return files_of(self._shell, await self._ask("files"), "checkpoint")
+
+    async def artifacts(self) -> list[AsyncKeptFile]:
+        """Return what the job left in its folder `outputs`, or gave to `run.artifact`.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        return files_of(self._shell, await self._ask("files"), "artifact")
+
     async def events(self) -> AsyncGenerator[Event]:
         """Yield what the job tells, from its beginning, and at last how it ended.
 
@@ -184,7 +242,7 @@ class AsyncJob(Generic[ResultT]):
         self._ended = asyncio.get_running_loop().create_future()
         return self._ended
 
-    async def _ask(self, what: Literal["job", "why", "story"]) -> JsonValue:
+    async def _ask(self, what: Literal["job", "why", "story", "files"]) -> JsonValue:
         # A question may be faster than the job, and then nobody knows it.
         await self._shell.kept(self._job_id)
         return await self._shell.questions.ask(Query(request_id=0, what=what, job_id=self._job_id))
@@ -208,4 +266,4 @@ async def packed_result(shell: Shell, outcome: Outcome) -> BytesLike:
         raise_no_result(outcome.job_id)
     if (data := inline_result(outcome)) is not None:
         return data
-    return await shell.fetch(outcome.result)
+    return await fetch(shell, outcome.result)

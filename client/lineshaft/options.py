@@ -62,6 +62,10 @@ class JobOptions(TypedDict, total=False):
     """Longest time in which it prints, reports and saves nothing, in seconds."""
     backoff: float | tuple[float, float] | None
     """Wait after its code failed, in seconds, doubled with each failure; or (first, longest)."""
+    preemptible: bool
+    """Whether it may be asked to pause when a job of a higher priority finds no room."""
+    checkpoints_kept: int | None
+    """How many of its last checkpoints are kept; the coordinator's 3 if None."""
     lost_after: float | None
     """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
     secrets: Iterable[str] | Mapping[str, str]
@@ -86,6 +90,8 @@ class Options:
     timeouts: Timeouts | None = None
     secrets: Mapping[str, str] | None = None
     backoff: Backoff | None = None
+    preemptible: bool = False
+    checkpoints_kept: int | None = None
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.
@@ -119,6 +125,10 @@ class Options:
             changed = replace(changed, priority=options["priority"])
         if "retries" in options:
             changed = replace(changed, retries=options["retries"])
+        if "preemptible" in options:
+            changed = replace(changed, preemptible=options["preemptible"])
+        if "checkpoints_kept" in options:
+            changed = replace(changed, checkpoints_kept=options["checkpoints_kept"])
         if "after" in options:
             ids = [each.id if isinstance(each, HasId) else each for each in options["after"]]
             changed = replace(changed, after=_texts("after", ids))

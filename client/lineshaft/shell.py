@@ -41,7 +41,6 @@ from lineshaft.shipping import PYTHON, Blob, Prepared
 from lineshaft.streams import Streams
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, ClientId, JobId, Session
-from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
@@ -49,6 +48,7 @@ from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.packing import BytesLike
 from lineshaft_runtime.pump import Pump
 from lineshaft_runtime.stream_feed import StreamFeed
+from lineshaft_runtime.transfers import BlobTransfers
 
 logger = logging.getLogger(__name__)
 
@@ -223,24 +223,16 @@ class Shell:
 
     # --- data ---
 
-    async def fetch(self, payload: Payload) -> bytearray:
-        """Return the content of a blob.
+    @property
+    def transfers(self) -> BlobTransfers:
+        """What brings blobs here.
 
         Raises:
-            BlobMissingError: The coordinator has it no more.
-            BlobDamagedError: Something else arrived.
             ClientClosedError: The client is closed.
         """
-        assert payload.blob is not None, "what is inline need not be fetched"
         if self._is_closed:
             raise ClientClosedError
-        data = bytearray(payload.size_bytes or 0)
-
-        def sink(offset: int, piece: bytes) -> None:
-            data[offset : offset + len(piece)] = piece
-
-        await self._link.transfers.download(BlobId(payload.blob), sink, payload.size_bytes)
-        return data
+        return self._link.transfers
 
     # --- streams ---
 

@@ -108,7 +108,14 @@ class BlobTransfers:
             upload.turn.add_done_callback(lambda _: self._offer(upload))
         await self._wait(upload, self._uploads, self._upload_turns)
 
-    async def download(self, blob_id: BlobId, sink: Sink, size_bytes: int | None = None) -> None:
+    async def download(
+        self,
+        blob_id: BlobId,
+        sink: Sink,
+        size_bytes: int | None = None,
+        *,
+        begun: "tuple[int, Digest] | None" = None,
+    ) -> None:
         """Bring a blob here; returns once all of it was given to the sink and verified.
 
         Args:
@@ -116,17 +123,30 @@ class BlobTransfers:
             sink: Takes bytes (second) that belong at an offset (first), in order from 0 on. Called
                 on the event loop.
             size_bytes: Its length, if known.
+            begun: How many bytes are here from before, and the hash object that has seen them; the
+                sink gets the rest.
 
         Raises:
             BlobMissingError: The coordinator does not have it.
             BlobDamagedError: What arrived does not hash to its name.
             Exception: Whatever `sink` raised.
         """
-        while (download := self._downloads.get(blob_id)) and download.received_bytes:
+        received_bytes, digest = begun if begun is not None else (0, hashlib.sha256())
+        while (download := self._downloads.get(blob_id)) and (
+            download.received_bytes or received_bytes
+        ):
             # It has seen bytes that this sink has not: go after it, alone.
             await asyncio.wait([download.done])
         if download is None:
             download = self._downloads[blob_id] = _Download(blob_id, size_bytes)
+            download.received_bytes, download.digest = received_bytes, digest
+            if received_bytes:
+                download.take(b"")
+                if download.done.done():
+                    del self._downloads[blob_id]
+                    if download.error is not None:
+                        raise download.error
+                    return
             self._download_turns.enter(download.turn)
             download.turn.add_done_callback(lambda _: self._fetch(download))
         download.sinks.append(sink)
@@ -287,9 +307,16 @@ class _Upload:
             self.done.set_result(None)
 
 
-class _Digest(Protocol):
-    def update(self, data: bytes | memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
+class Digest(Protocol):
+    """What computes a hash piece by piece."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take the next piece in."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the hash of what came so far."""
+        ...
 
 
 @dataclass(slots=True)
@@ -301,7 +328,7 @@ class _Download:
     acked_bytes: int = 0
     waiting: int = 0
     error: Exception | None = None
-    digest: _Digest = field(default_factory=hashlib.sha256)
+    digest: Digest = field(default_factory=hashlib.sha256)
     turn: asyncio.Future[None] = field(default_factory=_future)
     done: asyncio.Future[None] = field(default_factory=_future)
 

@@ -12,6 +12,8 @@ from lineshaft.cli import (
     doctor,
     following,
     jobs,
+    kept,
+    pausing,
     running,
     secrets,
     settings,
@@ -59,6 +61,10 @@ def application() -> typer.Typer:
     app.command()(jobs.why)
     app.command()(jobs.story)
     app.command()(jobs.cancel)
+    app.command()(pausing.pause)
+    app.command()(pausing.resume)
+    app.command()(kept.artifacts)
+    app.command()(kept.download)
     app.command()(workers.workers)
     app.command()(workers.drain)
     app.command()(workers.top)

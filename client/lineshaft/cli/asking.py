@@ -66,7 +66,7 @@ def ask(
 
 
 async def about(
-    client: AsyncClient, what: Literal["job", "why", "story"], job_id: str
+    client: AsyncClient, what: Literal["job", "why", "story", "files"], job_id: str
 ) -> JsonValue:
     """Return what the coordinator says about a job.
 

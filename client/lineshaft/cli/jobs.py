@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from lineshaft.async_client import AsyncClient
 
-STATUSES = ("live", "waiting", "queued", "assigned", "running", "cancelling")
+STATUSES = (
+    "live",
+    "waiting",
+    "queued",
+    "assigned",
+    "running",
+    "cancelling",
+    "pausing",
+    "paused",
+    "frozen",
+)
 ENDED = ("succeeded", "failed", "cancelled")
 COLUMNS = [
     Column("JOB"),
@@ -140,8 +150,19 @@ def told(record: dict[str, JsonValue]) -> str:
             return f"attempt {attempt} given to worker {text_of(worker_id)}"
         case {"type": "AttemptLeft", "attempt": attempt, "cause": cause, **rest}:
             reason = text_of(rest.get("reason"))
-            text = f"attempt {attempt} is over ({text_of(cause)}), the job goes back to the queue"
+            where = "waits to be resumed" if cause == "paused" else "goes back to the queue"
+            text = f"attempt {attempt} is over ({text_of(cause)}), the job {where}"
             return f"{text}: {reason}" if reason else text
+        case {"type": "PauseRequested", "mode": mode, "reason": reason}:
+            return f"pause asked ({text_of(mode)}): {text_of(reason)}"
+        case {"type": "PauseWithdrawn", "reason": reason}:
+            return f"it goes on: {text_of(reason)}"
+        case {"type": "JobResumed"}:
+            return "resumed: the job goes back to the queue"
+        case {"type": "FileKept", "file": {"kind": kind, "name": name, **file}}:
+            step = f" of step {file['step']}" if file.get("step") is not None else ""
+            why = f" could not be stored: {file['problem']}" if file.get("problem") else " is kept"
+            return f"{text_of(kind)} {text_of(name)}{step}{why}"
         case {"type": "CancelRequested", "reason": reason}:
             return f"cancel asked: {text_of(reason)}"
         case {"type": "JobFinished", "outcome": dict(outcome)}:

@@ -122,8 +122,9 @@ class PauseDesk:
             return f"job {job_id} runs on {worker.worker_id}, which is too old to pause it"
         lease = worker.lease_of(job_id)
         is_started = lease is not None and lease.is_started
-        if job.spec.kind == "plan" and mode == "checkpoint" and is_started:
-            return f"job {job_id} is a plan that runs; a plan can only be frozen"
+        if job.spec.kind not in ("function", "pipeline") and mode == "checkpoint" and is_started:
+            kind = job.spec.kind
+            return f"job {job_id} is a {kind} that runs; a {kind} can only be frozen"
         if job.pause is not None and job.pause.mode != mode:
             return f"job {job_id} is being paused in the other way; resume it first"
         return None

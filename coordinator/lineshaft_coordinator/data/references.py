@@ -3,7 +3,14 @@
 import re
 from typing import Final
 
-from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, Record
+from lineshaft_coordinator.core.records import (
+    FILE_KEPT,
+    FileKept,
+    JobFinished,
+    JobSubmitted,
+    Record,
+    decode,
+)
 
 _NAMED: Final = re.compile(rb'"([0-9a-f]{64})"')
 
@@ -15,6 +22,30 @@ def blobs_named(record: bytes) -> list[str]:
     blob that nobody needs; none that somebody needs is missed, wherever later versions put it.
     """
     return [name.decode() for name in _NAMED.findall(record)]
+
+
+class KeptBlobs:
+    """Blobs of the files that jobs keep; a checkpoint that a later one replaced needs none."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, dict[str, str]] = {}
+
+    def takes(self, job_id: str, record: bytes) -> bool:
+        """Take a record in, in the journal's order; False if it is not about a kept file."""
+        if not record.startswith(FILE_KEPT):
+            return False
+        kept = decode(record)
+        assert isinstance(kept, FileKept), "the type comes first in a record"
+        blobs = self._blobs.setdefault(job_id, {})
+        if kept.file.blob is not None:
+            blobs[kept.file.file_id] = kept.file.blob
+        for file_id in kept.dropped:
+            blobs.pop(file_id, None)
+        return True
+
+    def names(self) -> set[str]:
+        """The blobs that are needed."""
+        return {blob for blobs in self._blobs.values() for blob in blobs.values()}
 
 
 def blobs_of(record: Record) -> list[str]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from functools import partial
+from pathlib import Path
 
 from lineshaft_coordinator.core.io import (
     PROTOCOL_FAULT,
@@ -26,6 +27,7 @@ from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.data.stream_relay import StreamRelay
@@ -47,7 +49,7 @@ from lineshaft_protocol.client_messages import (
 )
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.ids import JobId, Session
+from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.pump import Pump
@@ -150,6 +152,13 @@ class Daemon:
     def abandon(self, job_id: str, reason: str) -> None:
         """Cancel a job that nobody waits for."""
         self._pump.post(CancelAsked(JobId(job_id), reason))
+
+    def blob_file(self, blob_id: str) -> Path | None:
+        """Where a blob lies; None if it is not here."""
+        try:
+            return self._blobs.open(BlobId(blob_id)).path
+        except BlobError:
+            return None
 
     def waiting(self) -> int:
         """How many events the core has not seen yet."""

@@ -1,16 +1,18 @@
 """HTTP for people and programs: health, and the state of jobs and workers as JSON."""
 
+import base64
 import hashlib
 import json
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Tokens
@@ -35,6 +37,14 @@ class Actions(Protocol):
         """Ask for the end of a job."""
         ...
 
+    async def pause(self, job_id: JobId, reason: str, *, freeze: bool) -> None:
+        """Ask a job to pause."""
+        ...
+
+    async def resume(self, job_id: JobId) -> None:
+        """Let a job go on."""
+        ...
+
     async def back_up(self, data: Path, target: Path) -> Summary:
         """Back up the data folder; both paths are absolute.
 
@@ -48,6 +58,7 @@ class Rest:
     """Builds the HTTP application.
 
     Args:
+        blob_file: Where a blob lies, or None.
         is_ready: Whether new work is accepted; the text says why not.
         more: Other routes of the same port.
     """
@@ -56,12 +67,14 @@ class Rest:
         self,
         questions: Questions,
         actions: Actions,
+        blob_file: Callable[[str], Path | None],
         tokens: Tokens,
         gate: Gate,
         is_ready: Callable[[], str | None],
         more: Sequence[Route] = (),
     ) -> None:
         self._questions, self._actions = questions, actions
+        self._blob_file = blob_file
         self._tokens, self._gate, self._is_ready = tokens, gate, is_ready
         self._more = more
 
@@ -80,6 +93,16 @@ class Rest:
                 Route(
                     "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
                 ),
+                *(
+                    Route(
+                        f"/api/v1/jobs/{{job_id}}/{verb}",
+                        self._guarded(partial(self._change, verb)),
+                        methods=["POST"],
+                    )
+                    for verb in ("pause", "freeze", "resume")
+                ),
+                Route("/api/v1/jobs/{job_id}/files", self._guarded(self._files)),
+                Route("/api/v1/jobs/{job_id}/files/{file_id}", self._guarded(self._content)),
                 Route("/api/v1/workers", self._guarded(self._workers)),
                 Route(
                     "/api/v1/admin/backup",
@@ -102,7 +125,10 @@ class Rest:
         return PlainTextResponse(f"{obstacle}\n", status_code=503)
 
     def _guarded(
-        self, answer: Callable[[Request], Awaitable[JsonValue]], *, is_local: bool = False
+        self,
+        answer: Callable[[Request], Awaitable[JsonValue | Response]],
+        *,
+        is_local: bool = False,
     ) -> Callable[[Request], Awaitable[Response]]:
         """Let in who has a token for clients, or the local one alone; and no other site's page."""
 
@@ -132,7 +158,7 @@ class Rest:
                 return _error(500, str(error))
             except ValueError as error:
                 return _error(400, str(error))
-            return _fresh(request, data)
+            return data if isinstance(data, Response) else _fresh(request, data)
 
         return endpoint
 
@@ -166,6 +192,36 @@ class Rest:
         job = await self._questions.job(job_id)
         await self._actions.cancel(job_id, "cancelled over HTTP")
         return {"job_id": job_id, "status_before": job["status"]}
+
+    async def _change(self, verb: str, request: Request) -> JsonValue:
+        job_id = _job_id(request)
+        job = await self._questions.job(job_id)
+        if verb == "resume":
+            await self._actions.resume(job_id)
+        else:
+            is_freeze = verb == "freeze"
+            await self._actions.pause(job_id, "paused over HTTP", freeze=is_freeze)
+        return {"job_id": job_id, "status_before": job["status"]}
+
+    async def _files(self, request: Request) -> JsonValue:
+        return await self._questions.files(_job_id(request))
+
+    async def _content(self, request: Request) -> Response:
+        """The bytes of a kept file; a part of them for a Range."""
+        wanted = str(request.path_params["file_id"])
+        for file in await self._questions.files(_job_id(request)):
+            if isinstance(file, dict) and file.get("file_id") == wanted:
+                digest = str(file.get("blob"))
+                path = self._blob_file(digest) if file.get("blob") else None
+                if path is None:
+                    return _error(410, str(file.get("problem") or "its content is gone"))
+                name = Path(str(file["name"])).name + (".tar" if file.get("is_folder") else "")
+                sha256 = base64.b64encode(bytes.fromhex(digest)).decode()
+                headers = {"ETag": f'"{digest}"', "Repr-Digest": f"sha-256=:{sha256}:"}
+                return FileResponse(
+                    path, headers=headers, filename=name, media_type="application/octet-stream"
+                )
+        return _error(404, f"the job keeps no file {wanted[:100]!r}")
 
     async def _backup(self, request: Request) -> JsonValue:
         # Paths of this machine: whoever has the local token is its user, who may write there.

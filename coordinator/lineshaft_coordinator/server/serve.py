@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lineshaft_coordinator.core.io import PauseAsked, ResumeAsked
 from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.secrets import SecretBox
@@ -133,7 +134,9 @@ def _make_server(
     def obstacle() -> str | None:
         return actions.obstacle or daemon.room.obstacle
 
-    rest = Rest(daemon.questions, actions, tokens, gate, obstacle, gateway.routes())
+    rest = Rest(
+        daemon.questions, actions, daemon.blob_file, tokens, gate, obstacle, gateway.routes()
+    )
     return Server(
         rest.application(),
         gate.accept,
@@ -157,6 +160,14 @@ class _Actions:
     async def cancel(self, job_id: JobId, reason: str) -> None:
         """Ask for the end of a job."""
         self._daemon.cancel(Cancel(job_id=job_id, reason=reason))
+
+    async def pause(self, job_id: JobId, reason: str, *, freeze: bool) -> None:
+        """Ask a job to pause."""
+        self._daemon.post(PauseAsked(job_id, reason, freeze=freeze))
+
+    async def resume(self, job_id: JobId) -> None:
+        """Let a job go on."""
+        self._daemon.post(ResumeAsked(job_id))
 
     async def back_up(self, data: Path, target: Path) -> Summary:
         """Make a backup of the data folder, if it is the one that is meant."""

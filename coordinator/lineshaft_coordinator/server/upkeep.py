@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lineshaft_coordinator.core.ledger import Job
 from lineshaft_coordinator.data.blobs import BlobStore, Collected
-from lineshaft_coordinator.data.references import blobs_named
+from lineshaft_coordinator.data.references import KeptBlobs, blobs_named
 from lineshaft_coordinator.server.backups import Summary, backup_under_way
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.store.errors import StoreDamagedError, StoreFullError
@@ -135,13 +135,16 @@ class Upkeep:
         self._has_pruned = False
         unneeded = set(self._blobs.names())
 
+        kept = KeptBlobs()
+
         def keep_named(job_id: str, record: bytes) -> None:
-            del job_id
-            unneeded.difference_update(blobs_named(record))
+            if not kept.takes(job_id, record):
+                unneeded.difference_update(blobs_named(record))
 
         try:
             if unneeded:
                 await self._store.scan(keep_named)
+                unneeded.difference_update(kept.names())
         except BaseException:
             self._has_pruned = has_pruned
             raise

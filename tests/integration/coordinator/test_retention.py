@@ -13,7 +13,7 @@ import pytest
 from tests.integration.store.samples import row
 
 from lineshaft_coordinator.core.ledger import Job
-from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, encode
+from lineshaft_coordinator.core.records import FileKept, JobFinished, JobSubmitted, encode
 from lineshaft_coordinator.data.blob_files import blob_path
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.server.disk_room import DiskRoom
@@ -24,6 +24,7 @@ from lineshaft_coordinator.store.interface import Batch
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_protocol.ids import ClientId, JobId
 from lineshaft_protocol.jobs import JobSpec, Payload, Timeouts
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
 
 DAY_S = 86400.0
@@ -266,3 +267,23 @@ def test_times_have_units(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="30d"):
         parse_duration(text)
+
+
+async def test_a_checkpoint_that_later_ones_replaced_goes_and_the_others_stay(
+    bench: Bench,
+) -> None:
+    await bench.submit("j", None)
+    blobs = [bench.put(f"weights {n}".encode()) for n in range(3)]
+    for number, blob in enumerate(blobs):
+        file = KeptFile(
+            file_id=f"1.{number}", kind="checkpoint", name="m", attempt=1, at=0.0, blob=blob
+        )
+        dropped = (f"1.{number - 2}",) if number >= 2 else ()
+        record = encode(FileKept(job_id="j", file=file, dropped=dropped))
+        await bench.store.append(Batch(records=[("j", 1.0, record)], rows=[]))
+        bench.age(blob, 3 * BLOB_GRACE_S)
+    bench.ahead_s += SWEEP_EVERY_S
+
+    await bench.upkeep.tidy()
+
+    assert [bench.blobs.is_complete(blob) for blob in blobs] == [False, True, True]

@@ -1,0 +1,144 @@
+"""Commands that list what jobs left, and bring it here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lineshaft.cli.asking import about, ask
+from lineshaft.cli.exits import NotFoundError
+from lineshaft.cli.flags import JobName, Json, Token, Url
+from lineshaft.cli.output import Column, Output
+
+if TYPE_CHECKING:
+    from lineshaft.async_client import AsyncClient
+    from lineshaft.kept_files import AsyncKeptFile
+
+COLUMNS = [
+    Column("KIND"),
+    Column("NAME"),
+    Column("STEP", "right"),
+    Column("ATTEMPT", "right", wide_from=60),
+    Column("SIZE", "right"),
+    Column("SHA256", wide_from=80),
+    Column("PROBLEM", wide_from=100),
+]
+BAR_CELLS = 24
+SHOWN_EVERY_S = 0.1
+
+
+def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: Token = None) -> None:
+    """List the artifacts and checkpoints of a job."""
+    output = Output(is_json=is_json)
+    found = ask(url, token, lambda client: _kept(client, job_id))
+    if is_json:
+        output.document([each.record.model_dump(mode="json") for each in found])
+        return
+    rows = [
+        [
+            each.kind,
+            f"{each.name}/" if each.is_folder else each.name,
+            "" if each.step is None else str(each.step),
+            str(each.attempt),
+            _size(each.size_bytes),
+            (each.sha256 or "")[:12],
+            each.problem or "",
+        ]
+        for each in found
+    ]
+    if rows or not output.out.is_terminal:
+        output.table(COLUMNS, rows)
+    else:
+        output.note(
+            "it left nothing; files in its folder 'outputs' are kept, and run.artifact(path)"
+        )
+
+
+async def _kept(client: AsyncClient, job_id: str) -> list[AsyncKeptFile]:
+    await about(client, "job", job_id)
+    job = client.job(job_id)
+    return [*await job.checkpoints(), *await job.artifacts()]
+
+
+def download(
+    job_id: JobName,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Which; all artifacts if none is named."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where to put them.")
+    ] = Path(),
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Bring artifacts, or checkpoints by name, of a job here; goes on after an interruption."""
+    output = Output(is_json=is_json)
+
+    async def bring(client: AsyncClient) -> list[dict[str, str]]:
+        kept = await _kept(client, job_id)
+        done: list[dict[str, str]] = []
+        for each in _chosen(kept, names or [], job_id):
+            bar = _Bar(each.name)
+            # The name is the job's; `download` checks it before it is a path here.
+            path = await each.download(folder / each.safe_name(), progress=bar.show)
+            bar.end()
+            done.append({"name": each.name, "path": str(path), "sha256": each.sha256 or ""})
+            if not is_json:
+                output.line(str(path))
+        return done
+
+    done = ask(url, token, bring)
+    if is_json:
+        output.document([*done])
+
+
+def _chosen(kept: list[AsyncKeptFile], names: list[str], job_id: str) -> list[AsyncKeptFile]:
+    """Return what is wanted; of files with one name the last that was made."""
+    last: dict[str, AsyncKeptFile] = {}
+    for each in kept:
+        if (each.name in names) if names else (each.kind == "artifact" and not each.problem):
+            last[each.name] = each
+    if missing := [name for name in names if name not in last]:
+        raise NotFoundError(
+            f"job {job_id} has no file {missing[0]!r}; 'lineshaft artifacts {job_id}' lists them"
+        )
+    return [*last.values()]
+
+
+class _Bar:
+    """A progress bar on a terminal, and nothing elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self._name = "".join(letter if letter.isprintable() else "?" for letter in name)[-30:]
+        self._is_shown = sys.stderr.isatty()
+        self._last = 0.0
+
+    def show(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._is_shown or (now - self._last < SHOWN_EVERY_S and done < total):
+            return
+        self._last = now
+        share = done / total if total else 1.0
+        cells = "#" * round(share * BAR_CELLS)
+        text = f"{self._name} [{cells:<{BAR_CELLS}}] {share:4.0%} of {_size(total)}"
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\n")
+
+
+def _size(size_bytes: int) -> str:
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("the last unit is for all that is larger")
