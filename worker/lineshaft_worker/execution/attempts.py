@@ -41,6 +41,8 @@ class Attempt:
     """What it is asked to do."""
     pause_told: PauseMode = "none"
     """What its processes were told of that."""
+    is_answer_due: bool = False
+    """It was asked again to stand still, and who asked was not answered."""
     froze_at: float | None = None
     """Since when its processes stand still, on the monotonic clock."""
     tail: Tail | None = None

@@ -42,7 +42,12 @@ def carry_out(attempt: Attempt, host: Host, now: float) -> AttemptFroze | None:
         return None
     is_frozen = is_still(host)
     if is_frozen == (attempt.froze_at is not None):
-        return None
+        # Asked to move and to stand still again between two ticks, it never moved; who asked
+        # waits for word of it all the same.
+        is_due, attempt.is_answer_due = attempt.is_answer_due, False
+        is_as_wanted = is_frozen and attempt.pause == "freeze"
+        return AttemptFroze(attempt.key, is_frozen) if is_due and is_as_wanted else None
+    attempt.is_answer_due = False
     if is_frozen:
         attempt.froze_at = now
     else:

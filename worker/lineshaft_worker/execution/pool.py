@@ -148,7 +148,7 @@ class Execution:
         """Ask an attempt to save and end (Paused follows), to stand still, or to go on."""
         attempt = self._attempts.get(key)
         if attempt is not None and not attempt.is_over:
-            attempt.pause = mode
+            attempt.pause, attempt.is_answer_due = mode, mode == "freeze"
             self._arm()
 
     def kept_folder(self, key: AttemptKey) -> Path | None:
