@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]  # it has no stubs
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.ids import BlobId
 
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 1024 * 1024
 """Length of the chunks we send, in bytes."""
 
 CHUNK_BYTES_MAX = 4 * 1024 * 1024
