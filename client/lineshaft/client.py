@@ -233,7 +233,6 @@ class Client:
         entry_point: str,
         *,
         files: FilesLike = (),
-        requirements: Iterable[str] = (),
         params: Mapping[str, object] | None = None,
         input_data: object = None,
         **options: Unpack[JobOptions],
@@ -243,13 +242,14 @@ class Client:
         Args:
             entry_point: `train.py`, `train.py:main` or `package.module:main`.
             files: Paths of files or folders; or names in the job, with contents or paths.
-            requirements: Lines as in a requirements.txt.
             params: For the function, by name, and in `lineshaft.run.params`.
             input_data: For `lineshaft.run.input_data()`.
-            options: Of the job.
+            options: Of the job, as `requirements` and `python`. What a script itself says it needs
+                (PEP 723) is installed as well.
 
         Raises:
             BundleError: A file may not be there, or there is too much.
+            RequirementsError: A requirement cannot be read.
             CannotPackError: A parameter or the data cannot leave the process.
             InvalidJobError: An option is not possible.
             OSError: A file cannot be read.
@@ -257,7 +257,6 @@ class Client:
         prepared = self._work.run(
             entry_point,
             files=files,
-            requirements=requirements,
             params=params,
             input_data=input_data,
             options=options,

@@ -9,6 +9,7 @@ from lineshaft.errors import (
     DependencyFailedError,
     DuplicateJobError,
     EntryPointError,
+    EnvironmentFailedError,
     JobCancelledError,
     JobError,
     JobMemoryError,
@@ -87,6 +88,8 @@ def _error_of_failure(outcome: Outcome, failure: Failure) -> Exception:
             return SilenceTimeoutError(job_id, message, last_lines)
         case "prepare_timeout":
             return PrepareTimeoutError(job_id, message)
+        case "environment":
+            return EnvironmentFailedError(job_id, message, last_lines)
         case "start":
             return RunnerStartError(job_id, message, last_lines)
         case "entry_point":

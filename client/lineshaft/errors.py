@@ -306,8 +306,17 @@ class JobMemoryError(JobError):
         self.message, self.last_lines = message, last_lines
 
 
+class EnvironmentFailedError(JobError):
+    """The environment that a job asks for cannot be made on its worker."""
+
+    def __init__(self, job_id: str, message: str, last_lines: tuple[str, ...]) -> None:
+        text = f"the environment of job {job_id} cannot be made: {message}"
+        super().__init__(job_id, f"{text}{_shown(last_lines)}")
+        self.message, self.last_lines = message, last_lines
+
+
 class RunnerStartError(JobError):
-    """The worker could not start a process, or an environment, for the job."""
+    """The worker could not start a process for the job."""
 
     def __init__(self, job_id: str, message: str, last_lines: tuple[str, ...]) -> None:
         super().__init__(job_id, f"job {job_id} did not start: {message}{_shown(last_lines)}")

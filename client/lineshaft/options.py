@@ -1,8 +1,9 @@
 """What may be said about a job besides what it runs."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias, TypedDict, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -10,6 +11,9 @@ from lineshaft.errors import InvalidJobError
 from lineshaft_protocol.jobs import Backoff, Timeouts
 from lineshaft_protocol.resources import Resources
 from lineshaft_runtime.sizes import parse_size
+
+if TYPE_CHECKING:
+    from lineshaft.requirements import Needs, RequirementsLike
 
 
 @runtime_checkable
@@ -66,6 +70,11 @@ class JobOptions(TypedDict, total=False):
     """Whether it may be asked to pause when a job of a higher priority finds no room."""
     checkpoints_kept: int | None
     """How many of its last checkpoints are kept; the coordinator's 3 if None."""
+    requirements: "RequirementsLike"
+    """What is installed for the job: lines as in a requirements.txt, or the path of such a file,
+    a pyproject.toml or a script."""
+    python: str | None
+    """The Python version it runs with, as "3.12"."""
     lost_after: float | None
     """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
     secrets: Iterable[str] | Mapping[str, str]
@@ -92,6 +101,9 @@ class Options:
     backoff: Backoff | None = None
     preemptible: bool = False
     checkpoints_kept: int | None = None
+    needs: "Needs | None" = None
+    """What it needs installed; None for whatever its worker has."""
+    python: str | None = None
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.
@@ -129,6 +141,13 @@ class Options:
             changed = replace(changed, preemptible=options["preemptible"])
         if "checkpoints_kept" in options:
             changed = replace(changed, checkpoints_kept=options["checkpoints_kept"])
+        if "python" in options:
+            changed = replace(changed, python=_python(options["python"]))
+        if "requirements" in options:
+            # Only those who name requirements pay for what reads them.
+            from lineshaft.requirements import read_requirements  # noqa: PLC0415
+
+            changed = replace(changed, needs=read_requirements(options["requirements"]))
         if "after" in options:
             ids = [each.id if isinstance(each, HasId) else each for each in options["after"]]
             changed = replace(changed, after=_texts("after", ids))
@@ -205,6 +224,15 @@ def _backoff(given: float | tuple[float, float] | None) -> Backoff | None:
     if len(given) != 2:
         raise InvalidJobError(f"backoff is seconds, or (first, longest), not {given!r}")
     return Backoff(first_s=given[0], max_s=given[1])
+
+
+def _python(given: object) -> str | None:
+    if given is None:
+        return None
+    match = re.fullmatch(r"(3\.\d+)(?:\.\d+)?", str(given))
+    if match is None:
+        raise InvalidJobError(f"python={given!r} is no version; write it as python='3.12'")
+    return match[1]
 
 
 def _texts(what: str, given: Iterable[object]) -> tuple[str, ...] | None:

@@ -18,7 +18,14 @@ from lineshaft.errors import InvalidJobError
 from lineshaft.local_modules import LocalModules
 from lineshaft.options import Options, first_fault
 from lineshaft_protocol.ids import BlobId, JobId
-from lineshaft_protocol.jobs import FILES_MAX, INLINE_BYTES_MAX, JobKind, JobSpec, Payload
+from lineshaft_protocol.jobs import (
+    FILES_MAX,
+    INLINE_BYTES_MAX,
+    Environment,
+    JobKind,
+    JobSpec,
+    Payload,
+)
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import BytesLike, pack, packed_size
 
@@ -149,6 +156,7 @@ class Shipper:
         files: tuple[Blob, ...] = (),
     ) -> Prepared:
         payload, blob = _payload(buffers)
+        environment, environment_blob = _environment(options)
         try:
             spec = JobSpec(
                 job_id=self._new_id(),
@@ -169,11 +177,13 @@ class Shipper:
                 preemptible=options.preemptible,
                 checkpoints_kept=options.checkpoints_kept,
                 # A bundle is files, and its environment has a Python of its own.
-                python=None if kind == "pipeline" else PYTHON,
+                python=_python(kind, options),
+                environment=environment,
             )
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
-        return Prepared(spec, tuple(each for each in (code, *files, blob) if each is not None))
+        blobs = (code, *files, blob, environment_blob)
+        return Prepared(spec, tuple(each for each in blobs if each is not None))
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
@@ -198,6 +208,26 @@ def _apart(bundle: PipelineBundle) -> tuple[PipelineBundle, tuple[Blob, ...]]:
         else:
             files.append((path, content))
     return bundle._replace(files=tuple(files)), tuple(blobs.values())
+
+
+def _python(kind: JobKind, options: Options) -> str | None:
+    if kind == "pipeline" or options.python == PYTHON:
+        return options.python
+    if options.python is not None:
+        raise InvalidJobError(
+            f"python={options.python!r}: what is pickled here can only be read by Python {PYTHON}; "
+            "call it from that version, or run files: client.run('script.py', python=…)"
+        )
+    return PYTHON
+
+
+def _environment(options: Options) -> tuple[Environment | None, Blob | None]:
+    needs = options.needs
+    if needs is None:
+        return None, None
+    data = needs.requirements.text().encode()
+    payload, blob = _payload([data]) if data else (None, None)
+    return Environment(requirements=payload, requires_python=needs.requires_python), blob
 
 
 def _payload(buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from lineshaft.entry_points import check_entry_point
 from lineshaft.job_files import FilesLike, read_files
 from lineshaft.options import RESERVED, Options
 from lineshaft.shipping import Prepared, Shipper
@@ -106,7 +107,6 @@ class Work:
         entry_point: str,
         *,
         files: FilesLike = (),
-        requirements: Iterable[str] = (),
         params: Mapping[str, object] | None = None,
         input_data: object = None,
         options: Mapping[str, object] | None = None,
@@ -119,12 +119,21 @@ class Work:
             CannotPackError: A parameter or the data cannot leave the process.
             InvalidJobError: An option is not possible.
             OSError: A file cannot be read.
+            RequirementsError: A requirement cannot be read.
         """
+        found = tuple(read_files(files))
+        source = check_entry_point(entry_point, found)
+        chosen = self.options.updated(options or {})
+        if source is not None and b"# /// script" in source:
+            from lineshaft.requirements import read_script  # noqa: PLC0415 - few scripts do
+
+            needs = read_script(source.decode(errors="replace"))
+            chosen = replace(chosen, needs=needs.merged(chosen.needs) if chosen.needs else needs)
 
         def bundle() -> PipelineBundle:
             return PipelineBundle(
-                files=tuple(read_files(files)),
-                requirements=tuple(requirements),
+                files=found,
+                requirements=(),  # They are with the job, where its worker looks first.
                 entry_point=entry_point,
                 input_data=None
                 if input_data is None
@@ -133,7 +142,7 @@ class Work:
             )
 
         made = self.shipper.by_value(bundle)
-        return self.shipper.pipeline(made, self.options.updated(options or {}), name=entry_point)
+        return self.shipper.pipeline(made, chosen, name=entry_point)
 
 
 def graph_of(subject: Pipeline | Graph) -> Graph:

@@ -105,6 +105,15 @@ class Parent(Wire):
     attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
+class Environment(Wire):
+    """The Python environment that a job runs in, made on its worker before it starts."""
+
+    requirements: Payload | None = None
+    """Text as in a requirements.txt, in UTF-8; ``None`` for nothing but Python itself."""
+    requires_python: str | None = Field(default=None, max_length=200)
+    """Versions it may run with, as a project says it: ``>=3.11,<3.14``."""
+
+
 class JobSpec(Wire):
     """Everything the coordinator needs to know about a job to keep, place and run it."""
 
@@ -142,11 +151,16 @@ class JobSpec(Wire):
     """Variables of its environment, and which of the coordinator's secrets each holds."""
     files: tuple[Digest, ...] | None = Field(default=None, max_length=FILES_MAX)
     """Blobs that its payload refers to; a worker needs them before it starts."""
+    environment: Environment | None = None
+    """``None`` for whatever its worker has installed."""
 
     @property
     def blobs(self) -> tuple[str, ...]:
         """All blobs that an attempt cannot do without."""
+        wanted = self.environment.requirements if self.environment is not None else None
         named = (self.code, self.payload.blob, *(self.files or ()))
+        if wanted is not None:
+            named = (*named, wanted.blob)
         return tuple(blob_id for blob_id in named if blob_id is not None)
 
     @property

@@ -16,6 +16,7 @@ FailureCause = Literal[
     "timeout",  # it ran longer than it may
     "silence_timeout",  # it ran, and said nothing for longer than it may
     "prepare_timeout",  # its worker did not begin it in time
+    "environment",  # the environment it asks for cannot be had on its worker
     "start",  # the runner did not start
     "entry_point",  # the file or function to run is not there
     "unpickle",  # the function or its arguments cannot be loaded on the worker

@@ -72,6 +72,16 @@ class Heartbeat(Wire):
     """What it offers now, when that changed: a device failed or came back."""
 
 
+class Preparing(Wire):
+    """What a worker does for an attempt that has not started: it makes its environment."""
+
+    type: Literal["Preparing"] = "Preparing"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
+    doing: str = Field(max_length=1000)
+    """In words, as ``downloading: torch``."""
+
+
 class Began(Wire):
     """An attempt has been running for long enough to be worth saying."""
 
@@ -255,6 +265,7 @@ class LeaveNow(Wire):
 FromWorker = Annotated[
     Register
     | Heartbeat
+    | Preparing
     | Began
     | Ended
     | Returned

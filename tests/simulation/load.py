@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal
 
 from lineshaft_protocol.ids import JobId
-from lineshaft_protocol.jobs import JobKind, JobSpec, Parent, Payload, Timeouts
+from lineshaft_protocol.jobs import Environment, JobKind, JobSpec, Parent, Payload, Timeouts
 from lineshaft_protocol.resources import GIB, Capacity, Gpu, Resources
 
 BRIEF, SHORT, LONG = ("a" * 64, "b" * 64, "c" * 64)
@@ -16,6 +16,9 @@ PYTHON = "3.11"
 
 ARGUMENTS = Payload(inline="eA==")
 """What every job is called with."""
+
+ENVIRONMENT = Environment(requirements=Payload(inline="bnVtcHk="))
+"""What some jobs want made before they start."""
 
 IMPOSSIBLE = Resources(cpus=4000.0)
 """More than any worker has."""
@@ -148,6 +151,7 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: 
         after=after,
         timeouts=_draw_timeouts(job_id, at, kind, queue_s),
         python=PYTHON if dice.random() < 0.5 else None,
+        environment=ENVIRONMENT if dice.random() < 0.2 else None,
     )
     cancel_after_s = dice.uniform(0.0, 8.0) if dice.random() < 0.2 else None
     if cancel_after_s is not None and dice.random() < 0.3:

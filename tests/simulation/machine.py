@@ -88,6 +88,8 @@ class Machine:
         self._dice = world.random(f"{name}/machine")
         self._pause_dice = world.random(f"{name}/pauses")
         self.processes: dict[AttemptKey, Process] = {}
+        self.prepared: set[AttemptKey] = set()
+        """Attempts whose environment is here."""
         self._lanes: dict[int, list[Process]] = {}
         self._tell: Callable[[object], None] | None = None
         self._told_at = 0.0
@@ -152,6 +154,8 @@ class Machine:
         """Give an attempt to a lane."""
         if key in self.processes:
             raise SimulationError(f"{self.name} was told to start {key} twice")
+        if assign.job.environment is not None and key not in self.prepared:
+            raise SimulationError(f"{key} starts before its environment is there")
         script = script_of(self._world.seed, assign.job, assign.attempt)
         process = self.processes[key] = Process(key, assign, lane, script)
         queue = self._lanes.setdefault(lane, [])

@@ -26,6 +26,7 @@ from lineshaft_protocol.worker_messages import Assign, SpawnChild
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.flow import AttemptFlow
 from lineshaft_worker.core.machine import WorkerCore
+from lineshaft_worker.core.supplies import Supplies
 
 Patch = Callable[[object, str, object], None]
 
@@ -343,6 +344,14 @@ def _full_for_ever(patch: Patch) -> None:
     patch(Fleet, "changed", leaves_out)
 
 
+def _environment_not_awaited(patch: Patch) -> None:
+    patch(Supplies, "_prepare", lambda self, attempt: self._ready(attempt))
+
+
+def _build_not_ended(patch: Patch) -> None:
+    patch(Supplies, "abandon", lambda _self, _attempt: None)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -377,4 +386,6 @@ MUTANTS: Mapping[str, Mutant] = {
     "files are acknowledged and not recorded": Mutant(_files_not_recorded),
     "a job goes on from its oldest checkpoint": Mutant(_checkpoint_of_the_past),
     "a worker that was full is never looked at again": Mutant(_full_for_ever),
+    "a job starts before its environment is there": Mutant(_environment_not_awaited),
+    "an environment is built for nobody": Mutant(_build_not_ended),
 }

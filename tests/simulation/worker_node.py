@@ -13,6 +13,7 @@ from tests.simulation.world import SimulationError, World
 
 from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.ids import Session, WorkerId
+from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
@@ -24,6 +25,7 @@ from lineshaft_worker.core.io import (
     BlobGone,
     BlobsArrived,
     BlobsFailed,
+    CancelPreparing,
     CheckDevices,
     Close,
     Connect,
@@ -31,11 +33,15 @@ from lineshaft_worker.core.io import (
     DevicesChecked,
     Disconnected,
     DrainAsked,
+    EnvironmentFailed,
+    EnvironmentProgress,
+    EnvironmentReady,
     FetchBlobs,
     ForgetAttempt,
     ForgetFile,
     Leave,
     LoadSampled,
+    PrepareEnvironment,
     Received,
     ResultRefused,
     ResultStored,
@@ -85,6 +91,8 @@ class WorkerNode(Node):
         self.absences: list[tuple[float, float]] = []
         """When the daemon stood still or was dead, while what it had started went on."""
         self._open: dict[int, None] = {}
+        self._building: dict[AttemptKey, None] = {}
+        """Attempts whose environment is made."""
         self._is_leaving = self._had_lease = False
         self._down_since = 0.0
 
@@ -102,6 +110,7 @@ class WorkerNode(Node):
     def make_core(self) -> Core:
         self._open, self._is_leaving, self._had_lease = {}, False, False
         self.machine.unchecked.clear()  # A new daemon looks at all GPUs before it offers them.
+        self._building = {}
         adopted = self.machine.survivors()
         if adopted:
             self.world.mark("adoption")
@@ -233,6 +242,8 @@ class WorkerNode(Node):
                     machine.revoke(key)
                 case ForgetAttempt(key=key):
                     self.checks.on_forgotten(machine, key)
+                    if key in self._building:
+                        raise SimulationError(f"{self.name} builds on for the forgotten {key}")
                     machine.forget(key)
                 case AskPause() | ForgetFile() | AbandonFiles():
                     self._do_about_pauses(effect)
@@ -242,6 +253,8 @@ class WorkerNode(Node):
                     self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._fetched(k))
                 case CheckDevices(key=key, devices=devices):
                     self._check_devices(key, devices, self.world.now + GIVE_BACK_S)
+                case PrepareEnvironment() | CancelPreparing():
+                    self._prepare(effect)
                 case StoreResult(key=key):
                     self.later(self.dice.uniform(0.001, 0.2), lambda k=key: self._stored(k))
                 case Connect():
@@ -285,6 +298,30 @@ class WorkerNode(Node):
             self.post(BlobsFailed(key, "it is gone"))
         else:
             self.post(BlobsArrived(key))
+
+    def _prepare(self, effect: PrepareEnvironment | CancelPreparing) -> None:
+        key = effect.key
+        if isinstance(effect, CancelPreparing):
+            self.world.mark("build_cancelled")
+            self._building.pop(key, None)
+            return
+        self.machine.prepared.discard(key)
+        self._building[key] = None
+        self.later(self.dice.uniform(0.0, 3.0), lambda: self._built(key))
+
+    def _built(self, key: AttemptKey) -> None:
+        if key not in self._building:
+            return
+        self.post(EnvironmentProgress(key, "installing"))
+        del self._building[key]
+        if self.dice.random() < self.faults.blob_fails:
+            self.world.mark("build_failed")
+            failure = Failure(cause="environment", message="no such package")
+            self.post(EnvironmentFailed(key, failure))
+        else:
+            self.world.mark("built")
+            self.machine.prepared.add(key)
+            self.post(EnvironmentReady(key))
 
     def _stored(self, key: AttemptKey) -> None:
         if not self.coordinator.is_up or not self._open:

@@ -26,6 +26,9 @@ from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
 from lineshaft_worker.daemon.shell import WorkerShell
 from lineshaft_worker.daemon.uplink import Link
 from lineshaft_worker.devices.selection import Restrictions
+from lineshaft_worker.environments.interpreters import find_interpreters
+from lineshaft_worker.environments.provision import Environments, Settings, find_uv
+from lineshaft_worker.environments.sources import ALLOWED, Sources
 
 EXIT_CANNOT_START = 2
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
@@ -52,9 +55,42 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--drain", type=float, default=600.0, help="seconds to finish what runs when told to stop"
     )
+    _environment_flags(flags)
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
+
+
+def _environment_flags(flags: argparse.ArgumentParser) -> None:
+    add = flags.add_argument_group("environments of jobs").add_argument
+    add("--environments", type=Path, help="folder; default HOME/environments, shared by workers")
+    add("--environments-size", default="100GiB", help="remove the least used above this")
+    add("--environments-free", default="2GiB", help="build nothing if less is free on the disk")
+    add("--build-timeout", type=float, default=3600.0, help="longest build, in seconds")
+    add("--index-url", help="packages come from here; default what uv is configured to use")
+    add("--find-links", action="append", default=[], help="page or folder of packages; repeatable")
+    add(
+        "--allow-index",
+        action="append",
+        help="beginning of addresses that jobs may name, or * for any; repeatable; "
+        f"default {' '.join(ALLOWED)}",
+    )
+
+
+def environments_of(chosen: argparse.Namespace, home: Path, room: MachineRoom) -> Environments:
+    """What makes environments here, as the operator set it."""
+    allowed = ALLOWED if chosen.allow_index is None else tuple(chosen.allow_index)
+    settings = Settings(
+        root=chosen.environments or home / "environments",
+        sources=Sources(
+            index_url=chosen.index_url, find_links=tuple(chosen.find_links), allowed=allowed
+        ),
+        size_bytes_max=parse_size(chosen.environments_size),
+        free_bytes_min=parse_size(chosen.environments_free),
+        build_s_max=chosen.build_timeout,
+    )
+    found = find_interpreters(room.offer.machine.python_envs, Path.home())
+    return Environments(settings, found, find_uv=find_uv)
 
 
 def restrictions_of(chosen: argparse.Namespace) -> Restrictions:
@@ -92,12 +128,13 @@ async def _work(chosen: argparse.Namespace) -> None:
     name = chosen.name or re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "worker"
     state: Path = chosen.state or where.home / "workers" / name
     room = MachineRoom(restrictions_of(chosen), slots=chosen.slots)
+    environments = environments_of(chosen, where.home, room)
     identity = Identity(
         worker_id=WorkerId(name),
         incarnation=secrets.token_hex(8),
         capabilities=room.offer.capabilities,
         tags=room.offer.tags,
-        pythons=(own_python(),),
+        pythons=environments.pythons,
         versions=Versions(lineshaft=__version__, python=own_python()),
     )
     limits = Limits(
@@ -121,6 +158,7 @@ async def _work(chosen: argparse.Namespace) -> None:
         cache_bytes_max=parse_size(chosen.cache),
         grace_s=chosen.grace,
         drain_s=chosen.drain,
+        environments=environments,
     )
     with stop_on_signals() as stopping:
         await shell.run(stopping)

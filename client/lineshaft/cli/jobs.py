@@ -25,6 +25,7 @@ STATUSES = (
     "waiting",
     "queued",
     "assigned",
+    "preparing",
     "running",
     "cancelling",
     "pausing",

@@ -18,6 +18,7 @@ from lineshaft.cli.output import Output
 if TYPE_CHECKING:
     from lineshaft.async_client import AsyncClient
     from lineshaft.job import AsyncJob
+    from lineshaft.requirements import Needs
 
 ARGUMENTS_FILE = "lineshaft_arguments.py"
 
@@ -38,7 +39,20 @@ Params: TypeAlias = Annotated[
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="VALUE is JSON, or else text."),
 ]
 Requirements: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--requirement", "-r", help="As in a requirements.txt.")
+    list[Path] | None,
+    typer.Option(
+        "--requirements",
+        "-r",
+        metavar="FILE",
+        help="Install what a requirements.txt, pyproject.toml or script names; repeat for more.",
+    ),
+]
+Packages: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="PACKAGE", help="Install it, as 'numpy>=2'; repeat for more."),
+]
+Python: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Run with this Python, as 3.12.")
 ]
 Cpus: TypeAlias = Annotated[float | None, typer.Option(min=0, help="Processor cores.")]
 Memory: TypeAlias = Annotated[str | None, typer.Option(metavar="SIZE", help="As 8GiB.")]
@@ -98,7 +112,6 @@ class Order:
     entry_point: str
     files: dict[str, bytes | Path]
     params: dict[str, object]
-    requirements: tuple[str, ...]
 
 
 def run(  # noqa: PLR0913, PLR0917 - each is a flag
@@ -107,6 +120,8 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     files: Files = None,
     params: Params = None,
     requirements: Requirements = None,
+    packages: Packages = None,
+    python: Python = None,
     cpus: Cpus = None,
     memory: Memory = None,
     gpus: Gpus = None,
@@ -130,12 +145,11 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     token: Token = None,
 ) -> None:
     """Run a script or function on a worker; show its output and progress, print its result."""
-    order = make_order(entry, files or (), params or (), arguments or (), requirements or ())
-    resources = {"cpus": cpus, "memory": memory, "gpus": gpus, "gpu_memory": gpu_memory}
+    order = make_order(entry, files or (), params or (), arguments or ())
+    wanted = given({"cpus": cpus, "memory": memory, "gpus": gpus, "gpu_memory": gpu_memory})
     options = {
-        "resources": given(resources) or None,
+        "resources": wanted or None,
         "tags": tags or (),
-        "worker": worker,
         "name": name or entry,
         "priority": priority,
         "retries": retries,
@@ -143,13 +157,12 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "backoff": backoff,
         "after": after or (),
         "secrets": read_secrets(secrets or ()),
+        "requirements": read_needs(requirements or (), packages or ()),
     }
+    options |= {"worker": worker, "python": python}
     options |= {"queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout}
     options |= {"silence_timeout": silence_timeout, "lost_after": lost_after}
-    output = Output(is_json=is_json)
-    if order.requirements:
-        output.note(_NOT_INSTALLED)
-    work = _submitter(order, given(options), output, is_detached=is_detached)
+    work = _submitter(order, given(options), Output(is_json=is_json), is_detached=is_detached)
     raise typer.Exit(ask(url, token, work))
 
 
@@ -178,7 +191,6 @@ def make_order(
     files: Sequence[Path],
     params: Sequence[str],
     arguments: Sequence[str],
-    requirements: Sequence[str],
 ) -> Order:
     """Read the files and parameters of a job.
 
@@ -191,13 +203,32 @@ def make_order(
         found |= _named(path)
     read_params: dict[str, object] = dict(read_param(each) for each in params)
     if not arguments:
-        return Order(entry, found, read_params, tuple(requirements))
+        return Order(entry, found, read_params)
     if function or not source.endswith(".py"):
         raise UsageError(
             "only a script takes arguments after '--'; pass --param NAME=VALUE to a function"
         )
     found[ARGUMENTS_FILE] = _ARGUMENTS.format(source=source, arguments=[*arguments]).encode()
-    return Order(ARGUMENTS_FILE, found, read_params, tuple(requirements))
+    return Order(ARGUMENTS_FILE, found, read_params)
+
+
+def read_needs(files: Sequence[Path], packages: Sequence[str]) -> "Needs | None":
+    """Return what is to be installed; None if nothing was said.
+
+    Raises:
+        UsageError: A file is not there.
+        RequirementsError: A requirement cannot be read.
+    """
+    if not files and not packages:
+        return None
+    from lineshaft.requirements import read_requirements  # noqa: PLC0415 - takes long
+
+    needs = read_requirements(packages)
+    for path in files:
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}; -r takes a file, --with takes a package")
+        needs = needs.merged(read_requirements(path))
+    return needs
 
 
 def read_param(text: str) -> tuple[str, object]:
@@ -254,7 +285,6 @@ def _submitter(
         job: AsyncJob[object] = client.options(**options).run(  # type: ignore[arg-type]  # checked there
             order.entry_point,
             files=order.files,
-            requirements=order.requirements,
             params=order.params,
         )
         if not is_detached:
@@ -281,10 +311,6 @@ async def _accepted(client: "AsyncClient", job: "AsyncJob[object]") -> None:
             return
 
 
-_NOT_INSTALLED = (
-    "lineshaft: requirements are sent along, but workers of this version do not install them; "
-    "the job runs with what its worker has"
-)
 _ARGUMENTS = """import runpy, sys
 sys.argv[:] = [{source!r}, *{arguments!r}]
 runpy.run_path({source!r}, run_name="__main__")

@@ -29,6 +29,8 @@ class Lease:
     devices: tuple[str, ...] = ()
     is_started: bool = False
     """The worker said that it runs."""
+    doing: str = ""
+    """What the worker does for it before it starts."""
     is_recalled: bool = False
     is_frozen: bool = False
     """The worker said that its processes stand still; it occupies as much as before."""

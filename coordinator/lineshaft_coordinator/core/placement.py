@@ -62,7 +62,12 @@ def suits(worker: Worker, shape: Shape) -> bool:
         (shape.worker_id is None or shape.worker_id == worker.worker_id)
         and (not shape.tags or worker.tags.issuperset(shape.tags))
         and (shape.python is None or shape.python in worker.pythons)
+        and (not shape.has_environment or _makes_environments(worker))
     )
+
+
+def _makes_environments(worker: Worker) -> bool:
+    return worker.register is not None and "environments" in worker.register.versions.features
 
 
 def pick_devices(worker: Worker, wanted: Resources) -> tuple[str, ...] | None:
@@ -104,6 +109,8 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
         found.append(
             Lack(f"it has Python {has}; the job was made with {shape.python}", is_for_ever=True)
         )
+    if shape.has_environment and not _makes_environments(worker):
+        found.append(Lack("it is too old to make environments; update it", is_for_ever=True))
     if worker.session is None:
         found.append(Lack("it is not connected", is_for_ever=False))
     if worker.capacity is None:

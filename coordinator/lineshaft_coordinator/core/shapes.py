@@ -17,6 +17,8 @@ class Shape:
     tags: tuple[str, ...]
     worker_id: WorkerId | None
     python: str | None
+    has_environment: bool = False
+    """Whether its worker must make it an environment."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> "Shape":
@@ -26,4 +28,5 @@ class Shape:
             tuple(sorted(spec.tags)) if spec.tags else (),
             WorkerId(spec.worker_id) if spec.worker_id else None,
             spec.python,
+            spec.environment is not None,
         )

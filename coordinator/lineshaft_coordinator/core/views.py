@@ -17,7 +17,10 @@ NEAREST_MAX = 5
 def job_state(shop: Shop, job_id: JobId, job: Job) -> str:
     """Where a live job is: one word."""
     if isinstance(job.state, Leased):
-        return leased_state(job, shop.fleet.workers[job.state.worker_id].lease_of(job_id))
+        lease = shop.fleet.workers[job.state.worker_id].lease_of(job_id)
+        state = leased_state(job, lease)
+        is_prepared = lease is not None and lease.doing and state == "assigned"
+        return "preparing" if is_prepared else state
     if isinstance(job.state, Paused):
         return "paused"
     return "waiting" if job_id in shop.blocked or job_id in shop.delayed else "queued"
@@ -133,6 +136,9 @@ def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[Json
         return [f"it was cancelled ({job.cancel_reason}); worker {state.worker_id} is ending it"]
     if job.pause is not None:
         return [_why_pausing(worker, job_id, job.pause)]
+    lease = worker.lease_of(job_id)
+    if lease is not None and lease.doing and not lease.is_started:
+        return [f"worker {state.worker_id} prepares its environment ({lease.doing})"]
     if job_id in worker.backlog:
         return [f"worker {state.worker_id} has it and runs it in its next free slot"]
     return [f"worker {state.worker_id} runs attempt {state.attempt}"]

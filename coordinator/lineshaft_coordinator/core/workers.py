@@ -31,6 +31,7 @@ from lineshaft_protocol.worker_messages import (
     Kept,
     Leaving,
     PauseTold,
+    Preparing,
     Register,
     Returned,
     Settled,
@@ -62,6 +63,10 @@ class WorkerDesk:
                 self._on_ended(worker, session, result)
             case Heartbeat():
                 self._on_heartbeat(worker, session, message)
+            case Preparing(job_id=job_id, attempt=attempt, doing=doing):
+                lease = worker.lease_of(JobId(job_id))
+                if lease is not None and lease.attempt == attempt:
+                    lease.doing = doing
             case Began():
                 self._on_began(worker, message)
             case JobEvents(events=events):

@@ -49,7 +49,7 @@ class KeptBlobs:
 
 
 def blobs_of(record: Record) -> list[str]:
-    """List the blobs that a job cannot do without: its code and payload, and its result."""
+    """List the blobs that a job cannot do without: what it needs to run, and its result."""
     names: tuple[str | None, ...] = ()
     match record:
         case JobSubmitted(job=job):

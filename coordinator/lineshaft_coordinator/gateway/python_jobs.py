@@ -16,11 +16,12 @@ from lineshaft_coordinator.gateway.printed import last_document
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.jobs import Environment, JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.seed import JobProgress, JobResult, PythonPipelineJob, encode
 from lineshaft_runtime.bundles import BundleError, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import pack_bytes
+from lineshaft_runtime.requirements import RequirementsError, parse_requirements
 
 PHASES = ("environment", "write_files", "execute", "collect_results")
 OUTPUT_CHARACTERS_MAX = 8 * 1024 * 1024
@@ -50,10 +51,17 @@ class PythonJobs:
             size_bytes = sum(len(each.content) for each in job.files)
             bundle = await apart(size_bytes, lambda: encode_bundle(bundle_of(job)))
             payload = await stored(self._blobs, bundle)
-        except (BundleError, BlobError) as error:
+            wanted = await environment_of(self._blobs, job.requirements)
+        except (BundleError, BlobError, RequirementsError) as error:
             told.end(success=False, metrics={}, output=f"STDERR:\n{error}\nSTDOUT:\n", run_s=0.0)
             return
-        spec = JobSpec(job_id=new_job_id(), kind="pipeline", payload=payload, name=job.job_id[:200])
+        spec = JobSpec(
+            job_id=new_job_id(),
+            kind="pipeline",
+            payload=payload,
+            name=job.job_id[:200],
+            environment=wanted,
+        )
 
         def stop() -> None:
             client.cancel(spec.job_id, CANCELLED_REASON)
@@ -148,6 +156,8 @@ class _Told:
         match kind, body:
             case "log", {"text": str(text), **rest}:
                 (self._stderr if rest.get("stream") == "stderr" else self._stdout).add(text)
+            case "progress", {"is_preparing": True}:
+                pass  # Its environment is made: that phase was told.
             case "progress", {"step": step, **rest}:
                 phase = rest.get("phase")
                 self._progress = (
@@ -182,15 +192,25 @@ def _is_of_its_code(ending: Ending) -> bool:
 
 
 def bundle_of(job: PythonPipelineJob) -> PipelineBundle:
-    """Make a job's files, requirements and data what our runners take."""
-    lines = (line.partition(" #")[0].strip() for line in job.requirements.splitlines())
+    """Make a job's files and data what our runners take."""
     return PipelineBundle(
         files=tuple((each.path, each.content.encode()) for each in job.files),
-        requirements=tuple(line for line in lines if line and not line.startswith("#")),
+        requirements=(),
         entry_point=job.entry_point,
         input_data=None if job.input_data is None else pack_bytes(job.input_data),
         params=pack_bytes({} if job.params is None else job.params),
     )
+
+
+async def environment_of(blobs: BlobStore, requirements: str) -> Environment | None:
+    """Make requirements an environment; None if there are none.
+
+    Raises:
+        BlobError: They are too many, or the disk is full.
+        RequirementsError: They cannot be read.
+    """
+    text = parse_requirements([requirements]).text()
+    return Environment(requirements=await stored(blobs, text.encode())) if text else None
 
 
 def _count(value: JsonValue) -> int:

@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 from tests.integration.execution.execution_bench import ExecutionBench, is_alive, until, value_of
 
+from lineshaft_worker.execution.process import Launch
 from lineshaft_worker.execution.reports import AttemptBegan, ResultFile, Succeeded
 
 
@@ -213,14 +214,14 @@ async def test_a_forked_child_that_returns_is_not_a_second_runner(bench: Executi
 
 
 async def test_an_interpreter_that_is_not_there_is_a_failed_start(state_folder: Path) -> None:
-    bench = ExecutionBench(state_folder, interpreter_of=lambda _key: Path("/no/such/python"))  # type: ignore[arg-type]
+    bench = ExecutionBench(state_folder, interpreter_of=lambda _key: Launch(Path("/no/such")))  # type: ignore[arg-type]
     await bench.execution.open()
 
     failure = await bench.failure(bench.call(add, 1, 1))
     await bench.close()
 
     assert failure.cause == "start"
-    assert "/no/such/python" in "".join(failure.last_lines)
+    assert "/no/such" in "".join(failure.last_lines)
 
 
 async def test_a_long_call_says_that_it_began_and_a_short_one_does_not(

@@ -8,7 +8,7 @@ from tests.integration.execution.execution_bench import until
 
 from lineshaft_worker.execution.host import Host, HostOwner
 from lineshaft_worker.execution.orders import Shape
-from lineshaft_worker.execution.process import STDERR, RunnerProcess
+from lineshaft_worker.execution.process import STDERR, Launch, RunnerProcess
 
 
 class Witness:
@@ -23,7 +23,7 @@ class Witness:
 
 async def test_words_of_a_failed_start_count_however_late_the_daemon_looks(tmp_path: Path) -> None:
     witness = Witness()
-    process = RunnerProcess.spawn(tmp_path, Path("/no/such/python"), Shape())
+    process = RunnerProcess.spawn(tmp_path, Launch(Path("/no/such/python")), Shape())
     await until(lambda: "/no/such/python" in (tmp_path / STDERR).read_text())
 
     host = Host(process, Shape(), cast("HostOwner", witness))

@@ -50,14 +50,14 @@ def names(order: Order) -> list[str]:
 
 
 def test_a_script_brings_itself() -> None:
-    order = make_order("train.py:main", [], ["a=1"], [], ["numpy"])
+    order = make_order("train.py:main", [], ["a=1"], [])
 
     assert (order.entry_point, [*order.files]) == ("train.py:main", ["train.py"])
-    assert (order.params, order.requirements) == ({"a": 1}, ("numpy",))
+    assert order.params == {"a": 1}
 
 
 def test_a_module_brings_its_package_but_not_its_caches() -> None:
-    order = make_order("package.main:main", [], [], [], [])
+    order = make_order("package.main:main", [], [], [])
 
     assert names(order) == ["package/__init__.py", "package/main.py"]
 
@@ -65,13 +65,13 @@ def test_a_module_brings_its_package_but_not_its_caches() -> None:
 def test_files_come_along_with_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "package"
 
-    order = make_order("train.py", [Path("package"), folder / "main.py"], [], [], [])
+    order = make_order("train.py", [Path("package"), folder / "main.py"], [], [])
 
     assert names(order) == ["main.py", "package/__init__.py", "package/main.py", "train.py"]
 
 
 def test_a_folder_may_bring_the_script_along() -> None:
-    order = make_order("train.py", [Path()], [], [], [])
+    order = make_order("train.py", [Path()], [], [])
 
     assert "train.py" in names(order)
 
@@ -86,11 +86,11 @@ def test_a_folder_may_bring_the_script_along() -> None:
 )
 def test_a_file_that_is_missing_is_named(entry: str, files: list[Path], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        make_order(entry, files, [], [], [])
+        make_order(entry, files, [], [])
 
 
 def test_arguments_become_those_of_the_script(tmp_path: Path) -> None:
-    order = make_order("train.py", [], [], ["--lr", 'it\'s "0.1"'], [])
+    order = make_order("train.py", [], [], ["--lr", 'it\'s "0.1"'])
 
     (tmp_path / ARGUMENTS_FILE).write_bytes(dict(read_files(order.files))[ARGUMENTS_FILE])
     found = subprocess.run(
@@ -101,7 +101,7 @@ def test_arguments_become_those_of_the_script(tmp_path: Path) -> None:
 
 def test_a_function_takes_no_arguments_after_the_dashes() -> None:
     with pytest.raises(UsageError, match="--param"):
-        make_order("train.py:main", [], [], ["--lr"], [])
+        make_order("train.py:main", [], [], ["--lr"])
 
 
 def test_what_was_left_open_is_left_out() -> None:

@@ -2,9 +2,9 @@
 
 Phases, and what moves an attempt on:
 
-    FETCHING ── blobs here ──► WAITING ── a lane ──► RUNNING ──► (STORING ──►) ENDED ──► settled
-                                  ▲                     │
-                                  └── taken back ── HANDED (behind another on its lane)
+    FETCHING ─ blobs here ─► (PREPARING ─ environment here ─►) WAITING ─ a lane ─► RUNNING
+    RUNNING ──► (STORING ──►) ENDED ──► settled
+    HANDED: behind another on its lane; WAITING again when it is taken back.
     STOPPING: told to end, not over yet; its devices are taken until it is.
     CHECKING: no process of it is left; its devices are taken until their memory is seen to be free.
 
@@ -34,6 +34,7 @@ class Phase(Enum):
     """Where an attempt is on this worker."""
 
     FETCHING = "fetching"
+    PREPARING = "preparing"
     WAITING = "waiting"
     HANDED = "handed"
     RUNNING = "running"
@@ -44,7 +45,8 @@ class Phase(Enum):
 
 
 BEGAN = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING, Phase.STORING, Phase.ENDED)
-_GOING_ON = frozenset({Phase.FETCHING, Phase.WAITING, Phase.HANDED, Phase.RUNNING})
+_TO_START = frozenset({Phase.FETCHING, Phase.PREPARING, Phase.WAITING})
+_GOING_ON = _TO_START | {Phase.HANDED, Phase.RUNNING}
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class Attempt:
     """What it was asked last; unknown of what a daemon before us started."""
     is_frozen: bool = False
     has_begun: bool = False
+    doing: str = ""
+    """What is done for it while it is PREPARING."""
     is_suspended: bool = False
     """It waits for a child and gave its slot away."""
     verdict: Failure | None = None
@@ -91,6 +95,11 @@ class Attempt:
             devices=self.assign.devices,
             pause=self.pause,
         )
+
+    @property
+    def is_to_start(self) -> bool:
+        """Whether no runner was given it yet."""
+        return self.phase in _TO_START
 
     @property
     def blob_ids(self) -> tuple[BlobId, ...]:

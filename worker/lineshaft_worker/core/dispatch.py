@@ -1,5 +1,6 @@
 """Which waiting attempt starts when, and on which lane."""
 
+from lineshaft_protocol.jobs import Environment
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.io import (
     AttemptKey,
@@ -60,7 +61,7 @@ class Dispatcher:
             attempt = bench.attempts[next(iter(bench.waiting))]
             if not attempt.is_brief(horizon_s):
                 return
-            lane = self._shortest_lane()
+            lane = self._shortest_lane(attempt.assign.job.environment)
             if lane is None:
                 return
             expected_s = attempt.assign.expected_s or 0.0
@@ -70,7 +71,7 @@ class Dispatcher:
             del bench.waiting[attempt.key]
             self._effects.append(StartAttempt(attempt.key, attempt.assign, lane))
 
-    def _shortest_lane(self) -> int | None:
+    def _shortest_lane(self, environment: Environment | None) -> int | None:
         best: int | None = None
         best_s = self._settings.lane_horizon_s
         for index, lane in self._bench.lanes.items():
@@ -79,6 +80,8 @@ class Dispatcher:
             if len(lane.keys) >= self._settings.lane_max:
                 continue
             first = self._bench.attempts[next(iter(lane.keys))]
+            if first.assign.job.environment != environment:
+                continue  # A runner of another environment must make room for its own.
             if first.phase is Phase.RUNNING and first.is_brief(self._settings.lane_horizon_s):
                 best, best_s = index, lane.expected_s
         return best

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from lineshaft_protocol.ids import BlobId, JobId, Session
+from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import (
     Assign,
@@ -29,12 +29,10 @@ from lineshaft_worker.core.io import (
     AttemptSpoke,
     BlobGone,
     BlobNews,
-    BlobsArrived,
-    BlobsFailed,
     CheckDevices,
     ChildAsked,
     Effect,
-    FetchBlobs,
+    EnvironmentProgress,
     FileStored,
     ForgetAttempt,
     PauseSeen,
@@ -46,19 +44,25 @@ from lineshaft_worker.core.io import (
 )
 from lineshaft_worker.core.outbox import Outbox
 from lineshaft_worker.core.settings import CoreSettings
+from lineshaft_worker.core.supplies import Supplies
 
 
 class AttemptFlow:
     """Moves attempts; keeps the bench and what the coordinator was told in step."""
 
     def __init__(
-        self, settings: CoreSettings, bench: Bench, dispatcher: Dispatcher, effects: list[Effect]
+        self,
+        settings: CoreSettings,
+        bench: Bench,
+        dispatcher: Dispatcher,
+        effects: list[Effect],
+        *,
+        python: str | None,
     ) -> None:
         self._bench, self._effects = bench, effects
         self._dispatcher = dispatcher
         self._outbox = Outbox(settings, effects)
-        self._blobs: dict[BlobId, None] = {}
-        """Blobs that are in the worker's cache."""
+        self._supplies = Supplies(effects, python=python, ready=self._wait, failed=self._fail)
         self._resuming: OrderedDict[AttemptKey, list[Outcome]] = OrderedDict()
         """Plans whose child has ended and that wait for a free slot."""
         self._parents: dict[JobId, AttemptKey] = {}
@@ -77,6 +81,7 @@ class AttemptFlow:
     def attach(self, session: Session, features: tuple[str, ...]) -> None:
         """Tell the coordinator again whatever it may not have heard."""
         self._outbox.session, self._outbox.knows_files = session, "pause" in features
+        self._outbox.knows_preparing = "environments" in features
         for returned in self._unsaid:
             self._send(returned)
         self._unsaid.clear()
@@ -93,7 +98,7 @@ class AttemptFlow:
             elif attempt.phase is Phase.STORING:
                 self._effects.append(StoreResult(attempt.key))
             elif attempt.phase is Phase.FETCHING:
-                self._fetch(attempt)
+                self._supplies.bring(attempt)
 
     def detach(self) -> None:
         """The coordinator cannot be told anything now."""
@@ -123,14 +128,7 @@ class AttemptFlow:
             self._send(Returned(job_id=key.job_id, attempt=key.attempt, reason="draining"))
             return
         attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.FETCHING)
-        self._fetch(attempt)
-
-    def _fetch(self, attempt: Attempt) -> None:
-        missing = tuple(blob_id for blob_id in attempt.blob_ids if blob_id not in self._blobs)
-        if missing:
-            self._effects.append(FetchBlobs(attempt.key, missing))
-        else:
-            self._wait(attempt)
+        self._supplies.bring(attempt)
 
     def return_impossible(self) -> None:
         """Hand back what waits for something this machine no longer offers."""
@@ -149,30 +147,31 @@ class AttemptFlow:
             self._bench.waiting.move_to_end(attempt.key, last=False)
 
     def on_blob_event(self, event: BlobNews) -> None:
-        """A blob came, went, or will not come."""
+        """What an attempt needs came, went, or will not come; or its result was stored."""
         if isinstance(event, BlobGone):
-            self._blobs.pop(event.blob_id, None)
+            self._supplies.forget(event.blob_id)
             return
         attempt = self._bench.attempts.get(event.key)
         match event:
             case _ if attempt is None:
                 pass
-            case BlobsArrived() if attempt.phase is Phase.FETCHING:
-                if (code := attempt.assign.job.code) is not None:
-                    self._blobs[BlobId(code)] = None
-                self._wait(attempt)
-            case BlobsFailed(message=text) if attempt.phase is Phase.FETCHING:
-                lost = Failure(cause="blob_missing", message=text)
-                self._end(attempt, own_result(attempt, "failed", lost))
             case ResultStored(payload=payload) if attempt.phase is Phase.STORING:
                 assert attempt.result is not None, "a result is stored after it is known"
                 stored = {"result": payload} if payload is not None else {}
                 self._end(attempt, attempt.result.model_copy(update=stored))
             case ResultRefused(message=message) if attempt.phase is Phase.STORING:
-                failure = Failure(cause="result", message=message)
-                self._end(attempt, own_result(attempt, "failed", failure))
-            case _:
+                self._fail(attempt, Failure(cause="result", message=message))
+            case EnvironmentProgress() if attempt.phase is Phase.PREPARING:
+                attempt.doing = event.doing
+                self._outbox.tell_preparing(attempt)
+                self._outbox.on_spoke(attempt, event.events)
+            case ResultStored() | ResultRefused() | EnvironmentProgress():
                 pass  # It was stopped or settled meanwhile.
+            case _:
+                self._supplies.on_event(attempt, event)
+
+    def _fail(self, attempt: Attempt, failure: Failure) -> None:
+        self._end(attempt, own_result(attempt, "failed", failure))
 
     def fill(self, now: float, *, acked_at: float | None) -> None:
         """Go on with plans whose child ended, then start what fits and still is ours."""
@@ -228,6 +227,7 @@ class AttemptFlow:
 
     def _give_back(self, attempt: Attempt, reason: str) -> None:
         key = attempt.key
+        self._supplies.abandon(attempt)
         self._bench.waiting.pop(key, None)
         returned = Returned(job_id=key.job_id, attempt=key.attempt, reason=reason)
         if self._outbox.session is None:
@@ -303,7 +303,8 @@ class AttemptFlow:
 
     def _stop(self, attempt: Attempt, grace_s: float | None = None) -> None:
         match attempt.phase:
-            case Phase.FETCHING | Phase.WAITING:
+            case Phase.FETCHING | Phase.PREPARING | Phase.WAITING:
+                self._supplies.abandon(attempt)
                 self._end(attempt, own_result(attempt, "stopped"))
             case Phase.HANDED:
                 attempt.is_stop_wanted = True
@@ -323,17 +324,16 @@ class AttemptFlow:
 
     def stop_or_return(self, attempt: Attempt, reason: str, grace_s: float | None = None) -> None:
         """End it if it runs, hand it back if it waits."""
-        if attempt.phase in (Phase.FETCHING, Phase.WAITING):
+        if attempt.is_to_start:
             self._give_back(attempt, reason)
         else:
             self._stop(attempt, grace_s)
 
     def on_recall(self, key: AttemptKey) -> None:
         """Hand it back if it has not started."""
-        attempt = self._bench.attempts.get(key)
-        if attempt is None:
+        if (attempt := self._bench.attempts.get(key)) is None:
             return
-        if attempt.phase in (Phase.FETCHING, Phase.WAITING):
+        if attempt.is_to_start:
             self._give_back(attempt, "another worker is idle")
         elif attempt.phase is Phase.HANDED:
             attempt.is_recalled = True
@@ -344,7 +344,7 @@ class AttemptFlow:
         attempt = self._bench.attempts.get(AttemptKey(JobId(asked.job_id), asked.attempt))
         if attempt is None:
             return
-        if asked.mode != "none" and attempt.phase in (Phase.FETCHING, Phase.WAITING):
+        if asked.mode != "none" and attempt.is_to_start:
             self._give_back(attempt, "it is asked to pause")
         elif asked.mode != "none" and attempt.phase is Phase.HANDED:
             self.on_recall(attempt.key)
@@ -360,7 +360,7 @@ class AttemptFlow:
     def return_waiting(self, reason: str) -> None:
         """Hand back everything that has not started."""
         for attempt in tuple(self._bench.attempts.values()):
-            if attempt.phase in (Phase.FETCHING, Phase.WAITING, Phase.HANDED):
+            if attempt.is_to_start or attempt.phase is Phase.HANDED:
                 self.on_recall(attempt.key)
 
     def on_events_ack(self, ack: EventsAck) -> None:
@@ -391,6 +391,7 @@ class AttemptFlow:
                 self._effects.append(AnswerChild(key, outcome))
 
     def _drop(self, attempt: Attempt) -> None:
+        self._supplies.abandon(attempt)
         self._bench.waiting.pop(attempt.key, None)
         self._resuming.pop(attempt.key, None)
         del self._bench.attempts[attempt.key]

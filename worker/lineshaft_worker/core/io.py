@@ -9,7 +9,7 @@ from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
-from lineshaft_protocol.outcomes import AttemptResult, Outcome
+from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.worker_messages import Assign, FromWorker, PauseMode, ToWorker
 
@@ -64,6 +64,30 @@ class BlobsFailed:
 
     key: AttemptKey
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentReady:
+    """What a PrepareEnvironment asked for is here, and stays until the attempt is forgotten."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFailed:
+    """What a PrepareEnvironment asked for cannot be had."""
+
+    key: AttemptKey
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentProgress:
+    """How far a PrepareEnvironment is: in words, and for the job's history."""
+
+    key: AttemptKey
+    doing: str
+    events: tuple[JobEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +204,9 @@ Event = (
     | Tick
     | BlobsArrived
     | BlobsFailed
+    | EnvironmentReady
+    | EnvironmentFailed
+    | EnvironmentProgress
     | BlobGone
     | AttemptBegan
     | AttemptSpoke
@@ -196,7 +223,8 @@ Event = (
 )
 
 AttemptNews = AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked | FileStored | PauseSeen
-BlobNews = BlobsArrived | BlobsFailed | BlobGone | ResultStored | ResultRefused
+SupplyNews = BlobsArrived | BlobsFailed | EnvironmentReady | EnvironmentFailed
+BlobNews = SupplyNews | BlobGone | EnvironmentProgress | ResultStored | ResultRefused
 
 # --- effects ---
 
@@ -228,6 +256,21 @@ class FetchBlobs:
 
     key: AttemptKey
     blob_ids: tuple[BlobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareEnvironment:
+    """Have the environment that the job asks for, and keep it until the attempt is forgotten."""
+
+    key: AttemptKey
+    assign: Assign
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPreparing:
+    """Nobody waits for that environment any more: end what builds it."""
+
+    key: AttemptKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +362,8 @@ Effect = (
     | Close
     | Send
     | FetchBlobs
+    | PrepareEnvironment
+    | CancelPreparing
     | StartAttempt
     | StopAttempt
     | RevokeAttempt

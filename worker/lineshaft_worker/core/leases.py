@@ -4,7 +4,7 @@ A lease is the coordinator's promise to give an attempt's job to nobody else. It
 moment the last answered heartbeat was sent: what looks like a connection may be one to us alone.
 """
 
-from lineshaft_worker.core.attempts import Attempt, Bench, Phase
+from lineshaft_worker.core.attempts import Attempt, Bench
 
 
 def shortest_s(bench: Bench, *, otherwise_s: float) -> float | None:
@@ -30,5 +30,5 @@ def _lease_s(attempt: Attempt, otherwise_s: float) -> float:
     if lease_s is None:
         return otherwise_s
     # What only waits here does nothing twice; it may not start without a fresh heartbeat.
-    is_waiting = attempt.phase in (Phase.FETCHING, Phase.WAITING)
+    is_waiting = attempt.is_to_start
     return max(lease_s, otherwise_s) if is_waiting else lease_s

@@ -49,6 +49,9 @@ from lineshaft_worker.core.io import (
     Disconnected,
     DrainAsked,
     Effect,
+    EnvironmentFailed,
+    EnvironmentProgress,
+    EnvironmentReady,
     Event,
     FileStored,
     Leave,
@@ -76,6 +79,7 @@ class Identity:
     capabilities: dict[str, JsonValue]
     tags: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
+    """Minors that jobs can have here, our own first."""
     versions: Versions
 
 
@@ -102,7 +106,8 @@ class WorkerCore:
         self.bench = Bench(capacity)
         self._effects: list[Effect] = []
         self._dispatcher = Dispatcher(settings, self.bench, self._effects)
-        self.flow = AttemptFlow(settings, self.bench, self._dispatcher, self._effects)
+        own = identity.pythons[0] if identity.pythons else None
+        self.flow = AttemptFlow(settings, self.bench, self._dispatcher, self._effects, python=own)
         self._watchdog = Watchdog(self.bench)
         self._now = now
         self._session: Session | None = None
@@ -154,6 +159,8 @@ class WorkerCore:
                 if session == self._session:
                     self._on_disconnected()
             case BlobsArrived() | BlobsFailed() | BlobGone() | ResultStored() | ResultRefused():
+                self.flow.on_blob_event(event)
+            case EnvironmentReady() | EnvironmentFailed() | EnvironmentProgress():
                 self.flow.on_blob_event(event)
             case (
                 AttemptBegan()

@@ -3,8 +3,8 @@
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.kept_files import KeptFile
-from lineshaft_protocol.worker_messages import FromWorker, JobEvents, Kept, PauseTold
-from lineshaft_worker.core.attempts import Attempt
+from lineshaft_protocol.worker_messages import FromWorker, JobEvents, Kept, PauseTold, Preparing
+from lineshaft_worker.core.attempts import Attempt, Phase
 from lineshaft_worker.core.io import Effect, ForgetFile, Send
 from lineshaft_worker.core.settings import CoreSettings
 
@@ -17,6 +17,8 @@ class Outbox:
         self.session: Session | None = None
         self.knows_files = False
         """Whether the coordinator is new enough to hear of files and pauses."""
+        self.knows_preparing = False
+        """Whether it is new enough to hear of environments."""
 
     def send(self, message: FromWorker) -> None:
         """Say it if there is somebody to hear it."""
@@ -28,6 +30,8 @@ class Outbox:
         self._send_events(tuple(attempt.unacked.values()))
         for file in attempt.files.values():
             self.send_file(attempt, file)
+        if attempt.doing and attempt.phase is Phase.PREPARING:
+            self.tell_preparing(attempt)
         if attempt.is_frozen:
             self.tell_pause(attempt)
 
@@ -73,6 +77,12 @@ class Outbox:
                 problem=problem,
             )
         )
+
+    def tell_preparing(self, attempt: Attempt) -> None:
+        """Say what is done for an attempt before it starts."""
+        if self.knows_preparing:
+            key = attempt.key
+            self.send(Preparing(job_id=key.job_id, attempt=key.attempt, doing=attempt.doing))
 
     def on_kept(self, attempt: Attempt, file_id: str) -> None:
         """A file is on the job's record."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lineshaft_worker.daemon.assigns import Assigns
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.daemon.keeper import Keeper, said_not_kept
 from lineshaft_worker.daemon.machine_room import MachineRoom
+from lineshaft_worker.daemon.preparing import Preparing
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
 from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
@@ -32,6 +34,7 @@ from lineshaft_worker.daemon.translation import (
     result_of,
 )
 from lineshaft_worker.daemon.uplink import Dial, Uplink
+from lineshaft_worker.environments.provision import Environments
 from lineshaft_worker.execution import reports
 from lineshaft_worker.execution.orders import AttemptKey as OrderKey
 from lineshaft_worker.execution.pool import Execution
@@ -54,6 +57,7 @@ class WorkerShell:
         state: Folder of runners and blobs; kept between the daemon's lives.
         grace_s: Between SIGTERM and SIGKILL when an attempt is ended, in seconds.
         drain_s: How long what runs may take to finish once the daemon is told to stop.
+        environments: Of this machine.
     """
 
     def __init__(
@@ -66,12 +70,17 @@ class WorkerShell:
         cache_bytes_max: int,
         grace_s: float,
         drain_s: float,
+        environments: Environments,
     ) -> None:
         self._identity, self._room = identity, room
         self._grace_s, self._drain_s = grace_s, drain_s
         self._cache = BlobCache(state / "blobs", bytes_max=cache_bytes_max)
         self._assigns = Assigns(state / "assigns")
-        self._execution = Execution(state / "execution", report=self._on_report)
+        self._environments = environments
+        self._preparing = Preparing(environments, self._cache, self._post)
+        self._execution = Execution(
+            state / "execution", report=self._on_report, interpreter_of=self._preparing.launch
+        )
         self._uplink = Uplink(dial, self._post)
         self._streams = StreamPipes(state / "execution", self._uplink, self._execution)
         self._uplink.streams = self._streams
@@ -117,6 +126,7 @@ class WorkerShell:
 
     async def _take_over(self) -> WorkerCore:
         """Make a core that has what the daemon before us left running."""
+        await self._environments.open()
         adopted = await self._execution.open()
         await self._streams.open()
         # Looked at before anything is offered: memory on a GPU may be of a job that ended while
@@ -161,6 +171,7 @@ class WorkerShell:
         self._keeper.close()
         self._uplink.close()
         self._streams.close()
+        await self._preparing.close()
         await self._execution.close(keep_running=True)
         self._room.close()
 
@@ -196,7 +207,7 @@ class WorkerShell:
 
     # --- what the core wants ---
 
-    async def _perform(self, effects: list[io.Effect]) -> None:
+    async def _perform(self, effects: list[io.Effect]) -> None:  # noqa: PLR0912 - one for each effect
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:
@@ -218,6 +229,8 @@ class WorkerShell:
                         self._post(io.BlobsArrived(key))
                 case io.CheckDevices(key=key, devices=devices, gone_pid=pid):
                     self._spawn(self._check_devices(key, devices, pid))
+                case io.PrepareEnvironment() | io.CancelPreparing():
+                    self._preparing.perform(effect)
                 case io.StoreResult(key=key):
                     self._spawn(self._store_result(key))
                 case io.AskPause() | io.AbandonFiles() | io.ForgetFile():
@@ -234,7 +247,11 @@ class WorkerShell:
 
     def _start(self, key: AttemptKey, assign: Assign, lane: int) -> None:
         try:
-            order = order_of(assign, self._cache)
+            order = replace(
+                order_of(assign, self._cache),
+                environment=self._preparing.environment_of(key),
+                event_count=self._preparing.event_count(key),
+            )
         except (OSError, KeyError, ValueError) as error:
             failure = Failure(
                 cause="blob_missing", message=f"its payload cannot be used here: {error}"
@@ -265,6 +282,7 @@ class WorkerShell:
         self._execution.set_pause(_order_key(key), mode)
 
     def _forget(self, key: AttemptKey) -> None:
+        self._preparing.forget(key)
         self._pausing.discard(key)
         self._keeper.forget(key)
         self._execution.settled(_order_key(key))

@@ -76,11 +76,6 @@ def _secret_variables(assign: Assign) -> dict[str, str]:
     return given | {redaction.ENVIRONMENT_VARIABLE: ",".join(given)} if given else {}
 
 
-def blobs_of(assign: Assign) -> tuple[BlobId, ...]:
-    """The blobs an attempt needs."""
-    return tuple(BlobId(each) for each in assign.job.blobs)
-
-
 def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.ResultFile | None]:
     """What the coordinator is told of an end, and the file of a result that must be stored."""
     key, outcome = ended.key, ended.outcome
@@ -163,6 +158,7 @@ def child_spec(asked: reports.ChildRequested, payload: Payload, parent: JobSpec 
         priority=parent.priority if parent else 0,
         python=parent.python if parent else None,
         parent=Parent(job_id=key.job_id, attempt=key.attempt),
+        environment=parent.environment if parent else None,
     )
 
 

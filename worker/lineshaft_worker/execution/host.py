@@ -114,6 +114,10 @@ class Host:
             assert order.code is not None, "the core sends the code with each function"
             code = inlined(order.code, attempt_file(folder, attempt.ticket, "code"), attempt)
             self._shelf.put(order.code_id, True)
+        if order.event_count:
+            attempt.has_files = True
+            first = attempt_file(folder, attempt.ticket, "first")
+            Path(first).write_text(str(order.event_count), encoding="ascii")
         payload = inlined(order.payload, attempt_file(folder, attempt.ticket, "payload"), attempt)
         if order.files:
             attempt.has_files = True

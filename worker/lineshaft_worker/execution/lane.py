@@ -34,6 +34,7 @@ from lineshaft_worker.execution.reports import (
     Report,
     Stopped,
 )
+from lineshaft_worker.execution.warmth import Warmth, worth_repeating
 from lineshaft_worker.runner.files import attempt_file, read_current
 from lineshaft_worker.runner.frames import Done, Hello, Revoked, Spawn
 from lineshaft_worker.runner.records import decode_current
@@ -94,6 +95,7 @@ class Lane:
         self._wanted: Shape | None = None
         """What to start when the runner that is in the way is gone."""
         self._owner = owner
+        self._warmth = Warmth()
 
     @property
     def is_busy(self) -> bool:
@@ -119,6 +121,7 @@ class Lane:
         # Who starts an attempt is told what is wrong.
         with contextlib.suppress(OSError):
             self.host = self._owner.spawn(self.number, shape)
+            self._warmth.rest(self.host)
 
     def revoke(self, attempt: Attempt) -> None:
         """Give an attempt back if it has not begun."""
@@ -180,8 +183,7 @@ class Lane:
 
     def on_done(self, host: Host, done: Done) -> None:
         """The code of an attempt has ended."""
-        attempt = host.sent.get(done.ticket)
-        if attempt is None:
+        if (attempt := host.sent.get(done.ticket)) is None:
             if host.is_adopted:  # A result that an earlier daemon did not settle.
                 found = attempt_of_done(self.number, host, done)
                 self._finish_done(host, found, done, done.ends)
@@ -206,17 +208,17 @@ class Lane:
             host.stop(0.0)
         elif self._queue:
             self.pump()
+        elif first is None:
+            self._warmth.rest(host)
 
     def on_revoked(self, host: Host, revoked: Revoked) -> None:
         """The runner says whether it left an attempt out."""
-        attempt = host.sent.get(revoked.ticket)
-        if attempt is not None and revoked.is_revoked:
+        if revoked.is_revoked and (attempt := host.sent.get(revoked.ticket)) is not None:
             self._return(host, attempt)
 
     def on_spawn(self, host: Host, spawn: Spawn) -> None:
         """A plan wants a part run elsewhere."""
-        attempt = host.sent.get(spawn.ticket)
-        if attempt is None:
+        if (attempt := host.sent.get(spawn.ticket)) is None:
             return
         payload: bytes | Path | None = spawn.payload
         if payload is None:
@@ -248,13 +250,14 @@ class Lane:
                 self._finish_exit(host, attempt, ends, record, is_gone=is_gone)
         self._owner.retire(host)
         self.pump()
-        wanted, self._wanted = self._wanted, None
+        wanted, self._wanted = self._wanted or worth_repeating(host, victim, sent), None
         if wanted is not None and not self._queue:
             self.prepare(wanted)
 
     def clear(self) -> None:
         """Give back what waits; nothing more is started."""
         self._wanted = None
+        self._warmth.clear()
         while self._queue:
             self._owner.give_back(self._queue.popleft())
 

@@ -64,6 +64,8 @@ class AttemptOrder:
     checkpoint: Restored | None = None
     """From which it goes on."""
     environment: str = ""
+    event_count: int = 0
+    """Events that were told of it before; its own are numbered from the next."""
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Variables for the runner besides the daemon's own."""
 

@@ -21,6 +21,7 @@ from lineshaft_worker.execution.memory import MemoryWatch
 from lineshaft_worker.execution.orders import AttemptKey, AttemptOrder, Shape
 from lineshaft_worker.execution.pausing import carry_out
 from lineshaft_worker.execution.process import (
+    Launch,
     RunnerProcess,
     is_of_another_boot,
     own_interpreter,
@@ -53,7 +54,7 @@ class Execution:
         state_folder: Path,
         *,
         report: Callable[[Report], None],
-        interpreter_of: Callable[[str], Path] = own_interpreter,
+        interpreter_of: Callable[[str], Launch] = own_interpreter,
         cgroup: Path | None = None,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
     ) -> None:
@@ -62,7 +63,7 @@ class Execution:
         Args:
             state_folder: Where runners live; of this daemon alone, kept between its lives.
             report: Called with every report.
-            interpreter_of: Returns the Python of an environment.
+            interpreter_of: Says how runners of an environment are started. May raise OSError.
             cgroup: A folder of cgroup v2 that was delegated to us, for a group per runner.
             output_bytes_max: Output of an attempt beyond this is thrown away, with a notice.
         """
@@ -264,10 +265,9 @@ class Execution:
         folder.mkdir(mode=0o700)
         description = {"lane": lane, "shape": [shape.environment, shape.devices]}
         (folder / "runner.json").write_text(json.dumps(description))
-        interpreter = self._interpreter_of(shape.environment)
-        process = RunnerProcess.spawn(folder, interpreter, shape, cgroup=self._group(runner_id))
-        host = Host(process, shape, self._lane(lane))
-        self._hosts[runner_id] = host
+        launch = self._interpreter_of(shape.environment)
+        process = RunnerProcess.spawn(folder, launch, shape, cgroup=self._group(runner_id))
+        host = self._hosts[runner_id] = Host(process, shape, self._lane(lane))
         return host
 
     def give_back(self, attempt: Attempt) -> None:

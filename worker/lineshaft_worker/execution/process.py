@@ -23,6 +23,16 @@ MARK = "LINESHAFT_RUNNER"
 """Variable that says of each process to which runner it belongs."""
 _SHIM = str(Path(shim.__file__))
 _NOT_INHERITED = ("LINESHAFT_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+_OF_OUR_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_")
+
+
+class Launch(NamedTuple):
+    """How runners of an environment are started."""
+
+    interpreter: Path
+    variables: Mapping[str, str] = {}
+    inherited: tuple[int, ...] = ()
+    """Descriptors that stay open for as long as any process of the runner is there."""
 
 
 class ExitRecord(NamedTuple):
@@ -48,14 +58,14 @@ class RunnerProcess:
 
     @classmethod
     def spawn(
-        cls, folder: Path, interpreter: Path, shape: Shape, *, cgroup: Path | None = None
+        cls, folder: Path, launch: Launch, shape: Shape, *, cgroup: Path | None = None
     ) -> Self:
         """Start a shim and a runner in a folder that exists; takes some milliseconds.
 
         Raises:
             OSError: No process could be made.
         """
-        program = (str(interpreter), "-P", "-m", "lineshaft_worker.runner", str(folder))
+        program = (str(launch.interpreter), "-P", "-m", "lineshaft_worker.runner", str(folder))
         # The shim is ours, so is its interpreter; only the runner's may be another.
         command = (sys.executable, "-I", "-S", _SHIM, str(folder), str(cgroup or ""), "--")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -68,7 +78,8 @@ class RunnerProcess:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=folder,
-                env=_environment(folder, shape),
+                env=_environment(folder, shape, launch),
+                pass_fds=launch.inherited,
                 start_new_session=True,
             )
         finally:
@@ -226,10 +237,12 @@ def _environment_of(pid: int) -> bytes:
         return b""
 
 
-def _environment(folder: Path, shape: Shape) -> Mapping[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
+def _environment(folder: Path, shape: Shape, launch: Launch) -> Mapping[str, str]:
+    left_out = _NOT_INHERITED + (_OF_OUR_PYTHON if shape.environment else ())
+    own = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     return (
         own
+        | dict(launch.variables)
         | dict(shape.variables)
         | {
             "CUDA_VISIBLE_DEVICES": ",".join(shape.devices),
@@ -240,7 +253,7 @@ def _environment(folder: Path, shape: Shape) -> Mapping[str, str]:
     )
 
 
-def own_interpreter(environment: str) -> Path:
-    """Return the worker's own Python for every environment."""
+def own_interpreter(environment: str) -> Launch:
+    """Start every runner with the worker's own Python."""
     del environment
-    return Path(sys.executable)
+    return Launch(Path(sys.executable))

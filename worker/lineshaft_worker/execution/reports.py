@@ -126,9 +126,9 @@ EventKind = Literal["progress", "metrics", "log", "checkpoint", "artifact", "not
 class AttemptEvents:
     """What an attempt told while it ran.
 
-    Each is (seq, at, kind, body). `seq` counts from 1 without gaps; after a restart of the daemon
-    the last ones may be repeated, with equal numbers and bodies. Texts of "log" are pieces of a
-    stream: they may end within a line.
+    Each is (seq, at, kind, body). `seq` counts without gaps, from 1 or where the order says; after
+    a restart of the daemon the last ones may be repeated, with equal numbers and bodies. Texts of
+    "log" are pieces of a stream: they may end within a line.
     """
 
     key: AttemptKey

@@ -99,6 +99,9 @@ class Tail:
         """Number of the first event and record of each batch that is not acknowledged."""
         self._acked = 0
         self._file_count = 0
+        with contextlib.suppress(OSError, ValueError):
+            told = Path(attempt_file(str(folder), ticket, "first")).read_text(encoding="ascii")
+            self._seq = 1 + int(told)
         self._restore()
 
     @property

@@ -1,0 +1,1 @@
+"""Python environments of jobs: built once for each content, kept, shared and pruned."""
