@@ -20,7 +20,6 @@ from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.roster import Roster
-from lineshaft_coordinator.core.settings import CoreSettings as CoordinatorSettings
 from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.worker_messages import Assign, SpawnChild
 from lineshaft_worker.core.attempts import Bench, Phase
@@ -228,10 +227,6 @@ def _lease_never_ends(patch: Patch) -> None:
     patch(WorkerCore, "_lease_ends_at", lambda _self: None)
 
 
-def _one_lease_for_all(patch: Patch) -> None:
-    patch(CoordinatorSettings, "lease_of", lambda self, _spec: (self.lease_s, 3.0))
-
-
 def _every_id_is_new(patch: Patch) -> None:
     submit = ClientDesk.on_submit
 
@@ -366,13 +361,12 @@ MUTANTS: Mapping[str, Mutant] = {
     "a silent worker is not noticed": Mutant(_silence_is_fine),
     "ended attempts are not among the held": Mutant(_ended_not_held),
     "a shared GPU is packed over its memory": Mutant(_shared_gpu_overfull),
-    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 100),
-    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 50),
+    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 240),
+    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 150),
     "a job starts before what it comes after": Mutant(_dependencies_ignored),
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
     "the client repeats events": Mutant(_events_not_deduplicated, 0),
-    "the worker's lease never ends": Mutant(_lease_never_ends, 50),
-    "every job has the same lease": Mutant(_one_lease_for_all),
+    "the worker's lease never ends": Mutant(_lease_never_ends, 120),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
     "every id is taken for a new one": Mutant(_every_id_is_new),
     "children are not asked for again": Mutant(_children_not_asked_again, 80),
