@@ -61,6 +61,8 @@ class Outcome(Wire):
     worker_id: Name | None = None
     run_s: float | None = Field(default=None, ge=0)
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    peak_gpu_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    """Most memory it was seen to have on its GPUs together; ``None`` if it was not looked at."""
     reason: str | None = None
     """What was asked or seen, for an end that no code of the user's chose."""
 
@@ -76,3 +78,5 @@ class AttemptResult(Wire):
     failure: Failure | None = None
     run_s: float = Field(default=0.0, ge=0)
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    peak_gpu_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    """Most memory it was seen to have on its GPUs together; ``None`` if it was not looked at."""

@@ -1,8 +1,12 @@
 """GPUs, through a stand-in for NVIDIA's library: each job sees its own and no other."""
 
 import concurrent.futures
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.farm import Farm, farm, until
@@ -228,3 +232,57 @@ def test_a_cancelled_job_is_told_as_ended_when_its_gpu_has_its_memory_back(
 
         assert isinstance(job.exception(30), JobCancelledError)
         assert fault_of(client, "GPU-aaaa") is None
+
+
+def test_a_gpu_that_was_taken_since_the_last_look_is_not_started_on(
+    state: StandinState, library: Path, tmp_path: Path
+) -> None:
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        made.start_worker("gpus", "--slots", "4", environ=environment(library, state))
+        made.until_ready(client)
+        (tmp_path / "gate").touch()
+        try:
+            # Nobody has told the coordinator; the worker looks when it is about to start.
+            state.start("GPU-bbbb", pid=1, used=7 * GIB)
+            futures = [
+                client.submit(
+                    see, str(tmp_path / "gate"), str(tmp_path / f"n{n}"), resources={"gpus": 1}
+                )
+                for n in range(4)
+            ]
+            assert {future.result(30) for future in futures} == {"GPU-aaaa"}
+        finally:
+            state.end(1)
+
+
+def test_the_most_gpu_memory_of_a_job_is_on_its_record(
+    state: StandinState, library: Path, tmp_path: Path
+) -> None:
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        job = held(made, client, library, state, tmp_path)
+        pid = int((tmp_path / "note").read_text())
+        # Somebody beside it on the same GPU does not count.
+        state.start("GPU-aaaa", pid=1, used=3 * GIB)
+        try:
+            until(lambda: peak_so_far(client, job) == 7 * GIB, what="it was looked at")
+        finally:
+            state.end(pid)
+            state.end(1)
+        (tmp_path / "gate").touch()
+        job.result(30)
+
+        record = about_job(made, job)
+        assert record["peak_gpu_memory_bytes"] == 7 * GIB
+
+
+def peak_so_far(client: Client, job: Job[object]) -> int | None:
+    load = Farm.here(client)["gpus"]["load"]
+    return load.get("peak_gpu_memory_of_jobs", {}).get(job.id)  # type: ignore[no-any-return]
+
+
+def about_job(made: Farm, job: Job[object]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "lineshaft", "job", job.id, "--json"]
+    told = subprocess.run(
+        command, env=made.environ | {"LINESHAFT_URL": made.url}, check=True, capture_output=True
+    )
+    return json.loads(told.stdout)  # type: ignore[no-any-return]

@@ -144,6 +144,7 @@ class WorkerDesk:
                     worker_id=worker.worker_id,
                     run_s=result.run_s,
                     peak_memory_bytes=result.peak_memory_bytes,
+                    peak_gpu_memory_bytes=result.peak_gpu_memory_bytes,
                 )
                 self._flow.finish(job_id, outcome)
             case "failed":
@@ -213,6 +214,7 @@ class WorkerDesk:
                 worker_id=worker_id,
                 run_s=result.run_s if result is not None else None,
                 peak_memory_bytes=result.peak_memory_bytes if result is not None else None,
+                peak_gpu_memory_bytes=result.peak_gpu_memory_bytes if result is not None else None,
             ),
         )
 

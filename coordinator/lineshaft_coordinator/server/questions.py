@@ -5,7 +5,7 @@ import json
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core import views
-from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, decode
+from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, decode
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.store.interface import JobRow, Store
@@ -81,7 +81,18 @@ class Questions:
         row = await self._store.row_of(job_id)
         if row is None:
             raise UnknownJobError(job_id)
-        return self._merged(row)
+        facts = self._merged(row)
+        return facts if row.is_live else facts | await self._measured(job_id)
+
+    async def _measured(self, job_id: JobId) -> dict[str, JsonValue]:
+        """What the last attempt of an ended job took."""
+        last = [decode(data) for _, _, data in (await self._store.records_of(job_id))[-1:]]
+        return {
+            name: getattr(record.outcome, name)
+            for record in last
+            if isinstance(record, JobFinished)
+            for name in ("run_s", "peak_memory_bytes", "peak_gpu_memory_bytes")
+        }
 
     def _merged(self, row: JobRow) -> dict[str, JsonValue]:
         facts: dict[str, JsonValue] = {

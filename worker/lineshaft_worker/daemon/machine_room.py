@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from lineshaft_protocol.resources import Capacity, Gpu
+from lineshaft_worker.devices.affinity import cpus_near
 from lineshaft_worker.devices.gpu import NvmlUnavailable
 from lineshaft_worker.devices.inventory import Inventory, MachineInventory
 from lineshaft_worker.devices.load import GpuLoad, LoadSample, LoadSampler
@@ -99,7 +100,7 @@ class MachineRoom:
         sample = await asyncio.to_thread(self._sampler.sample)
         ours |= devices()
         self._look_at(sample.gpus, ours)
-        return _load(sample), self._capacity()
+        return _load(sample), self.capacity()
 
     async def check_devices(
         self, uuids: Sequence[str], devices: Callable[[], frozenset[str]], gone_pid: int, who: str
@@ -133,7 +134,41 @@ class MachineRoom:
                     self._quarantine.add(uuid, f"{text} after {who} ended", gone_pid)
                 break
             await asyncio.sleep(LOOK_S)
-        return self._capacity()
+        return self.capacity()
+
+    async def look_before(
+        self, uuids: Sequence[str], devices: Callable[[], frozenset[str]]
+    ) -> str | None:
+        """Say who uses a GPU that an attempt is about to get; None if nobody does.
+
+        Args:
+            uuids: The GPUs it is to have.
+            devices: Tells which GPUs runners of ours may see: what they hold is ours.
+        """
+        ours = devices()
+        try:
+            async with asyncio.timeout(DRIVER_S_MAX):
+                gpus = await asyncio.to_thread(self._sampler.gpus)
+        except TimeoutError:
+            self._quarantine.blame(uuids, "the driver did not answer")
+            return "the driver did not answer"
+        ours |= devices()
+        self._look_at(gpus, ours)
+        problems = [self.fault(uuid) for uuid in uuids]
+        return next((problem for problem in problems if problem is not None), None)
+
+    async def gpus(self) -> tuple[GpuLoad, ...]:
+        """Look at the GPUs alone."""
+        return await asyncio.to_thread(self._sampler.gpus)
+
+    def fault(self, uuid: str) -> str | None:
+        """Say why nothing may be placed on a GPU, as of the last look."""
+        return self._quarantine.reason(uuid) or self._faults.get(uuid)
+
+    def cpus_near(self, uuids: Sequence[str]) -> tuple[int, ...]:
+        """Name the CPUs on the memory nodes of these GPUs; nothing where that is not known."""
+        allowed = os.sched_getaffinity(0)
+        return cpus_near(self._offer.machine.gpus, uuids, allowed=allowed)
 
     def _look_at(self, gpus: Sequence[GpuLoad], ours: Collection[str]) -> None:
         """Take a whole sample in: mark what cannot be used, and what can be again."""
@@ -141,11 +176,12 @@ class MachineRoom:
         for uuid in self._quarantine.heal(gpus, ours):
             logger.info("a GPU may be used again", extra={"gpu": uuid})
 
-    def _capacity(self) -> Capacity:
-        capacity, faults = self._offer.capacity, self._faults
+    def capacity(self) -> Capacity:
+        """What the machine offers, as of the last look."""
+        capacity = self._offer.capacity
         gpus = tuple(
-            gpu.model_copy(update={"fault": self._quarantine.reason(gpu.uuid) or faults[gpu.uuid]})
-            if gpu.uuid in faults
+            gpu.model_copy(update={"fault": self.fault(gpu.uuid)})
+            if gpu.uuid in self._faults
             else gpu
             for gpu in capacity.gpus
         )

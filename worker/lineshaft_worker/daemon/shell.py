@@ -10,7 +10,7 @@ from typing import Any
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import BlobId, JobId, Session
-from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign, EventsAck, PauseMode
 from lineshaft_runtime.pump import Pump
@@ -20,17 +20,16 @@ from lineshaft_worker.core.machine import Identity, WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 from lineshaft_worker.daemon.assigns import Assigns
 from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.daemon.children import Children
+from lineshaft_worker.daemon.device_desk import DeviceDesk
 from lineshaft_worker.daemon.keeper import Keeper, said_not_kept
 from lineshaft_worker.daemon.machine_room import MachineRoom
 from lineshaft_worker.daemon.preparing import Preparing
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
 from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
-    child_failure,
-    child_spec,
     events_of,
     order_of,
-    request_of,
     result_of,
 )
 from lineshaft_worker.daemon.uplink import Dial, Uplink
@@ -86,7 +85,11 @@ class WorkerShell:
         self._uplink.streams = self._streams
         self._supply = Supply(self._cache, self._uplink.transfers)
         self._keeper = Keeper(state / "kept", self._supply.store_file, self._post)
+        self._children = Children(self._supply, self._execution, self._assigns, self._post)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._devices = DeviceDesk(
+            room, devices=self._execution.devices, post=self._post, spawn=self._spawn
+        )
         self._pausing: set[AttemptKey] = set()
         """Attempts that are asked to save and end."""
         self._result_files: dict[AttemptKey, reports.ResultFile] = {}
@@ -168,6 +171,7 @@ class WorkerShell:
         for task in (*work, *self._tasks):
             task.cancel()
         await asyncio.gather(*work, *self._tasks, return_exceptions=True)
+        self._devices.close()
         self._keeper.close()
         self._uplink.close()
         self._streams.close()
@@ -178,7 +182,7 @@ class WorkerShell:
     async def _watch_machine(self) -> None:
         while True:
             load, capacity = await self._room.sample(self._execution.devices)
-            self._post(io.LoadSampled(load, capacity))
+            self._post(io.LoadSampled(load | self._devices.seen(), capacity))
             await asyncio.sleep(5.0)
 
     def _post(self, event: io.Event) -> None:
@@ -218,8 +222,7 @@ class WorkerShell:
                 case io.ForgetAttempt(key=key):
                     self._forget(key)
                 case io.StopAttempt(key=key, grace_s=grace_s):
-                    most_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
-                    self._execution.stop(_order_key(key), most_s)
+                    self._stop(key, grace_s)
                 case io.RevokeAttempt(key=key):
                     self._execution.revoke(_order_key(key))
                 case io.FetchBlobs(key=key, blob_ids=blob_ids):
@@ -228,7 +231,7 @@ class WorkerShell:
                     else:
                         self._post(io.BlobsArrived(key))
                 case io.CheckDevices(key=key, devices=devices, gone_pid=pid):
-                    self._spawn(self._check_devices(key, devices, pid))
+                    self._spawn(self._devices.check(key, devices, pid))
                 case io.PrepareEnvironment() | io.CancelPreparing():
                     self._preparing.perform(effect)
                 case io.StoreResult(key=key):
@@ -236,7 +239,7 @@ class WorkerShell:
                 case io.AskPause() | io.AbandonFiles() | io.ForgetFile():
                     self._stand_aside(effect)
                 case io.AnswerChild(key=key, outcome=outcome):
-                    self._spawn(self._answer_child(key, outcome))
+                    self._spawn(self._children.answer(key, outcome))
                 case io.Connect():
                     self._uplink.connect()
                 case io.Close(session=session, reason=reason):
@@ -251,6 +254,7 @@ class WorkerShell:
                 order_of(assign, self._cache),
                 environment=self._preparing.environment_of(key),
                 event_count=self._preparing.event_count(key),
+                cpus=self._room.cpus_near(assign.devices) if assign.devices else (),
             )
         except (OSError, KeyError, ValueError) as error:
             failure = Failure(
@@ -263,7 +267,21 @@ class WorkerShell:
             return
         if assign.job.kind != "function" or assign.job.resources is not None:
             self._assigns.write(key, assign)
-        self._execution.start(order, lane)
+
+        def begin() -> None:
+            self._execution.start(order, lane)
+            if key in self._pausing:  # It was asked before there was anybody to ask.
+                self._execution.set_pause(_order_key(key), "checkpoint")
+
+        if assign.devices:
+            self._devices.start(key, assign, begin)
+        else:
+            begin()
+
+    def _stop(self, key: AttemptKey, grace_s: float | None) -> None:
+        most_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
+        if not self._devices.stop(key):
+            self._execution.stop(_order_key(key), most_s)
 
     def _stand_aside(self, effect: io.AskPause | io.AbandonFiles | io.ForgetFile) -> None:
         match effect:
@@ -299,11 +317,6 @@ class WorkerShell:
         else:
             self._post(io.BlobsArrived(key))
 
-    async def _check_devices(self, key: AttemptKey, devices: tuple[str, ...], pid: int) -> None:
-        who = f"attempt {key.attempt} of job {key.job_id}"
-        capacity = await self._room.check_devices(devices, self._execution.devices, pid, who)
-        self._post(io.DevicesChecked(key, capacity))
-
     async def _store_result(self, key: AttemptKey) -> None:
         await self._keeper.drained(key)
         file = self._result_files.get(key)
@@ -323,7 +336,7 @@ class WorkerShell:
         key = AttemptKey(JobId(report.key.job_id), report.key.attempt)
         match report:
             case reports.AttemptEnded():
-                result, file = result_of(report)
+                result, file = result_of(report, gpu_peak_bytes=self._devices.on_ended(key))
                 if file is not None:
                     self._result_files[key] = file
                 self._take_outputs(key, report)
@@ -337,12 +350,13 @@ class WorkerShell:
             case reports.AttemptEvents():
                 self._keep_files(key, report)
                 self._post(io.AttemptSpoke(key, events_of(report)))
-            case reports.AttemptBegan():
+            case reports.AttemptBegan(pid=pid):
+                self._devices.on_began(key, pid)
                 self._post(io.AttemptBegan(key))
             case reports.AttemptReturned():
                 self._post(io.AttemptReturned(key))
             case reports.ChildRequested():
-                self._spawn(self._ask_child(key, report))
+                self._spawn(self._children.ask(key, report))
 
     def _take_outputs(self, key: AttemptKey, ended: reports.AttemptEnded) -> None:
         if isinstance(ended.outcome, reports.Stopped):
@@ -357,38 +371,6 @@ class WorkerShell:
             # It could not save: it must not end, so it is no longer asked to.
             self._ask_pause(key, "none")
             self._post(io.PauseSeen(key, is_frozen=False, problem=problem))
-
-    async def _ask_child(self, key: AttemptKey, asked: reports.ChildRequested) -> None:
-        try:
-            payload = await self._supply.store(asked.payload)
-            spec = child_spec(asked, payload, self._assigns.known(key))
-        except (LineshaftError, OSError, ValueError) as error:
-            failure = reports.Failure(
-                cause="exception", type_name="OSError", message=f"cannot send the node: {error}"
-            )
-            self._execution.answer_child(_order_key(key), asked.request, failure)
-            return
-        self._post(io.ChildAsked(key, spec))
-
-    async def _answer_child(self, key: AttemptKey, outcome: Outcome) -> None:
-        request = request_of(key, outcome.job_id)
-        if request is None:
-            return
-        answer: bytes | Path | reports.Failure
-        if outcome.status != "succeeded" or outcome.result is None:
-            answer = child_failure(outcome)
-        elif outcome.result.blob is None:
-            answer = outcome.result.inline_bytes()
-        else:
-            blob_id = BlobId(outcome.result.blob)
-            self._supply.hold(key, [blob_id])
-            try:
-                answer = await self._supply.bring(blob_id)
-            except (LineshaftError, OSError) as error:
-                answer = reports.Failure(
-                    cause="exception", type_name="OSError", message=f"result lost: {error}"
-                )
-        self._execution.answer_child(_order_key(key), request, answer)
 
 
 def _order_key(key: AttemptKey) -> OrderKey:

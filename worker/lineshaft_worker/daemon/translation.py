@@ -76,7 +76,9 @@ def _secret_variables(assign: Assign) -> dict[str, str]:
     return given | {redaction.ENVIRONMENT_VARIABLE: ",".join(given)} if given else {}
 
 
-def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.ResultFile | None]:
+def result_of(
+    ended: reports.AttemptEnded, *, gpu_peak_bytes: int | None = None
+) -> tuple[AttemptResult, reports.ResultFile | None]:
     """What the coordinator is told of an end, and the file of a result that must be stored."""
     key, outcome = ended.key, ended.outcome
     payload: Payload | None = None
@@ -106,6 +108,7 @@ def result_of(ended: reports.AttemptEnded) -> tuple[AttemptResult, reports.Resul
             "failure": failure,
             "run_s": max(0.0, ended.run_s),
             "peak_memory_bytes": ended.peak_memory_bytes,
+            "peak_gpu_memory_bytes": gpu_peak_bytes,
         }
     )
     return result, file

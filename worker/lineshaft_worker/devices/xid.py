@@ -7,10 +7,21 @@ import contextlib
 from lineshaft_worker.devices import bindings
 from lineshaft_worker.devices.bindings import EventSet, Handle, NVMLError, library
 
-APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
-"""The program's own fault, with which the GPU goes on: bad instruction, page fault, stopped
-channel, clean-up after another error, video fault, context switch timeout. NVIDIA's Kubernetes
-device plugin passes over the same ones."""
+_IGNORED = frozenset(
+    {14, 37, 38, 43, 44, 63, 66, 67, 92, 93, 106, 107, 108, 121, 137, 141, 152, 153, 157, 160, 161}
+)
+_RESTART_APP = frozenset(
+    {8, 11, 13, 25, 31, 32, 39, 40, 41, 60, 68, 69, 70, 71, 72, 75, 76, 77, 80, 82, 83, 84, 85}
+    | {86, 88, 89, 94, *range(96, 106), *range(126, 136), 139}
+)
+APPLICATION_XIDS = _IGNORED | _RESTART_APP | {45}
+"""Those with which the GPU goes on: the immediate action in NVIDIA's catalogue is IGNORE or
+RESTART_APP (https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html), and 45, which
+follows another error or a kill. What is not listed there is taken to be serious.
+
+NVIDIA's Kubernetes device plugin also passes over 109 (context switch timeout); the catalogue
+wants the GPU reset after it, so we do not.
+"""
 
 _EVENTS_MAX = 64  # In one look; a storm of events must not hold up the heartbeat.
 

@@ -26,6 +26,8 @@ class Shape:
     """Key of the Python environment; empty for the worker's own interpreter."""
     devices: tuple[str, ...] = ()
     """UUIDs of the GPUs it may see, in order."""
+    cpus: tuple[int, ...] = ()
+    """The CPUs it may run on, those near its GPUs; empty for all."""
     variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
@@ -57,6 +59,8 @@ class AttemptOrder:
     code: bytes | Path | None = None
     """The pickled function."""
     devices: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
+    """The CPUs near its GPUs; empty for all."""
     run_s: float | None = None
     """Longest run; then it is stopped and failed with cause "timeout"."""
     memory_bytes: int | None = None
@@ -71,4 +75,4 @@ class AttemptOrder:
 
     def shape(self) -> Shape:
         """Return what a runner must be like to execute this."""
-        return Shape(self.environment, self.devices, tuple(sorted(self.env.items())))
+        return Shape(self.environment, self.devices, self.cpus, tuple(sorted(self.env.items())))

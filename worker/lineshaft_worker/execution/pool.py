@@ -333,7 +333,7 @@ class Execution:
             (folder / CURRENT).unlink(missing_ok=True)
         is_alive = process is not None
         lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
-        shape = Shape(environment, tuple(devices), (("", "unknown to this daemon"),))
+        shape = Shape(environment, tuple(devices), (), (("", "unknown to this daemon"),))
         host = Host(process or RunnerProcess.ended(folder), shape, lane, is_adopted=True)
         self._hosts[host.process.runner_id] = host
         attempt = lane.adopt(host)

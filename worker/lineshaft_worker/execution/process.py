@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -72,16 +72,17 @@ class RunnerProcess:
         stdout = os.open(folder / STDOUT, flags, 0o600)
         stderr = os.open(folder / STDERR, flags, 0o600)
         try:
-            started = subprocess.Popen(  # noqa: S603 - our own file
-                [*command, *program],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=folder,
-                env=_environment(folder, shape, launch),
-                pass_fds=launch.inherited,
-                start_new_session=True,
-            )
+            with _on_cpus(shape.cpus):
+                started = subprocess.Popen(  # noqa: S603 - our own file
+                    [*command, *program],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=folder,
+                    env=_environment(folder, shape, launch),
+                    pass_fds=launch.inherited,
+                    start_new_session=True,
+                )
         finally:
             os.close(stdout)
             os.close(stderr)
@@ -182,6 +183,22 @@ class RunnerProcess:
             self._pidfd = -1
         if self._started is not None:
             self._started.wait()
+
+
+@contextlib.contextmanager
+def _on_cpus(cpus: tuple[int, ...]) -> Generator[None]:
+    """Have what this thread starts run on these CPUs; a child inherits its maker's mask."""
+    before = os.sched_getaffinity(0)
+    if not cpus:
+        yield
+        return
+    # They may have been taken from us since they were looked up: then all of ours will do.
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def is_of_another_boot(folder: Path) -> bool:
