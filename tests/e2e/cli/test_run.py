@@ -101,8 +101,21 @@ def test_a_script_that_exits_fails_with_its_status(shell: Shell) -> None:
     assert (done.document["failure"]["cause"], done.document["failure"]["exit_code"]) == ("exit", 7)
 
 
-def test_an_entry_point_that_is_not_there_is_told_with_the_files_that_are(shell: Shell) -> None:
-    shell.write("bad.py", "")
+def test_an_entry_point_that_is_not_there_is_refused_before_anything_is_sent(
+    shell: Shell,
+) -> None:
+    shell.write("bad.py", "def mian(): ...\n")
+
+    done = shell.run("run", "bad.py:main")
+
+    assert done.code == 2
+    assert done.err == "lineshaft: entry point 'bad.py:main': the file has no 'main'; it has mian\n"
+
+
+def test_an_entry_point_that_only_running_shows_to_be_missing_is_told_with_the_files(
+    shell: Shell,
+) -> None:
+    shell.write("bad.py", "globals().update({})\n")
 
     done = shell.run("run", "bad.py:main")
 
