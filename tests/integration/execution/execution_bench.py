@@ -42,7 +42,7 @@ async def until(condition: Callable[[], _Found | None]) -> _Found:
 class ExecutionBench:
     """An execution and everything it reported."""
 
-    def __init__(self, state_folder: Path, **options: int | Path) -> None:
+    def __init__(self, state_folder: Path, **options: object) -> None:
         self.state_folder = state_folder
         self.reports: list[Report] = []
         self.execution = Execution(state_folder, report=self.reports.append, **options)  # type: ignore[arg-type]

@@ -1,10 +1,18 @@
 """Blobs on this machine, by hash: code and payloads that jobs here need or needed lately."""
 
+import contextlib
 from collections import Counter, OrderedDict
 from pathlib import Path
 
 from lineshaft_protocol.ids import BlobId
+from lineshaft_worker.execution.shim import boot_id
+from lineshaft_worker.execution.state_folder import sync_path
 
+BOOT = "boot"
+"""File that names the boot of the machine in which the cache was used last."""
+DRAFT_MODE, SAFE_MODE = 0o600, 0o400
+"""A blob is made read-only when it is on the disk: one that is not may be damaged after a loss of
+power, and its name would still say what it should be."""
 CODE_BYTES_MAX = 1024 * 1024
 """Blobs up to this length are also kept in memory."""
 
@@ -24,8 +32,14 @@ class BlobCache:
         self._holders: Counter[BlobId] = Counter()
         self._small: dict[BlobId, bytes] = {}
         self._total_bytes = 0
+        boot = folder / BOOT
+        is_other_boot = not boot.exists() or boot.read_text() != boot_id()
+        boot.write_text(boot_id())
         for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime):
-            if path.suffix == ".part":
+            if path.name == BOOT:
+                continue
+            is_safe = path.stat().st_mode & 0o777 == SAFE_MODE
+            if path.suffix == ".part" or (is_other_boot and not is_safe):
                 path.unlink()
             else:
                 self._sizes[BlobId(path.name)] = path.stat().st_size
@@ -56,12 +70,19 @@ class BlobCache:
     def keep(self, blob_id: BlobId, draft: Path) -> None:
         """The draft is whole and verified."""
         size_bytes = draft.stat().st_size
-        draft.chmod(0o400)
+        draft.chmod(DRAFT_MODE)
         draft.replace(self.path(blob_id))
         if blob_id not in self._sizes:
             self._total_bytes += size_bytes
         self._sizes[blob_id] = size_bytes
         self._sizes.move_to_end(blob_id)
+
+    def sync(self, blob_id: BlobId) -> None:
+        """Bring a blob to the disk, so that it is of use after a loss of power; in any thread."""
+        path = self.path(blob_id)
+        with contextlib.suppress(OSError):  # It may be removed meanwhile; else it is fetched again.
+            sync_path(path)
+            path.chmod(SAFE_MODE)
 
     def content(self, blob_id: BlobId) -> bytes | Path:
         """A blob that is here: its bytes if it is small, else its file.

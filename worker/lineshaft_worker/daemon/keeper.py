@@ -28,6 +28,8 @@ from lineshaft_runtime.bundles import BundleError, check_paths
 from lineshaft_runtime.kept import pack_folder
 from lineshaft_worker.core.io import AttemptKey, FileStored
 from lineshaft_worker.execution.reports import AttemptEvents
+from lineshaft_worker.execution.shim import boot_id
+from lineshaft_worker.execution.state_folder import sync_path
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Keeper:
 
     def __init__(self, folder: Path, store: Store, post: Callable[[FileStored], None]) -> None:
         self._folder, self._store, self._post = folder, store, post
+        self._boot_id = boot_id()
         self._shelves: dict[AttemptKey, _Shelf] = {}
         self._placed: dict[AttemptKey, None] = {}
         """Attempts that have a folder here; most have none, and looking for it costs 15 µs."""
@@ -86,6 +89,11 @@ class Keeper:
         file = KeptFile.model_validate(note["file"])
         if file.blob is not None or file.problem is not None:
             self._post(FileStored(key, file))
+            return
+        if note.get("boot_id", "") not in ("", self._boot_id):
+            # What it has on this disk may be a part of it, and nothing would show that.
+            lost = "the machine went down before it was on the disk"
+            self._post(FileStored(key, file.model_copy(update={"problem": lost})))
             return
         source, data = Path(str(note["source"])), self._data(key, file)
         if not data.exists() and source.exists():
@@ -219,12 +227,22 @@ class Keeper:
     def _data(self, key: AttemptKey, file: KeptFile) -> Path:
         return self._place(key) / f"{file.file_id}.data"
 
-    def _write_note(self, key: AttemptKey, file: KeptFile, source: Path | None = None) -> None:
-        self._make_place(key)
+    def _write_note(
+        self, key: AttemptKey, file: KeptFile, source: Path | None = None, *, is_safe: bool = False
+    ) -> None:
+        """Note what is kept; if its data are on the disk, so that both outlive a loss of power."""
+        place = self._make_place(key)
         note = self._note(key, file.file_id)
         draft = note.with_suffix(".part")
-        draft.write_text(json.dumps({"file": file.model_dump(), "source": str(source or "")}))
+        boot = "" if is_safe else self._boot_id
+        words = {"file": file.model_dump(), "source": str(source or ""), "boot_id": boot}
+        draft.write_text(json.dumps(words))
+        if is_safe:
+            sync_path(draft)
         draft.replace(note)
+        if is_safe:
+            for folder in (place, self._folder):
+                sync_path(folder)
 
     def _discard(self, key: AttemptKey, file: KeptFile) -> None:
         self._note(key, file.file_id).unlink(missing_ok=True)
@@ -253,12 +271,13 @@ class Keeper:
         try:
             async with self._hashing:
                 path, digest, size_bytes = await asyncio.to_thread(_packed, data, file.is_folder)
+                await asyncio.to_thread(self._write_note, key, file, is_safe=True)
             await self._store(path, digest)
             stored = file.model_copy(update={"blob": digest, "size_bytes": size_bytes})
         except (LineshaftError, OSError) as error:
             stored = file.model_copy(update={"problem": f"it could not be stored: {error}"})
         with contextlib.suppress(OSError):  # Then a daemon after us stores it once more.
-            await asyncio.to_thread(self._write_note, key, stored)
+            await asyncio.to_thread(self._write_note, key, stored, is_safe=True)
             await asyncio.to_thread(_remove, data)
         self._post(FileStored(key, stored))
 
@@ -310,6 +329,7 @@ def _packed(data: Path, is_folder: bool) -> tuple[Path, BlobId, int]:
         archive.replace(data)
     with data.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sync_path(data)
     return data, BlobId(digest), data.stat().st_size
 
 

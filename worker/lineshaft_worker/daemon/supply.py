@@ -60,6 +60,8 @@ class Supply:
 
                     await self._transfers.download(blob_id, take)
                 self._cache.keep(blob_id, draft)
+                # Beside the work: nobody waits for it.
+                asyncio.get_running_loop().run_in_executor(None, self._cache.sync, blob_id)
             finally:
                 draft.unlink(missing_ok=True)
         return self._cache.path(blob_id)

@@ -21,11 +21,13 @@ class Feed:
         self,
         report: Callable[[Report], None],
         on_drained: Callable[[Host], None],
+        on_told: Callable[[Attempt], None],
         *,
         output_bytes_max: int,
     ) -> None:
         self._report = report
         self._on_drained = on_drained
+        self._on_told = on_told
         self._output_bytes_max = output_bytes_max
         self._draining: dict[asyncio.Task[None], Host] = {}
 
@@ -49,15 +51,16 @@ class Feed:
             ends: Where the attempt's part of the output ends; None if it never ran.
         """
         if ends == attempt.begins and attempt.tail is None:
-            self._report(ended)  # Most calls are silent, and this is a third of their cost.
+            # Most calls are silent, and this is a third of their cost.
+            self._over(attempt, ended)
             return
         host, tail = attempt.host, self._tail(attempt) if ends is not None else None
         if tail is None or ends is None or host is None:
-            self._report(ended)
+            self._over(attempt, ended)
             return
         for _ in range(INLINE_ROUNDS_MAX):
             if tail.is_at(ends):
-                self._report(ended)
+                self._over(attempt, ended)
                 return
             self._tell(attempt, tail, host, ends, is_final=True)
         drain = asyncio.create_task(self._drain(attempt, tail, host, ended, ends=ends))
@@ -99,7 +102,11 @@ class Feed:
         while not tail.is_at(ends):
             self._tell(attempt, tail, host, ends, is_final=True)
             await asyncio.sleep(0)
+        self._over(attempt, ended)
+
+    def _over(self, attempt: Attempt, ended: AttemptEnded) -> None:
         self._report(ended)
+        self._on_told(attempt)
 
     def _drained(self, drain: asyncio.Task[None]) -> None:
         host = self._draining.pop(drain)

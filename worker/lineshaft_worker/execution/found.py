@@ -1,12 +1,13 @@
 """Attempts of an earlier daemon, as they are found in the folders of runners."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 from lineshaft_worker.execution.attempts import Attempt
 from lineshaft_worker.execution.host import Host
-from lineshaft_worker.execution.orders import AttemptKey
-from lineshaft_worker.runner.files import attempt_file
+from lineshaft_worker.execution.orders import AttemptKey, Shape
+from lineshaft_worker.runner.files import DESCRIPTION, attempt_file
 from lineshaft_worker.runner.frames import Done, FrameError, decode_one
 from lineshaft_worker.runner.records import decode_current
 
@@ -21,6 +22,23 @@ class Adopted(NamedTuple):
     lane: int
     started_at: float
     """Seconds since 1970."""
+
+
+def describe(folder: Path, lane: int, shape: Shape) -> None:
+    """Leave word for whom a runner was made. Raises OSError."""
+    description = {"lane": lane, "shape": [shape.environment, shape.devices]}
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+
+
+def read_description(folder: Path) -> tuple[int, Shape] | None:
+    """Return lane and shape of a runner of an earlier daemon; None if they cannot be read."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        environment, devices = description["shape"]
+        lane = int(description["lane"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return lane, Shape(environment, tuple(devices), (), (("", "unknown to this daemon"),))
 
 
 def adopted_attempt(lane: int, host: Host, record: bytes) -> Attempt:

@@ -2,8 +2,7 @@
 
 import asyncio
 import itertools
-import json
-import logging
+import os
 import secrets
 import shutil
 import time
@@ -14,7 +13,7 @@ from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.feed import Feed
-from lineshaft_worker.execution.found import Adopted, ended_in
+from lineshaft_worker.execution.found import Adopted, describe, ended_in, read_description
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.lane import Lane
 from lineshaft_worker.execution.memory import MemoryWatch
@@ -33,12 +32,11 @@ from lineshaft_worker.execution.reports import (
     Report,
     Succeeded,
 )
+from lineshaft_worker.execution.safekeeping import Safekeeping, Sync
 from lineshaft_worker.execution.state_folder import StateFolder, delete_files
 from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX
-from lineshaft_worker.runner.files import CURRENT, attempt_file, write_whole
-from lineshaft_worker.runner.frames import encode
+from lineshaft_worker.runner.files import CURRENT, attempt_file
 
-logger = logging.getLogger(__name__)
 TICK_S = 0.025
 
 
@@ -57,6 +55,7 @@ class Execution:
         interpreter_of: Callable[[str], Launch] = own_interpreter,
         cgroup: Path | None = None,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
+        sync: Sync = os.fsync,
     ) -> None:
         """Prepare; nothing happens before `open`.
 
@@ -66,12 +65,14 @@ class Execution:
             interpreter_of: Says how runners of an environment are started. May raise OSError.
             cgroup: A folder of cgroup v2 that was delegated to us, for a group per runner.
             output_bytes_max: Output of an attempt beyond this is thrown away, with a notice.
+            sync: Brings what a descriptor stands for to the disk.
         """
         self._folder = state_folder.absolute()
         self._report_to = report
         self._interpreter_of = interpreter_of
         self._cgroup = cgroup
-        self._feed = Feed(report, self._drained, output_bytes_max=output_bytes_max)
+        self._safe = Safekeeping(self.settled, sync)
+        self._feed = Feed(report, self._drained, self._safe.add, output_bytes_max=output_bytes_max)
         self._lanes: dict[int, Lane] = {}
         self._hosts: dict[str, Host] = {}
         self._gone: set[str] = set()
@@ -181,7 +182,7 @@ class Execution:
     def settled(self, key: AttemptKey) -> None:
         """Forget an attempt whose end the coordinator has: delete its files."""
         attempt = self._attempts.get(key)
-        if attempt is None or not attempt.is_over:
+        if attempt is None or not attempt.is_over or not self._safe.settle(key):
             return
         del self._attempts[key]
         host = attempt.host
@@ -225,6 +226,7 @@ class Execution:
             host.process.forget()
             host.close()
         await self._feed.drained()
+        await self._safe.drained()
         while self._cleaning:
             await asyncio.wait(list(self._cleaning))
         if self._state is not None:
@@ -263,8 +265,7 @@ class Execution:
         runner_id = secrets.token_hex(8)
         folder = self._folder / "runners" / runner_id
         folder.mkdir(mode=0o700)
-        description = {"lane": lane, "shape": [shape.environment, shape.devices]}
-        (folder / "runner.json").write_text(json.dumps(description))
+        describe(folder, lane, shape)
         launch = self._interpreter_of(shape.environment)
         process = RunnerProcess.spawn(folder, launch, shape, cgroup=self._group(runner_id))
         host = self._hosts[runner_id] = Host(process, shape, self._lane(lane))
@@ -293,13 +294,8 @@ class Execution:
         self._hosts.pop(host.process.runner_id, None)
         self._gone.add(host.process.runner_id)
         for attempt in self._attempts.values():
-            # The runner kept what nobody had acknowledged; now its folder does.
-            if attempt.host is host and attempt.is_over and attempt.done is not None:
-                path = attempt_file(str(host.folder), attempt.ticket, "ended")
-                try:
-                    write_whole(path, encode(attempt.done))
-                except OSError:
-                    logger.warning("an attempt's end could not be saved", exc_info=True)
+            if attempt.host is host and attempt.is_over:
+                self._safe.leave_word(attempt)
         self._clean_up(host)
         self._all_gone.set()
         for lane in self._lanes.values():  # One may have waited for the GPU that this one kept.
@@ -320,20 +316,16 @@ class Execution:
         return self._cgroup / f"runner-{runner_id}"
 
     def _adopt(self, folder: Path) -> Adopted | None:
-        try:
-            description = json.loads((folder / "runner.json").read_text())
-            environment, devices = description["shape"]
-            number = int(description["lane"])
-        except (OSError, ValueError, KeyError):
+        if (description := read_description(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
             return None
+        number, shape = description
         process = RunnerProcess.adopt(folder)
         if process is None and is_of_another_boot(folder):
             # The machine went down with all on it; what had ended before is still reported.
             (folder / CURRENT).unlink(missing_ok=True)
         is_alive = process is not None
         lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
-        shape = Shape(environment, tuple(devices), (), (("", "unknown to this daemon"),))
         host = Host(process or RunnerProcess.ended(folder), shape, lane, is_adopted=True)
         self._hosts[host.process.runner_id] = host
         attempt = lane.adopt(host)

@@ -202,11 +202,15 @@ def _on_cpus(cpus: tuple[int, ...]) -> Generator[None]:
 
 
 def is_of_another_boot(folder: Path) -> bool:
-    """Say whether the machine was restarted since a runner was started in the folder."""
+    """Say whether the machine was restarted since a runner was started in the folder.
+
+    A file that is empty or not there was lost with the power: a shim writes it before there is a
+    runner.
+    """
     try:
         return shim.read(f"{folder}/shim.pid").split()[2] != shim.boot_id()
     except (OSError, IndexError):
-        return False
+        return True
 
 
 def read_exit(folder: Path) -> ExitRecord | None:

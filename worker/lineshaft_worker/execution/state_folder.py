@@ -32,6 +32,8 @@ class StateFolder:
         """
         (path / "runners").mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
+        for folder in (path, path.parent):
+            sync_path(folder)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,8 +52,19 @@ class StateFolder:
         os.close(self._lock)
 
 
+def sync_path(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def delete_files(folder: Path, ticket: int) -> None:
     """Delete what an attempt left in its runner's folder."""
+    # First, so that a daemon that comes after a crash finds no end whose result is gone.
+    (folder / f"a{ticket}.ended").unlink(missing_ok=True)
     for path in folder.glob(f"a{ticket}.*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

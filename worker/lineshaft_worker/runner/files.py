@@ -6,6 +6,7 @@ Daemon, shim and runner meet here; this module is imported by every runner and s
 import mmap
 import os
 import struct
+from collections.abc import Callable
 
 SPOOL = "spool"
 STDOUT = "stdout.log"
@@ -14,6 +15,8 @@ CURRENT = "current"
 STREAMS = (SPOOL, STDOUT, STDERR)
 """Files that grow while an attempt runs, in the order of `frames.Ends`."""
 
+DESCRIPTION = "runner.json"
+SHIM_PID = "shim.pid"
 CURRENT_BYTES = 4096
 _LENGTH = struct.Struct("<I")
 
@@ -76,3 +79,43 @@ def write_whole(path: str, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     os.replace(partial, path)  # noqa: PTH105 - no pathlib in a runner
+
+
+def save_end(folder: str, ticket: int, data: bytes, sync: Callable[[int], None] = os.fsync) -> None:
+    """Write an attempt's end so that it outlives a loss of power, with all that it tells of.
+
+    Its name appears only when the rest is on the disk: output, events and how far they were
+    handed out, the result, and what tells of which boot the runner was.
+
+    Args:
+        folder: The runner's.
+        ticket: The attempt's.
+        data: Its Done frame.
+        sync: What brings a file to the disk.
+
+    Raises:
+        OSError: The disk refused, or the folder is gone.
+    """
+    mine = f"a{ticket}."
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    for name in names:
+        if name.startswith(mine) or name in (*STREAMS, DESCRIPTION, SHIM_PID):
+            _sync_path(f"{folder}/{name}", sync)
+    draft = attempt_file(folder, ticket, f"ended.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        sync(descriptor)
+    os.replace(draft, attempt_file(folder, ticket, "ended"))  # noqa: PTH105 - no pathlib in a runner
+    _sync_path(folder, sync)
+    _sync_path(f"{folder}/..", sync)
+
+
+def _sync_path(path: str, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import cast
 
 from lineshaft_worker.runner.codes import CodeShelf
-from lineshaft_worker.runner.files import attempt_file, write_whole
+from lineshaft_worker.runner.files import attempt_file, save_end, write_whole
 from lineshaft_worker.runner.frames import (
     Ack,
     Answer,
@@ -275,7 +275,9 @@ class Link:
 
     def _save(self) -> None:
         for ticket, frame in self._unacknowledged.items():
-            write_whole(attempt_file(self._folder, ticket, "ended"), frame)
+            # A full disk: what it cannot keep runs again, and the others are kept.
+            with contextlib.suppress(OSError):
+                save_end(self._folder, ticket, frame)
         self._unacknowledged.clear()
 
 
