@@ -23,8 +23,11 @@ class Assigns:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def write(self, key: AttemptKey, assign: Assign) -> None:
-        """Keep what an attempt is started with."""
-        self._known[key] = assign.job
+        """Keep what an attempt is started with.
+
+        Raises:
+            OSError: The disk refused: it must not be started.
+        """
         # Without payload and secrets: they are with the runner already, and secrets on no disk.
         lean = assign.model_copy(
             update={
@@ -32,7 +35,12 @@ class Assigns:
                 "secrets": None,
             }
         )
-        self._path(key).write_text(lean.model_dump_json(exclude_none=True))
+        try:
+            self._path(key).write_text(lean.model_dump_json(exclude_none=True))
+        except OSError:
+            self._path(key).unlink(missing_ok=True)
+            raise
+        self._known[key] = assign.job
 
     def known(self, key: AttemptKey) -> JobSpec | None:
         """The job of an attempt that was written or read here."""

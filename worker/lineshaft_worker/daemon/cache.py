@@ -34,7 +34,8 @@ class BlobCache:
         self._total_bytes = 0
         boot = folder / BOOT
         is_other_boot = not boot.exists() or boot.read_text() != boot_id()
-        boot.write_text(boot_id())
+        with contextlib.suppress(OSError):  # A full disk: then the next start is as careful.
+            boot.write_text(boot_id())
         for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime):
             if path.name == BOOT:
                 continue

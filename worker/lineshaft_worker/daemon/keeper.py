@@ -267,6 +267,9 @@ class Keeper:
                 del self._shelves[key]
 
     async def _store_one(self, key: AttemptKey, file: KeptFile) -> None:
+        if file.problem is not None:
+            self._post(FileStored(key, file))
+            return
         data = self._data(key, file)
         try:
             async with self._hashing:
@@ -296,8 +299,12 @@ class Keeper:
                 attempt=key.attempt,
                 at=path.stat().st_mtime,
             )
-            self._write_note(key, file, path)
-            path.rename(self._data(key, file))
+            try:
+                self._write_note(key, file, path)
+                path.rename(self._data(key, file))
+            except OSError as error:
+                text = f"the worker could not keep it: {error}"
+                file = file.model_copy(update={"problem": text})
             found.append(file)
         shutil.rmtree(outputs, ignore_errors=True)
         return found

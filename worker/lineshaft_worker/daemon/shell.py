@@ -256,17 +256,15 @@ class WorkerShell:
                 event_count=self._preparing.event_count(key),
                 cpus=self._room.cpus_near(assign.devices) if assign.devices else (),
             )
+            if assign.job.kind != "function" or assign.job.resources is not None:
+                self._assigns.write(key, assign)
         except (OSError, KeyError, ValueError) as error:
-            failure = Failure(
-                cause="blob_missing", message=f"its payload cannot be used here: {error}"
-            )
+            failure = Failure(cause="blob_missing", message=f"it cannot be begun here: {error}")
             result = AttemptResult(
                 job_id=key.job_id, attempt=key.attempt, status="failed", failure=failure
             )
             self._post(io.AttemptEnded(key, result))
             return
-        if assign.job.kind != "function" or assign.job.resources is not None:
-            self._assigns.write(key, assign)
 
         def begin() -> None:
             self._execution.start(order, lane)

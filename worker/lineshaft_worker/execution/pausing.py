@@ -31,7 +31,11 @@ def carry_out(attempt: Attempt, host: Host, now: float) -> AttemptFroze | None:
     """Tell an attempt that runs what is wanted of it; returns what became of it, once known."""
     if attempt.pause != attempt.pause_told:
         attempt.pause_told = attempt.pause
-        _set_flag(attempt, host, is_wanted=attempt.pause == "checkpoint")
+        try:
+            _set_flag(attempt, host, is_wanted=attempt.pause == "checkpoint")
+        except OSError as error:
+            problem = f"it could not be asked to pause: {error}"
+            return AttemptFroze(attempt.key, is_frozen=False, problem=problem)
         is_freeze = attempt.pause == "freeze"
         if is_freeze or host.is_freeze_asked:
             if not _ask_shim(host, freeze=is_freeze):

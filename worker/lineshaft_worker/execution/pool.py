@@ -265,9 +265,13 @@ class Execution:
         runner_id = secrets.token_hex(8)
         folder = self._folder / "runners" / runner_id
         folder.mkdir(mode=0o700)
-        describe(folder, lane, shape)
-        launch = self._interpreter_of(shape.environment)
-        process = RunnerProcess.spawn(folder, launch, shape, cgroup=self._group(runner_id))
+        try:
+            describe(folder, lane, shape)
+            launch = self._interpreter_of(shape.environment)
+            process = RunnerProcess.spawn(folder, launch, shape, cgroup=self._group(runner_id))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         host = self._hosts[runner_id] = Host(process, shape, self._lane(lane))
         return host
 

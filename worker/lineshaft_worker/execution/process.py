@@ -69,6 +69,8 @@ class RunnerProcess:
         # The shim is ours, so is its interpreter; only the runner's may be another.
         command = (sys.executable, "-I", "-S", _SHIM, str(folder), str(cgroup or ""), "--")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        # All that grows is made now: a full disk shall refuse before there is a process.
+        os.close(os.open(folder / SPOOL, flags, 0o600))
         stdout = os.open(folder / STDOUT, flags, 0o600)
         stderr = os.open(folder / STDERR, flags, 0o600)
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 """When asked to end by somebody who left no order."""
+RECORD_BYTES = 512
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SWEEP_ROUND_S = 0.02
@@ -75,6 +76,8 @@ class Shim:
         self.was_told = False
         self.is_frozen = False
         self.killed = False
+        # Room for the record, so that it can be written also when the disk is full by then.
+        write(f"{folder}/exit.json.part", " " * RECORD_BYTES)
 
     def start_redaction(self) -> None:
         """Have all output from now on go through a process that takes the secrets out."""
@@ -253,7 +256,8 @@ class Shim:
             f'"peak_bytes": {peak}, "was_told": {int(self.was_told)}, '
             f'"started": {self.started!r}, "run_s": {time.monotonic() - self.started_monotonic!r}}}'
         )
-        write(f"{self.folder}/exit.json.part", record)
+        with open(f"{self.folder}/exit.json.part", "r+", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
+            file.write(record.ljust(RECORD_BYTES))
         os.replace(f"{self.folder}/exit.json.part", f"{self.folder}/exit.json")  # noqa: PTH105 - no pathlib here
 
     def cgroup_facts(self, *, oom: bool, peak: int) -> tuple[bool, int]:

@@ -43,7 +43,8 @@ class Current:
     def __init__(self, folder: str) -> None:
         descriptor = os.open(f"{folder}/{CURRENT}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, CURRENT_BYTES)
+            # Room for all of it now: on a full disk to write to the page would be a SIGBUS.
+            os.posix_fallocate(descriptor, 0, CURRENT_BYTES)
             self._page = mmap.mmap(descriptor, CURRENT_BYTES)
         finally:
             os.close(descriptor)

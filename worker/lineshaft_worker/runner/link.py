@@ -131,8 +131,9 @@ class Link:
         self._send(encoded)
         if len(self._unacknowledged) > UNACKNOWLEDGED_MAX:
             ticket, oldest = next(iter(self._unacknowledged.items()))
-            write_whole(attempt_file(self._folder, ticket, "ended"), oldest)
-            del self._unacknowledged[ticket]
+            with contextlib.suppress(OSError):  # A full disk: then it stays in memory.
+                write_whole(attempt_file(self._folder, ticket, "ended"), oldest)
+                del self._unacknowledged[ticket]
 
     def ask(self, spawn: Spawn) -> Answer:
         """Have a part of a plan run elsewhere, and wait for its end, in any thread."""

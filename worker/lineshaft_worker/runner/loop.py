@@ -71,9 +71,7 @@ class Runner:
         result: tuple[bytes | None, int, str] = (None, 0, "")
         try:
             with self._link.user_code(order.ticket):
-                result = store(
-                    attempt.execute(), attempt_file(self._folder, order.ticket, "result")
-                )
+                result = self._store(attempt.execute(), order.ticket)
         except FailureError as error:
             status, failure = "failed", describe(error.error, error.cause, self.spool.redactor)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
@@ -108,6 +106,15 @@ class Runner:
             )
         )
         self._current.end()
+
+    def _store(self, packed: list[BytesLike], ticket: int) -> tuple[bytes | None, int, str]:
+        path = attempt_file(self._folder, ticket, "result")
+        try:
+            return store(packed, path)
+        except OSError as error:  # The disk is full: let it go, there is less room than before.
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 - no pathlib here
+            raise FailureError("result", error) from error
 
     def spawn(self, ticket: int, target: str, payload: list[BytesLike]) -> Answer:
         """Have a part of a plan run by another worker, and wait for its end."""
