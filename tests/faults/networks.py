@@ -34,15 +34,53 @@ class Cable:
 
     def cut(self) -> None:
         """Lose every packet in both directions; nobody is told (no FIN, no RST, no ICMP)."""
+        self.lose_outbound()
+        self.lose_inbound()
+
+    def lose_outbound(self) -> None:
+        """Lose what we send to the other side; what it sends arrives."""
         # An address that answers to nobody, instead of a link that is down: sending succeeds.
         _ip("neigh", "replace", self.there, "lladdr", "02:00:00:00:00:01", "dev", f"{self.name}h")
+
+    def lose_inbound(self) -> None:
+        """Lose what the other side sends; what we send arrives."""
         _ip("-n", self.name, "neigh", "replace", self.here, "lladdr", "02:00:00:00:00:01",
             "dev", f"{self.name}w")  # fmt: skip
 
     def mend(self) -> None:
         """Let packets pass again."""
-        _ip("neigh", "del", self.there, "dev", f"{self.name}h")
-        _ip("-n", self.name, "neigh", "del", self.here, "dev", f"{self.name}w")
+        _ip("neigh", "flush", "to", self.there, "dev", f"{self.name}h", "nud", "permanent")
+        _ip("-n", self.name, "neigh", "flush", "to", self.here, "dev", f"{self.name}w",
+            "nud", "permanent")  # fmt: skip
+
+    @contextmanager
+    def forgotten(self, port: int) -> Iterator[None]:
+        """Be a NAT that forgot one connection: its packets are lost, and new connections pass.
+
+        Args:
+            port: The other side's port of the connection.
+        """
+        rule = ("ipproto", "tcp")
+        theirs = ("-n", self.name, "rule"), (*rule, "sport", str(port), "blackhole")
+        ours = ("rule",), ("to", self.there, *rule, "dport", str(port), "blackhole")
+        made: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        try:
+            for place, what in (theirs, ours):
+                _ip(*place, "add", *what)
+                made.append((place, what))
+            yield
+        finally:
+            for place, what in made:
+                _ip(*place, "del", *what)
+
+    def ports(self) -> set[int]:
+        """The other side's ports of TCP connections that are open there."""
+        text = subprocess.run(
+            [*self.prefix, "cat", "/proc/net/tcp"], check=True, capture_output=True, text=True
+        ).stdout
+        rows = [line.split() for line in text.splitlines()[1:]]
+        # Local address and state; 01 is an established connection.
+        return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "01"}
 
 
 @contextmanager

@@ -5,8 +5,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -134,6 +134,30 @@ def pause(seconds: float) -> None:
         select_pause()
 
 
+def found_by_both(site: Site, client: Client, lose: Callable[[], None]) -> float:
+    """Lose packets until both sides have noticed; returns how long that took, in seconds."""
+    until(lambda: is_here(client, "w1"), what="the worker is there")
+    said_before = site.worker.said().count("the coordinator was silent")
+    began = time.monotonic()
+    lose()
+    try:
+        until(lambda: not is_here(client, "w1"), what="the coordinator noticed")
+        coordinator_s = time.monotonic() - began
+        until(
+            lambda: site.worker.said().count("the coordinator was silent") > said_before,
+            what="the worker noticed",
+        )
+        worker_s = time.monotonic() - began
+    finally:
+        site.wire.mend()
+    print(f"coordinator {coordinator_s:.2f} s, worker {worker_s:.2f} s")
+    # A heartbeat may just have been heard; a shared machine may be a second late.
+    assert coordinator_s < SILENCE_S + 1.0
+    assert worker_s < SILENCE_S + 2.0
+    until(lambda: is_here(client, "w1"), what="it is back")
+    return max(coordinator_s, worker_s)
+
+
 def test_a_cut_shorter_than_lost_after_changes_nothing(site: Site, tmp_path: Path) -> None:
     with site.client() as client:
         until(lambda: is_here(client, "w1"), what="the worker is there")
@@ -153,36 +177,56 @@ def test_a_cut_shorter_than_lost_after_changes_nothing(site: Site, tmp_path: Pat
     tell("F5", "cut shorter than `lost_after`", 2 * CUTS, "same process, no new attempt")
 
 
-def test_a_dead_connection_is_found_on_both_sides_within_silence(
-    site: Site, tmp_path: Path
-) -> None:
-    found: list[float] = []
+def test_a_dead_connection_is_found_on_both_sides_within_silence(site: Site) -> None:
     with site.client() as client:
-        until(lambda: is_here(client, "w1"), what="the worker is there")
-        for _ in range(CUTS):
-            said_before = site.worker.said().count("the coordinator was silent")
-            began = time.monotonic()
-            site.wire.cut()
-            try:
-                until(lambda: not is_here(client, "w1"), what="the coordinator noticed")
-                coordinator_s = time.monotonic() - began
-                until(
-                    lambda before=said_before: (
-                        site.worker.said().count("the coordinator was silent") > before
-                    ),
-                    what="the worker noticed",
-                )
-                worker_s = time.monotonic() - began
-            finally:
-                site.wire.mend()
-            print(f"coordinator {coordinator_s:.2f} s, worker {worker_s:.2f} s")
-            # A heartbeat may just have been heard; a shared machine may be a second late.
-            assert coordinator_s < SILENCE_S + 1.0
-            assert worker_s < SILENCE_S + 2.0
-            found.append(max(coordinator_s, worker_s))
-            until(lambda: is_here(client, "w1"), what="it is back")
+        found = [found_by_both(site, client, site.wire.cut) for _ in range(CUTS)]
     seen = f"both sides found it in {max(found):.1f} s, with `silence_s` {SILENCE_S:g}"
     tell("F6", "half-open connection", CUTS, seen)
+
+
+@pytest.mark.parametrize("way", ["outbound", "inbound"])
+def test_loss_in_one_direction_is_found_on_both_sides_within_silence(
+    site: Site, tmp_path: Path, way: str
+) -> None:
+    lose = site.wire.lose_outbound if way == "outbound" else site.wire.lose_inbound
+    with site.client() as client:
+        job = site.hold(client, tmp_path / "job", lost_after=120.0)
+        found = [found_by_both(site, client, lose) for _ in range(CUTS)]
+        (tmp_path / "job" / "gate").touch()
+
+        assert [job.result(60)] == pids_in(tmp_path / "job" / "pids"), "the same process went on"
+    seen = f"both sides found it in {max(found):.1f} s, with `silence_s` {SILENCE_S:g}"
+    tell("F6", f"all lost in one direction: {way} of the coordinator", CUTS, seen)
+
+
+def test_a_connection_that_a_nat_forgot_is_replaced_within_silence(
+    site: Site, tmp_path: Path
+) -> None:
+    took: list[float] = []
+    with site.client() as client:
+        job = site.hold(client, tmp_path / "job", lost_after=120.0)
+        for _ in range(CUTS):
+            until(lambda: is_here(client, "w1"), what="the worker is there")
+            (old,) = until(site.wire.ports, what="it has a connection")
+            began = time.monotonic()
+            with ExitStack() as until_mended:
+                try:
+                    until_mended.enter_context(site.wire.forgotten(old))
+                except subprocess.CalledProcessError as error:
+                    pytest.skip(f"this kernel or ip has no rules by port: {error.stderr.strip()}")
+                # The network is whole: only the old connection is dead, and nobody was told.
+                until(lambda old=old: site.wire.ports() - {old}, what="the worker dialled again")
+                until(lambda: is_here(client, "w1"), what="it is back")
+                took.append(time.monotonic() - began)
+        (tmp_path / "job" / "gate").touch()
+
+        assert [job.result(60)] == pids_in(tmp_path / "job" / "pids"), "the same process went on"
+        story = cast("list[dict[str, Any]]", job.story())
+        assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
+    # Found by silence, not by TCP, which would go on trying for minutes.
+    assert max(took) < 10 * SILENCE_S
+    seen = f"another connection in {max(took):.1f} s, with `silence_s` {SILENCE_S:g}"
+    tell("F6", "connection that a NAT forgot", CUTS, seen)
 
 
 def test_a_cut_longer_than_lost_after_gives_one_result(site: Site, tmp_path: Path) -> None:
