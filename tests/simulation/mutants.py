@@ -293,8 +293,14 @@ def _paused_jobs_go_on(patch: Patch) -> None:
     patch(JobFlow, "leave", impatient)
 
 
-def _pause_not_repeated(patch: Patch) -> None:
-    patch(Roster, "_repeat_pause", lambda _self, _session, _job_id, _held: None)
+def _nobody_says_go_on(patch: Patch) -> None:
+    send_pause = PauseDesk.send_pause
+
+    def only_pauses(self: PauseDesk, job_id: Any) -> None:
+        if self._shop.job(job_id).pause is not None:
+            send_pause(self, job_id)
+
+    patch(PauseDesk, "send_pause", only_pauses)
 
 
 def _files_not_recorded(patch: Patch) -> None:
@@ -369,14 +375,14 @@ MUTANTS: Mapping[str, Mutant] = {
     "the worker's lease never ends": Mutant(_lease_never_ends, 120),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
     "every id is taken for a new one": Mutant(_every_id_is_new),
-    "children are not asked for again": Mutant(_children_not_asked_again, 80),
+    "children are not asked for again": Mutant(_children_not_asked_again, 50),
     "jobs are not watched again": Mutant(_not_watched_again),
     "lookups are not answered": Mutant(_lookups_unanswered),
     "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),
     "what a worker gives back is forgotten": Mutant(_returned_is_forgotten),
     "a pause frees the slot when it is asked for": Mutant(_pause_frees_the_slot),
     "a job that paused goes back to its line": Mutant(_paused_jobs_go_on),
-    "the pause is not said again after a cut": Mutant(_pause_not_repeated, 320),
+    "a frozen job is not told to go on": Mutant(_nobody_says_go_on),
     "files are acknowledged and not recorded": Mutant(_files_not_recorded),
     "a job goes on from its oldest checkpoint": Mutant(_checkpoint_of_the_past),
     "a worker that was full is never looked at again": Mutant(_full_for_ever),
