@@ -25,10 +25,12 @@ from lineshaft_worker.core.machine import Identity
 from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
 from lineshaft_worker.daemon.shell import WorkerShell
 from lineshaft_worker.daemon.uplink import Link
+from lineshaft_worker.devices.cgroup import SystemFiles
 from lineshaft_worker.devices.selection import Restrictions
 from lineshaft_worker.environments.interpreters import find_interpreters
 from lineshaft_worker.environments.provision import Environments, Settings, find_uv
 from lineshaft_worker.environments.sources import ALLOWED, Sources
+from lineshaft_worker.execution.cgroups import Cgroups, is_usable
 
 EXIT_CANNOT_START = 2
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
@@ -56,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "--drain", type=float, default=600.0, help="seconds to finish what runs when told to stop"
     )
     _environment_flags(flags)
+    flags.add_argument(
+        "--cgroup",
+        default="auto",
+        help="folder of cgroup v2 in which each runner gets a group; default auto: where one was "
+        "delegated to us, as by Delegate=yes of systemd; off: none",
+    )
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
@@ -107,6 +115,21 @@ def restrictions_of(chosen: argparse.Namespace) -> Restrictions:
     )
 
 
+def cgroups_of(chosen: str) -> Cgroups | None:
+    """Where runners get groups, if the operator lets them and the kernel can.
+
+    Raises:
+        ValueError: The folder that was named cannot be used.
+    """
+    if chosen == "off":
+        return None
+    if chosen == "auto":
+        return Cgroups.find(SystemFiles(), is_root=os.geteuid() == 0)
+    if not (Path(chosen) / "cgroup.procs").exists() or not is_usable(Path(chosen)):
+        raise ValueError(f"--cgroup {chosen}: no groups of cgroup v2 can be made there")
+    return Cgroups(Path(chosen))
+
+
 def _device(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
@@ -127,7 +150,9 @@ async def _work(chosen: argparse.Namespace) -> None:
     where = Whereabouts.find(chosen.url, chosen.token, environ=os.environ)
     name = chosen.name or re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "worker"
     state: Path = chosen.state or where.home / "workers" / name
-    room = MachineRoom(restrictions_of(chosen), slots=chosen.slots)
+    room = MachineRoom(
+        restrictions_of(chosen), slots=chosen.slots, cgroups=cgroups_of(str(chosen.cgroup))
+    )
     environments = environments_of(chosen, where.home, room)
     identity = Identity(
         worker_id=WorkerId(name),

@@ -151,18 +151,24 @@ def _gpus() -> Finding:
 
 
 def _cgroup() -> Finding:
-    what = "cgroup"
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        text = "no cgroup v2: memory limits of jobs are watched, not enforced by the kernel"
-        return Finding(what, "note", text)
+    what = "isolation"
+    mounts = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+    mount = next((path for path in mounts if (path / "cgroup.controllers").exists()), None)
+    plain = "a worker started here watches the memory of jobs and sweeps their processes itself"
+    if mount is None:
+        return Finding(what, "note", f"no cgroup v2: {plain}")
     try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError as error:
         return Finding(what, "note", one_line(error))
-    folder = Path("/sys/fs/cgroup") / own.lstrip("/")
-    if os.access(folder / "cgroup.subtree_control", os.W_OK):
-        return Finding(what, "ok", f"v2, {folder} may be divided")
-    return Finding(what, "note", f"v2, but {folder} may not be divided (systemd: Delegate=yes)")
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
+    folder = mount / own
+    if os.access(folder / "cgroup.procs", os.W_OK) and os.geteuid() != 0:
+        return Finding(
+            what, "ok", f"cgroup v2: a worker started here gives runners groups in {folder}"
+        )
+    text = f"cgroup v2, but {folder} was not delegated to you: {plain} (systemd: Delegate=yes, "
+    return Finding(what, "note", text + "DelegateSubgroup=daemon; or lineshaft-worker --cgroup)")
 
 
 def _disk(home: Path) -> Finding:

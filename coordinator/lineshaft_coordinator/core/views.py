@@ -75,6 +75,7 @@ def worker_view(shop: Shop, worker: Worker) -> dict[str, JsonValue]:
         "load": worker.load,
         "jobs": [*worker.lease_ids()],
         "lineshaft": worker.register.versions.lineshaft if worker.register else "",
+        "isolation": worker.register.capabilities.get("isolation") if worker.register else None,
     }
 
 

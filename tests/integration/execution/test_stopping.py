@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 from tests.integration.execution.execution_bench import ExecutionBench, is_alive, until
 
+from lineshaft_worker.execution.cgroups import Cgroups
 from lineshaft_worker.execution.orders import Shape
 from lineshaft_worker.execution.reports import AttemptBegan, AttemptEnded, Stopped, Succeeded
 
 # Starts children that do all they can to stay, prints their numbers, and waits.
+HIDING = """
+import os, subprocess, sys
+
+# Its own session, and nothing in its environment says whose it is.
+child = subprocess.Popen(["/bin/sleep", "1000"], env={}, start_new_session=True)
+print(child.pid, flush=True)
+child.wait()
+"""
 STUBBORN = """
 import os, signal, subprocess, sys, time
 
@@ -212,7 +221,7 @@ async def test_a_cgroup_is_killed_whole_and_removed(state_folder: Path) -> None:
     group = Path("/sys/fs/cgroup/unified", f"lineshaft-test-{os.getpid()}")
     group.mkdir()
     try:
-        bench = ExecutionBench(state_folder, cgroup=group)
+        bench = ExecutionBench(state_folder, cgroups=Cgroups(group))
         await bench.execution.open()
         key = bench.run({"job.py": STUBBORN}, "job.py")
         pids = await stubborn_pids(bench, key)
@@ -228,3 +237,27 @@ async def test_a_cgroup_is_killed_whole_and_removed(state_folder: Path) -> None:
         assert not own.exists()
     finally:
         group.rmdir()
+
+
+@pytest.mark.skipif(
+    not os.access("/sys/fs/cgroup/unified/cgroup.procs", os.W_OK), reason="no writable cgroup v2"
+)
+async def test_what_a_killed_shim_leaves_is_killed_by_its_group(state_folder: Path) -> None:
+    place = Path("/sys/fs/cgroup/unified", f"lineshaft-test-{os.getpid()}-2")
+    place.mkdir()
+    try:
+        bench = ExecutionBench(state_folder, cgroups=Cgroups(place))
+        await bench.execution.open()
+        key = bench.run({"job.py": HIDING}, "job.py")
+        (hidden,) = await until(lambda: [int(x) for x in bench.text(key).split()[:1]])
+        (folder,) = (state_folder / "runners").iterdir()
+
+        os.kill(int((folder / "shim.pid").read_text().split()[0]), 9)
+        await bench.ended(key)
+        await until(lambda: not is_alive(hidden))
+        await bench.close()
+    finally:
+        for left in place.iterdir():
+            if left.is_dir():
+                left.rmdir()
+        place.rmdir()

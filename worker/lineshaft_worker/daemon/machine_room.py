@@ -18,6 +18,7 @@ from lineshaft_worker.devices.load import GpuLoad, LoadSample, LoadSampler
 from lineshaft_worker.devices.nvml import Nvml
 from lineshaft_worker.devices.quarantine import Quarantine, left_on, occupied
 from lineshaft_worker.devices.selection import Restrictions
+from lineshaft_worker.execution.cgroups import PROCESS_ISOLATION, Cgroups
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,13 @@ class MachineRoom:
 
     Args:
         slots: How many attempts may run at once; ``None`` means one for each CPU.
+        cgroups: Where each runner gets a control group of its own; ``None`` if that cannot be.
     """
 
-    def __init__(self, restrictions: Restrictions, *, slots: int | None) -> None:
+    def __init__(
+        self, restrictions: Restrictions, *, slots: int | None, cgroups: Cgroups | None = None
+    ) -> None:
+        self.cgroups = cgroups
         self._nvml = Nvml.open()
         self._inventory = Inventory(self._nvml, environ=os.environ)
         self._restrictions, self._slots = restrictions, slots
@@ -84,6 +89,7 @@ class MachineRoom:
             "gpus": [{"name": gpu.name, "memory_bytes": gpu.memory_bytes} for gpu in machine.gpus],
             "python_envs": [*machine.python_envs],
             "tags": [*machine.tags],
+            "isolation": self.cgroups.facts() if self.cgroups else PROCESS_ISOLATION,
         }
         return Offer(machine, capacity, machine.tags, capabilities)
 

@@ -78,7 +78,10 @@ class WorkerShell:
         self._environments = environments
         self._preparing = Preparing(environments, self._cache, self._post)
         self._execution = Execution(
-            state / "execution", report=self._on_report, interpreter_of=self._preparing.launch
+            state / "execution",
+            report=self._on_report,
+            interpreter_of=self._preparing.launch,
+            cgroups=room.cgroups,
         )
         self._uplink = Uplink(dial, self._post)
         self._streams = StreamPipes(state / "execution", self._uplink, self._execution)

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from lineshaft_runtime import kept
 from lineshaft_worker.execution.attempts import Attempt
+from lineshaft_worker.execution.cgroups import Cgroups
 from lineshaft_worker.execution.orders import Shape
-from lineshaft_worker.execution.process import RunnerProcess
+from lineshaft_worker.execution.process import RunnerProcess, kill_marked
 from lineshaft_worker.execution.reports import Failure
 from lineshaft_worker.execution.tail import Streams
 from lineshaft_worker.runner.codes import CodeShelf
@@ -63,7 +64,13 @@ class Host:
     """One runner. Attempts are executed in the order in which they are given."""
 
     def __init__(
-        self, process: RunnerProcess, shape: Shape, owner: HostOwner, *, is_adopted: bool = False
+        self,
+        process: RunnerProcess,
+        shape: Shape,
+        owner: HostOwner,
+        cgroups: Cgroups | None = None,
+        *,
+        is_adopted: bool = False,
     ) -> None:
         self.process = process
         self.shape = shape
@@ -84,6 +91,8 @@ class Host:
         # A new runner's first words, as why it could not start, may be there already: they count.
         self.ends = self.streams.sizes() if is_adopted else [0, 0, 0]
         self._owner = owner
+        self._cgroups = cgroups
+        self._limit_bytes: int | None = None
         self._folder_text = str(process.folder)
         self._loop = asyncio.get_running_loop()
         self._shelf = CodeShelf[bool]()
@@ -138,6 +147,7 @@ class Host:
         if is_awaited:
             # The runner waits for it: another turn of the loop would cost it 20 µs.
             attempt.began = time.monotonic()
+            self._limit(attempt)
             self._unsent += encode(frame)
             self.flush()
         else:
@@ -201,6 +211,20 @@ class Host:
         if self.is_ready and self.sent:
             first = next(iter(self.sent.values()))
             first.began = first.began or time.monotonic()
+            self._limit(first)
+
+    def _limit(self, attempt: Attempt) -> None:
+        """Have the kernel keep what is executed now within its memory."""
+        if self._cgroups is not None and attempt.memory_bytes != self._limit_bytes:
+            self._limit_bytes = attempt.memory_bytes
+            if self._cgroups.limits_memory:
+                self._cgroups.limit_memory(self.process.runner_id, attempt.memory_bytes)
+
+    def kill_rest(self) -> bool:
+        """Kill what a shim that was itself killed has left; say whether nothing is left."""
+        if self._cgroups is not None:
+            self._cgroups.kill(self.process.runner_id)
+        return kill_marked(self.process.runner_id)
 
     def detach(self, transport: asyncio.Transport) -> None:
         """Hear that a connection is lost; a runner that still lives opens another."""

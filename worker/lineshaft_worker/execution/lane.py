@@ -24,7 +24,7 @@ from lineshaft_worker.execution.found import adopted_attempt, attempt_of_done, r
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.orders import Shape
 from lineshaft_worker.execution.pausing import adopt, is_still
-from lineshaft_worker.execution.process import ExitRecord, kill_marked, read_exit
+from lineshaft_worker.execution.process import ExitRecord, read_exit
 from lineshaft_worker.execution.reports import (
     AttemptBegan,
     ChildRequested,
@@ -230,7 +230,7 @@ class Lane:
     def on_gone(self, host: Host) -> None:
         """No process of the runner is left."""
         record = read_exit(host.folder)
-        is_gone = record is not None or kill_marked(host.process.runner_id)
+        is_gone = record is not None or host.kill_rest()
         ends = host.streams.sizes()
         self._recover(host)
         victim = self._victim(host)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
+from lineshaft_worker.execution.cgroups import Cgroups
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.feed import Feed
 from lineshaft_worker.execution.found import Adopted, describe, ended_in, read_description
@@ -53,7 +54,7 @@ class Execution:
         *,
         report: Callable[[Report], None],
         interpreter_of: Callable[[str], Launch] = own_interpreter,
-        cgroup: Path | None = None,
+        cgroups: Cgroups | None = None,
         output_bytes_max: int = OUTPUT_BYTES_MAX,
         sync: Sync = os.fsync,
     ) -> None:
@@ -63,14 +64,14 @@ class Execution:
             state_folder: Where runners live; of this daemon alone, kept between its lives.
             report: Called with every report.
             interpreter_of: Says how runners of an environment are started. May raise OSError.
-            cgroup: A folder of cgroup v2 that was delegated to us, for a group per runner.
+            cgroups: Where each runner gets a group of its own; None: nothing was delegated.
             output_bytes_max: Output of an attempt beyond this is thrown away, with a notice.
             sync: Brings what a descriptor stands for to the disk.
         """
         self._folder = state_folder.absolute()
         self._report_to = report
         self._interpreter_of = interpreter_of
-        self._cgroup = cgroup
+        self._cgroups = cgroups
         self._safe = Safekeeping(self.settled, sync)
         self._feed = Feed(report, self._drained, self._safe.add, output_bytes_max=output_bytes_max)
         self._lanes: dict[int, Lane] = {}
@@ -272,7 +273,9 @@ class Execution:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        host = self._hosts[runner_id] = Host(process, shape, self._lane(lane))
+        host = self._hosts[runner_id] = Host(
+            process, shape, self._lane(lane), cgroups=self._cgroups
+        )
         return host
 
     def give_back(self, attempt: Attempt) -> None:
@@ -296,6 +299,8 @@ class Execution:
     def retire(self, host: Host) -> None:
         """Take a runner that is gone: its folder goes when nothing in it is needed."""
         self._hosts.pop(host.process.runner_id, None)
+        if self._cgroups is not None:
+            self._cgroups.remove(host.process.runner_id)
         self._gone.add(host.process.runner_id)
         for attempt in self._attempts.values():
             if attempt.host is host and attempt.is_over:
@@ -314,10 +319,7 @@ class Execution:
         return lane
 
     def _group(self, runner_id: str) -> Path | None:
-        if self._cgroup is None:
-            return None
-        (self._cgroup / f"runner-{runner_id}").mkdir()
-        return self._cgroup / f"runner-{runner_id}"
+        return None if self._cgroups is None else self._cgroups.make(runner_id)
 
     def _adopt(self, folder: Path) -> Adopted | None:
         if (description := read_description(folder)) is None:
@@ -330,7 +332,9 @@ class Execution:
             (folder / CURRENT).unlink(missing_ok=True)
         is_alive = process is not None
         lane = self._lane(number) if is_alive and number not in self._lanes else Lane(number, self)
-        host = Host(process or RunnerProcess.ended(folder), shape, lane, is_adopted=True)
+        host = Host(
+            process or RunnerProcess.ended(folder), shape, lane, self._cgroups, is_adopted=True
+        )
         self._hosts[host.process.runner_id] = host
         attempt = lane.adopt(host)
         if attempt is None:
@@ -365,7 +369,7 @@ class Execution:
             assert attempt.host is not None, "who was told runs in a host"
             if (froze := carry_out(attempt, attempt.host, now)) is not None:
                 self._report_to(froze)
-        if self._cgroup is None:
+        if self._cgroups is None or not self._cgroups.limits_memory:
             self._memory.look(told, now)
         self._arm()
 
