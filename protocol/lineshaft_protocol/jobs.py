@@ -66,7 +66,8 @@ class Timeouts(Wire):
     """Longest times in each state, in seconds; ``None`` leaves it to the coordinator's settings."""
 
     queue_s: float | None = Field(default=None, gt=0)
-    """Waiting for a worker, from the submit or, where it comes after others, from then on."""
+    """Waiting for a worker, from the submit or, where it comes after others or waits for a place
+    in its array, from then on."""
     prepare_s: float | None = Field(default=None, gt=0)
     """From the moment a worker gets an attempt until its code begins."""
     run_s: float | None = Field(default=None, gt=0)
@@ -95,7 +96,7 @@ class ArrayItem(Wire):
     count: int = Field(ge=1, le=ARRAY_MAX)
     """How many items the array has."""
     at_most: int | None = Field(default=None, ge=1, le=ARRAY_MAX)
-    """How many items of the array may be under way at a time."""
+    """How many items of the array may be under way at a time; the others wait, in order."""
 
 
 class Parent(Wire):
@@ -139,7 +140,7 @@ class JobSpec(Wire):
     backoff: Backoff | None = None
     array: ArrayItem | None = None
     retry_of: Name | None = None
-    """The ended job that this one does again; only for people, nothing is decided by it."""
+    """The ended job that this one does again."""
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     """Python minor version that can read the payload, as ``3.11``."""
     parent: Parent | None = None

@@ -165,11 +165,26 @@ class Checks:
             raise SimulationError(f"{job_id} was cancelled and starts again")
         if job_id in self._wanted_still:
             raise SimulationError(f"{job_id} was paused and starts again")
+        self._check_array(job_id)
         self._goes_on_from[job_id, record.attempt] = self._shadow.jobs[JobId(job_id)].checkpoint
         for other in self._disk.specs[job_id].after or ():
             outcome = self._ended.get(other)
             if outcome is None or outcome.status != "succeeded":
                 raise SimulationError(f"{job_id} starts before {other}, which it comes after")
+
+    def _check_array(self, job_id: str) -> None:
+        item = self._disk.specs[job_id].array
+        if item is None or item.at_most is None:
+            return
+        under_way = sum(
+            isinstance(job.state, Leased)
+            and job.spec.array is not None
+            and job.spec.array.array_id == item.array_id
+            for job in self._shadow.jobs.values()
+        )
+        if under_way >= item.at_most:
+            raise SimulationError(f"{job_id} starts beside {under_way} of its array")
+        self._world.mark("array_at_its_limit" if under_way + 1 == item.at_most else "array_item")
 
     def _on_finished(self, job_id: str, outcome: Outcome) -> None:
         job = self._shadow.jobs.get(job_id)

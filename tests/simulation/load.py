@@ -6,7 +6,15 @@ from random import Random
 from typing import Literal
 
 from lineshaft_protocol.ids import JobId
-from lineshaft_protocol.jobs import Environment, JobKind, JobSpec, Parent, Payload, Timeouts
+from lineshaft_protocol.jobs import (
+    ArrayItem,
+    Environment,
+    JobKind,
+    JobSpec,
+    Parent,
+    Payload,
+    Timeouts,
+)
 from lineshaft_protocol.resources import GIB, Capacity, Gpu, Resources
 
 BRIEF, SHORT, LONG = ("a" * 64, "b" * 64, "c" * 64)
@@ -97,8 +105,40 @@ def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> l
             Wish(at, _brief(f"{client}-b{index}"), False, _patience(dice), False)
             for index in range(dice.randint(10, 40))
         ]
+    if theme == "mixed":
+        wishes += _draw_array(client, wishes[0].at, until_s)
     wishes.sort(key=lambda wish: wish.at)
     return wishes
+
+
+def _draw_array(client: str, salt: float, until_s: float) -> list[Wish]:
+    # Dice of its own, so that what else a seed does stays what it was.
+    dice = Random(f"{client}/{salt}/array")
+    if dice.random() >= 0.2:
+        return []
+    array_id, count, at = f"{client}-a", dice.randint(3, 8), dice.uniform(0.0, until_s)
+    at_most = dice.choice([1, 1, 2, 3, None])
+    items = [
+        ArrayItem(array_id=array_id, item=index, count=count, at_most=at_most)
+        for index in range(count)
+    ]
+    return [
+        Wish(
+            at,
+            JobSpec(
+                job_id=f"{array_id}.{item.item}",
+                kind="function",
+                payload=ARGUMENTS,
+                code=SHORT,
+                retries=dice.choice([0, 2]),
+                array=item,
+            ),
+            False,
+            dice.uniform(0.0, 5.0) if dice.random() < 0.15 else None,
+            False,
+        )
+        for item in items
+    ]
 
 
 def _patience(dice: Random) -> float | None:

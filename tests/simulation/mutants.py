@@ -11,8 +11,8 @@ from typing import Any
 from tests.simulation.coordinator_node import CoordinatorNode
 
 from lineshaft.core.machine import ClientCore
+from lineshaft_coordinator.core import arrays, placement
 from lineshaft_coordinator.core import flow as coordinator_flow
-from lineshaft_coordinator.core import placement
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.flow import JobFlow
@@ -353,6 +353,14 @@ def _build_not_ended(patch: Patch) -> None:
     patch(Supplies, "abandon", lambda _self, _attempt: None)
 
 
+def _array_without_limit(patch: Patch) -> None:
+    patch(arrays, "_has_place", lambda _array, _item: True)
+
+
+def _place_kept(patch: Patch) -> None:
+    patch(JobFlow, "_give_place", lambda _self, _job_id, _spec: None)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -388,4 +396,6 @@ MUTANTS: Mapping[str, Mutant] = {
     "a worker that was full is never looked at again": Mutant(_full_for_ever),
     "a job starts before its environment is there": Mutant(_environment_not_awaited),
     "an environment is built for nobody": Mutant(_build_not_ended),
+    "an array has no limit": Mutant(_array_without_limit),
+    "an item that ended keeps its place in its array": Mutant(_place_kept),
 }

@@ -30,6 +30,7 @@ from lineshaft_protocol.client_messages import (
     Watch,
     Welcome,
 )
+from lineshaft_protocol.families import fault_of_item
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
@@ -153,6 +154,8 @@ class ClientDesk:
             return "too_many_jobs", f"{text}; submit again when some have ended"
         if spec.parent is not None:
             return "invalid", "only a running plan has children"
+        if (fault := fault_of_item(spec)) is not None:
+            return "invalid", fault
         return self._unplaceable(spec)
 
     def _unplaceable(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:

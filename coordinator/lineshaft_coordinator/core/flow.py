@@ -1,5 +1,6 @@
 """A job's way through the shop: every transition of every job is one of these methods."""
 
+from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.ledger import Job, Leased, Paused, Queued
 from lineshaft_coordinator.core.records import (
@@ -60,6 +61,9 @@ class JobFlow:
     def _enqueue(self, job_id: JobId, *, is_first: bool = False) -> None:
         shop, job = self._shop, self._shop.job(job_id)
         if isinstance(job.state, Paused):
+            return
+        item = limited_item(job.spec)
+        if item is not None and not shop.arrays.enter(job_id, item, is_first=is_first):
             return
         shape = Shape.of(job.spec)
         timeouts = job.spec.timeouts
@@ -132,6 +136,8 @@ class JobFlow:
         self._book(job_id, worker, lease, is_backlog=False)
         if job.spec.parent is not None:
             shop.children.setdefault(JobId(job.spec.parent.job_id), {})[job_id] = None
+        if (item := limited_item(job.spec)) is not None:
+            shop.arrays.restore(job_id, item)
 
     def leave(
         self,
@@ -154,8 +160,10 @@ class JobFlow:
         self._vacate(job_id, state)
         self._end_children(job_id, f"attempt {state.attempt} of {job_id} ended: {reason or cause}")
         if isinstance(job.state, Paused):
+            self._give_place(job_id, job.spec)
             self.answer_pause(job_id)
         elif delay_s > 0:
+            self._give_place(job_id, job.spec)
             shop.delayed[job_id] = None
             shop.deadlines.set(("retry", job_id), shop.now + delay_s)
         else:
@@ -191,6 +199,7 @@ class JobFlow:
                 self._vacate(job_id, state)
             case Queued() | Paused():
                 self._leave_line(job_id)
+        self._give_place(job_id, spec)
         self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
         for session in shop.watchers.pop(job_id, {}):
             events = shop.clients[session].watched.pop(job_id, False)
@@ -223,6 +232,12 @@ class JobFlow:
             waiting.pop(job_id, None)
             if not waiting:
                 shop.dependents.pop(other, None)
+
+    def _give_place(self, job_id: JobId, spec: JobSpec) -> None:
+        """Let others of its array, if only so many may be under way, have its place."""
+        if (item := limited_item(spec)) is not None:
+            for other in self._shop.arrays.leave(job_id, item):
+                self._enqueue(other)
 
     def _end_children(self, job_id: JobId, reason: str) -> None:
         for child_id in tuple(self._shop.children.pop(job_id, {})):
@@ -301,6 +316,7 @@ class JobFlow:
         elif job_id in shop.delayed:
             del shop.delayed[job_id]
             shop.deadlines.clear(("retry", job_id))
+        self._give_place(job_id, shop.job(job_id).spec)
 
     def let_in(self, job_id: JobId) -> None:
         """Put a job that was just resumed back in front of its line."""
@@ -337,7 +353,9 @@ class JobFlow:
         shop, job = self._shop, self._shop.job(job_id)
         match job.state:
             case Queued():
-                is_waiting = job_id in shop.blocked or job_id in shop.delayed
+                is_waiting = (
+                    job_id in shop.blocked or job_id in shop.delayed or job_id in shop.arrays
+                )
                 return StateChanged(
                     job_id=job_id,
                     state="waiting" if is_waiting else "queued",

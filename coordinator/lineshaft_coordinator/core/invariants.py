@@ -5,6 +5,7 @@ Cost is linear in all that the core knows: made for tests, simulation and ``line
 
 from collections.abc import Iterator
 
+from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import DeviceUse, Worker
 from lineshaft_coordinator.core.ledger import Leased, Paused
 from lineshaft_coordinator.core.placement import EPSILON, has_room, suits
@@ -36,6 +37,7 @@ def check(shop: Shop) -> None:
         *_relatives(shop),
         *_deadlines(shop),
         *_pauses(shop),
+        *_arrays(shop),
         *_idleness(shop),
     ]
     if wrong:
@@ -56,17 +58,18 @@ def _places(shop: Shop) -> Iterator[str]:
                 yield f"{worker.worker_id} has attempt {lease.attempt} of {job_id}: {job.state}"
     for job_id, job in shop.ledger.jobs.items():
         places = [job_id in shop.queues, job_id in shop.blocked, job_id in shop.delayed]
+        places.append(job_id in shop.arrays)
         if isinstance(job.state, Leased):
             if any(places) or job_id not in leased:
-                yield f"{job_id} is leased, but queued, blocked, delayed is {places}"
+                yield f"{job_id} is leased, but queued, blocked, delayed, in an array is {places}"
         elif isinstance(job.state, Paused):
-            if job_id in leased or job_id in shop.queues or job_id in shop.delayed:
+            if job_id in leased or places[0] or places[2] or places[3]:
                 yield f"{job_id} is paused, but leased, queued or delayed"
         elif sum(places) != 1:
-            yield f"{job_id} waits, but queued, blocked, delayed is {places}"
+            yield f"{job_id} waits, but queued, blocked, delayed, in an array is {places}"
         elif job.cancel_reason is not None:
             yield f"{job_id} waits although it was cancelled"
-    waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed)
+    waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed) + len(shop.arrays)
     waiting += sum(
         isinstance(job.state, Paused) and job_id not in shop.blocked
         for job_id, job in shop.ledger.jobs.items()
@@ -253,6 +256,29 @@ def _pauses(shop: Shop) -> Iterator[str]:
         yield f"{shop.preemptible} are not the leased jobs that may be preempted"
     if any(job_id not in shop.ledger.jobs for job_id in shop.pausing):
         yield "somebody waits for a job to pause that has ended"
+
+
+def _arrays(shop: Shop) -> Iterator[str]:
+    for array_id in shop.arrays.ids():
+        under_way, waiting = shop.arrays.under_way(array_id), shop.arrays.waiting(array_id)
+        if not under_way:
+            yield f"array {array_id} waits for nobody"
+        for job_id in (*under_way, *waiting):
+            if job_id not in shop.ledger.jobs:
+                yield f"{job_id} has ended and is still in its array"
+        for job_id in under_way:
+            is_leased = isinstance(shop.job(job_id).state, Leased)
+            if not is_leased and job_id not in shop.queues:
+                yield f"{job_id} has a place in its array and is not under way"
+        head = limited_item(shop.job(waiting[0]).spec) if waiting else None
+        if head is not None and len(under_way) < (head.at_most or 0):
+            yield f"{waiting[0]} waits and its array has a place"
+    for job_id, job in shop.ledger.jobs.items():
+        if (item := limited_item(job.spec)) is None:
+            continue
+        is_under_way = isinstance(job.state, Leased) or job_id in shop.queues
+        if is_under_way and job_id not in shop.arrays.under_way(item.array_id):
+            yield f"{job_id} is under way without a place in its array"
 
 
 def _idleness(shop: Shop) -> Iterator[str]:

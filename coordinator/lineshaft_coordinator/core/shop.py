@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from lineshaft_coordinator.core.arrays import Arrays
 from lineshaft_coordinator.core.deadlines import Deadlines
 from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
@@ -56,6 +57,8 @@ class Shop:
     """Live jobs that a running plan asked for, by the plan's job."""
     delayed: dict[JobId, None] = field(default_factory=dict)
     """Jobs that wait before their next attempt."""
+    arrays: Arrays = field(default_factory=Arrays)
+    """Items of job arrays of which only so many may be under way."""
     paces: OrderedDict[str, float] = field(default_factory=OrderedDict[str, float])
     """How long attempts of the same code took lately, in seconds."""
     pending: dict[JobId, list[tuple[Session, LookedUp]]] = field(default_factory=dict)

@@ -23,7 +23,8 @@ def job_state(shop: Shop, job_id: JobId, job: Job) -> str:
         return "preparing" if is_prepared else state
     if isinstance(job.state, Paused):
         return "paused"
-    return "waiting" if job_id in shop.blocked or job_id in shop.delayed else "queued"
+    is_waiting = job_id in shop.blocked or job_id in shop.delayed or job_id in shop.arrays
+    return "waiting" if is_waiting else "queued"
 
 
 def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
@@ -114,6 +115,8 @@ def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         ]
     elif job_id in shop.delayed:
         reasons.append(_why_delayed(shop, job_id, job))
+    elif job_id in shop.arrays:
+        reasons.append(_why_held(shop, job_id, job))
     else:
         reasons += _why_queued(shop, job_id, job)
     return {"job_id": job_id, "status": state, "reasons": reasons}
@@ -124,6 +127,17 @@ def _why_delayed(shop: Shop, job_id: JobId, job: Job) -> str:
     when = "soon" if at is None else f"in {max(0.0, at - shop.now):.1f} s"
     count = f"{job.failed_count} of its attempts failed, {job.spec.retries} may"
     return f"{count}; the next one may begin {when}"
+
+
+def _why_held(shop: Shop, job_id: JobId, job: Job) -> str:
+    item = job.spec.array
+    assert item is not None, "only an item waits for its array"
+    waiting = shop.arrays.waiting(item.array_id)
+    return (
+        f"at most {item.at_most} items of array {item.array_id} may be under way, and "
+        f"{len(shop.arrays.under_way(item.array_id))} are; it is number "
+        f"{waiting.index(job_id) + 1} of {len(waiting)} that wait for one of them"
+    )
 
 
 def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[JsonValue]:
