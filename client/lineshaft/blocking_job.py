@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import JsonValue
 
@@ -122,18 +122,38 @@ class Job(Generic[ResultT]):
         found = self._thread.run(self._job.artifacts())
         return [KeptFile(each, self._thread) for each in found]
 
-    def events(self) -> Generator[Event]:
+    def events(self, *, after: tuple[int, int] = (0, 0)) -> Generator[Event]:
         """Yield what the job tells, from its beginning, and at last how it ended.
 
+        Args:
+            after: Only what stands behind this attempt and number in the job's history.
+
         Raises:
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        return self._thread.iterate(self._job.events())
+        return self._thread.iterate(self._job.events(after=after))
 
-    def logs(self) -> Generator[str]:
+    def logs(
+        self,
+        *,
+        follow: bool = True,
+        attempt: int | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+        tail: int | None = None,
+    ) -> Generator[str]:
         """Yield what the job prints, from its beginning, in pieces that may end within a line.
 
+        However much it is, only a few pieces are in memory.
+
+        Args:
+            follow: Go on until the job, or the attempt, ends; else stop at what there is.
+            attempt: Only this one's output, from 1; by default of all, one after the other.
+            stream: Only "stdout" or "stderr".
+            tail: Begin at most so many lines before the end of what there is, 1 to 10,000.
+
         Raises:
+            ValueError: There can be no such output.
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        return self._thread.iterate(self._job.logs())
+        logs = self._job.logs(follow=follow, attempt=attempt, stream=stream, tail=tail)
+        return self._thread.iterate(logs)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Generic, Literal, TypeVar, cast
 
 from pydantic import JsonValue
@@ -13,6 +14,7 @@ from lineshaft.errors import LineshaftError, NotPausedError, QueryError
 from lineshaft.fetching import fetch
 from lineshaft.job_events import Event, Log
 from lineshaft.kept_files import AsyncKeptFile, files_of
+from lineshaft.questions import LogPage, LogsWanted
 from lineshaft.shell import Shell
 from lineshaft.shipping import Prepared
 from lineshaft_protocol.client_messages import Pause, Query, Resume
@@ -173,31 +175,90 @@ class AsyncJob(Generic[ResultT]):
         """
         return files_of(self._shell, await self._ask("files"), "artifact")
 
-    async def events(self) -> AsyncGenerator[Event]:
+    async def events(self, *, after: tuple[int, int] = (0, 0)) -> AsyncGenerator[Event]:
         """Yield what the job tells, from its beginning, and at last how it ended.
 
         A cut of the connection repeats nothing and leaves nothing out.
 
+        Args:
+            after: Only what stands behind this attempt and number in the job's history.
+
         Raises:
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        feed = self._shell.feed(self._job_id)
+        feed = self._shell.feed(self._job_id, after)
         try:
             async for event in feed.read():
                 yield event
         finally:
             self._shell.leave(self._job_id, feed)
 
-    async def logs(self) -> AsyncGenerator[str]:
+    async def logs(
+        self,
+        *,
+        follow: bool = True,
+        attempt: int | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
+        tail: int | None = None,
+    ) -> AsyncGenerator[str]:
         """Yield what the job prints, from its beginning, in pieces that may end within a line.
+
+        However much it is, only a few pieces are in memory.
+
+        Args:
+            follow: Go on until the job, or the attempt, ends; else stop at what there is.
+            attempt: Only this one's output, from 1; by default of all, one after the other.
+            stream: Only "stdout" or "stderr".
+            tail: Begin at most so many lines before the end of what there is, 1 to 10,000.
+
+        Raises:
+            ValueError: There can be no such output.
+            LineshaftError: Nobody knows the job, or the client was closed.
+        """
+        output = LogsWanted(attempt=attempt, stream=stream, tail=tail)
+        async with aclosing(self.printed(output, follow=follow)) as pieces:
+            async for log in pieces:
+                yield log.text
+
+    async def printed(self, output: LogsWanted, *, follow: bool) -> AsyncGenerator[Log]:
+        """Yield what `logs` does, with where it was printed."""
+        place = (0, 0)
+        if not follow or output.tail is not None:
+            page = await self.log_page(output)
+            while True:
+                for log in page.pieces:
+                    yield log
+                place = page.place
+                if not page.has_more:
+                    break
+                page = await self.log_page(replace(output, tail=None), place)
+        if not follow:
+            return
+        async with aclosing(self.events(after=max(place, (output.attempt or 0, 0)))) as events:
+            async for event in events:
+                if isinstance(event, Log) and output.has(event):
+                    yield event
+                elif output.is_over(event):
+                    return
+
+    async def log_page(self, output: LogsWanted, after: tuple[int, int] = (0, 0)) -> LogPage:
+        """Return some output behind (attempt, seq), or its last lines if a tail is asked for.
 
         Raises:
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        async with aclosing(self.events()) as events:
-            async for event in events:
-                if isinstance(event, Log):
-                    yield event.text
+        await self._shell.kept(self._job_id)
+        query = Query(
+            request_id=0,
+            what="logs",
+            job_id=self._job_id,
+            attempt=output.attempt,
+            stream=output.stream,
+            tail=output.tail,
+            after_attempt=after[0],
+            after_seq=after[1],
+        )
+        return await self._shell.questions.logs(query)
 
     # --- for the client ---
 

@@ -14,6 +14,8 @@ from lineshaft_protocol.outcomes import Outcome
 
 BUFFERED_MAX = 10_000
 """Events kept for a slow reader; what follows is asked for again when it catches up."""
+BUFFERED_CHARACTERS_MAX = 1024 * 1024
+"""Likewise, of the texts of these events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +110,38 @@ class EventFeed:
     Args:
         pages: Asks for what is not told by itself.
         is_behind: Whether there are events that will not be told by themselves.
+        after: Only what stands behind this (attempt, seq).
     """
 
-    def __init__(self, pages: Pages, *, is_behind: bool) -> None:
+    def __init__(self, pages: Pages, *, is_behind: bool, after: tuple[int, int] = (0, 0)) -> None:
         self._pages, self._is_behind = pages, is_behind
         self._buffer: deque[JobEvent | StateChanged] = deque()
-        self._last = self._left_out = (0, 0)
+        self._buffered_characters = 0
+        self._last, self._left_out = after, (0, 0)
+        self._must_ask = False
+        """Whether there may be more than the question that is under way will bring."""
         self._ending: Ending | None = None
         self._news = asyncio.Event()
 
-    def spoke(self, events: tuple[JobEvent, ...]) -> None:
-        """The job told something."""
-        if len(self._buffer) + len(events) > BUFFERED_MAX:
+    def spoke(self, events: tuple[JobEvent, ...], *, is_behind: bool = False) -> None:
+        """The job told something.
+
+        Args:
+            events: What is new.
+            is_behind: Whether it told more than that, which will not come by itself.
+        """
+        size = sum(map(_characters, events))
+        is_full = self._buffered_characters + size > BUFFERED_CHARACTERS_MAX
+        # One message alone is let in, however long it is.
+        if (is_full and self._buffer) or len(self._buffer) + len(events) > BUFFERED_MAX:
             self._is_behind = True
-        if self._is_behind:
+        if self._is_behind and events:
             self._left_out = max(self._left_out, (events[-1].attempt, events[-1].seq))
         else:
             self._buffer.extend(events)
+            self._buffered_characters += size
+        if is_behind:
+            self._is_behind = self._must_ask = True
         self._news.set()
 
     def moved(self, change: StateChanged) -> None:
@@ -149,6 +166,7 @@ class EventFeed:
                 event = self._seen(self._buffer.popleft())
                 if event is not None:
                     yield event
+            self._buffered_characters = 0
             if self._is_behind:
                 await self._catch_up()
             elif self._ending is not None:
@@ -161,10 +179,11 @@ class EventFeed:
         yield Finished(self._ending)
 
     async def _catch_up(self) -> None:
+        self._must_ask = False
         page = await self._pages(self._last)
         self._buffer.extend(page)
         # What is told during the last question is in no page and not in the buffer either.
-        self._is_behind = bool(page) or self._left_out > self._last
+        self._is_behind = bool(page) or self._must_ask or self._left_out > self._last
         if not page:
             self._left_out = (0, 0)
 
@@ -175,6 +194,11 @@ class EventFeed:
             return None
         self._last = (item.attempt, item.seq)
         return typed(item)
+
+
+def _characters(event: JobEvent) -> int:
+    text = event.body.get("text")
+    return len(text) if isinstance(text, str) else 0
 
 
 def typed(event: JobEvent) -> Event:

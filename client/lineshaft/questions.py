@@ -3,16 +3,70 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import JsonValue
 
 from lineshaft.core.io import Answered, RequestAsked
 from lineshaft.errors import ClientClosedError, QueryError
+from lineshaft.job_events import Event, Finished, Log, State, Told
 from lineshaft_protocol.client_messages import Drain, KeepSecret, Pause, Query, Resume
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 
 PAGE_EVENTS = 1000
+TAIL_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsWanted:
+    """Which output of a job is meant.
+
+    Raises:
+        ValueError: There can be no such output.
+    """
+
+    attempt: int | None = None
+    """Only that of this attempt, from 1; ``None``: of all, one after the other."""
+    stream: Literal["stdout", "stderr"] | None = None
+    """Only this one; ``None``: both, in the order in which they were read."""
+    tail: int | None = None
+    """At most so many lines of what there is already, 1 to 10,000; ``None``: all."""
+
+    def __post_init__(self) -> None:
+        if self.attempt is not None and self.attempt < 1:
+            raise ValueError(f"attempt must be 1 or more, not {self.attempt}")
+        if self.stream not in (None, "stdout", "stderr"):
+            raise ValueError(f"stream must be 'stdout' or 'stderr', not {self.stream!r}")
+        if self.tail is not None and not 1 <= self.tail <= TAIL_MAX:
+            raise ValueError(f"tail must be from 1 to {TAIL_MAX}, not {self.tail}")
+
+    def has(self, log: Log) -> bool:
+        """Say whether a piece of output is meant."""
+        return self.attempt in (None, log.told.attempt) and self.stream in (None, log.stream)
+
+    def is_over(self, event: Event) -> bool:
+        """Say whether nothing that is meant can follow an event."""
+        match event:
+            case State(attempt=attempt):
+                at = attempt
+            case Finished():
+                return True
+            case _:
+                at = event.told.attempt
+        return self.attempt is not None and at > self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of what a job printed."""
+
+    pieces: list[Log]
+    place: tuple[int, int]
+    """What follows stands behind this (attempt, seq)."""
+    has_more: bool = field(kw_only=True)
+    """Whether there is more by now."""
 
 
 class Questions:
@@ -71,6 +125,25 @@ class Questions:
         data = await self.ask(query)
         return [JobEvent.model_validate(item) for item in data] if isinstance(data, list) else []
 
+    async def logs(self, query: Query) -> LogPage:
+        """Return a page of what a job printed.
+
+        Raises:
+            QueryError: The coordinator does not know the job.
+            ClientClosedError: The client is closed.
+        """
+        match await self.ask(query):
+            case {
+                "pieces": list(pieces),
+                "after_attempt": int(attempt),
+                "after_seq": int(seq),
+                "has_more": bool(has_more),
+            }:
+                found = [_log(piece) for piece in pieces]
+                return LogPage([log for log in found if log], (attempt, seq), has_more=has_more)
+            case _:
+                raise QueryError(query.what, "the answer is none; is the coordinator older?")
+
     def answered(self, answer: Answered) -> None:
         """An answer came."""
         future = self._waiting.get(answer.request_id)
@@ -83,3 +156,17 @@ class Questions:
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(None)
+
+
+def _log(piece: JsonValue) -> Log | None:
+    match piece:
+        case {
+            "attempt": int(attempt),
+            "seq": int(seq),
+            "at": int() | float() as at,
+            "stream": str(stream),
+            "text": str(text),
+        }:
+            return Log(Told(attempt, seq, at), stream, text)
+        case _:
+            return None

@@ -186,8 +186,8 @@ class Shell:
         else:
             self._pump.post(CancelAsked(job_id, reason))
 
-    def feed(self, job_id: JobId) -> EventFeed:
-        """Return the events of a job, from its beginning; give it back with `leave`.
+    def feed(self, job_id: JobId, after: tuple[int, int] = (0, 0)) -> EventFeed:
+        """Return a job's events behind (attempt, seq); give it back with `leave`.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -200,7 +200,7 @@ class Shell:
             return await self.questions.page(job_id, after)
 
         # The core asks for each event once: who comes later reads the beginning by himself.
-        feed = EventFeed(pages, is_behind=watched.has_events)
+        feed = EventFeed(pages, is_behind=watched.has_events or after > (0, 0), after=after)
         watched.feeds += (feed,)
         if not watched.has_events:
             watched.has_events = True
@@ -340,10 +340,10 @@ class Shell:
                     self._end(JobId(outcome.job_id), outcome)
                 case JobAccepted(job_id=job_id):
                     self._on_accepted(job_id)
-                case JobSpoke(job_id=job_id, events=events):
+                case JobSpoke(job_id=job_id):
                     if watched := self._jobs.get(job_id):
                         for feed in watched.feeds:
-                            feed.spoke(events)
+                            feed.spoke(effect.events, is_behind=effect.is_behind)
                 case JobMoved(change=change):
                     if watched := self._jobs.get(JobId(change.job_id)):
                         for feed in watched.feeds:

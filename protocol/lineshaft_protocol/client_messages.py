@@ -80,8 +80,16 @@ class Query(Wire):
 
     type: Literal["Query"] = "Query"
     request_id: int
-    what: Literal["jobs", "job", "why", "story", "workers", "events", "info", "files", "secrets"]
+    what: Literal[
+        "jobs", "job", "why", "story", "workers", "events", "logs", "info", "files", "secrets"
+    ]
     job_id: Name | None = None
+    attempt: int | None = Field(default=None, ge=1, le=NUMBER_MAX)
+    """For logs: only this attempt's."""
+    stream: Literal["stdout", "stderr"] | None = None
+    """For logs: only this one."""
+    tail: int | None = Field(default=None, ge=1, le=10_000)
+    """For logs: the last lines of what there is, instead of what follows ``after_…``."""
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
     after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)
@@ -200,6 +208,8 @@ class Events(Wire):
 
     type: Literal["Events"] = "Events"
     events: tuple[JobEvent, ...]
+    left_out: Name | None = None
+    """A job that said more than is told here; a Query for its events brings it."""
 
 
 JobStateName = Literal[

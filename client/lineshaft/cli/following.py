@@ -6,8 +6,8 @@ import asyncio
 import json
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from lineshaft.async_client import AsyncClient
     from lineshaft.job import AsyncJob
+    from lineshaft.job_events import Log
+    from lineshaft.questions import LogsWanted
     from lineshaft_protocol.outcomes import Outcome
 
 GRACE_S = 5.0
@@ -28,27 +30,48 @@ GRACE_S = 5.0
 LAST_LINES = 10
 
 
-def logs(
+def logs(  # noqa: PLR0913, PLR0917 - one for each option
     job_id: JobName,
     is_followed: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
     ] = False,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Only what this attempt printed.")
+    ] = None,
+    is_stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
+    is_stderr: Annotated[bool, typer.Option("--stderr", help="Only standard error.")] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option("--tail", "-n", min=1, max=10_000, help="Begin so many lines before the end."),
+    ] = None,
     is_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """Print what a job has printed; with -f also what it prints until its end.
 
-    With --json it prints all events (progress, metrics, logs, ...), one JSON object a line.
+    With --json it prints all events (progress, metrics, logs, ...), one JSON object a line; with
+    --stdout, --stderr or --tail only the output.
     """
+    from lineshaft.questions import LogsWanted  # noqa: PLC0415 - takes long
+
     output = Output(is_json=is_json)
+    stream: Literal["stdout", "stderr"] | None = None
+    if is_stdout != is_stderr:
+        stream = "stdout" if is_stdout else "stderr"
+    wanted = LogsWanted(attempt=attempt, stream=stream, tail=tail)
 
     async def show(client: AsyncClient) -> ExitCode:
         await about(client, "job", job_id)
         job = client.job(job_id)
         if is_followed:
-            return await follow(output, client, job)
-        await _print_kept(output, client, job_id)
+            return await follow(output, client, job, wanted)
+        if is_json and wanted.stream is None and tail is None:
+            await _print_events(output, client, job_id, attempt)
+        else:
+            async with aclosing(job.printed(wanted, follow=False)) as pieces:
+                async for log in pieces:
+                    print_piece(output, log)
         return ExitCode.OK
 
     raise typer.Exit(ask(url, token, show))
@@ -80,22 +103,39 @@ def result(
     raise typer.Exit(ask(url, token, show))
 
 
-async def _print_kept(output: Output, client: AsyncClient, job_id: str) -> None:
+async def _print_events(
+    output: Output, client: AsyncClient, job_id: str, attempt: int | None
+) -> None:
     from lineshaft_protocol.ids import JobId  # noqa: PLC0415 - takes long
 
-    after = (0, 0)
+    after = (attempt or 0, 0)
     while page := await client.shell.questions.page(JobId(job_id), after):
         for event in page:
             after = (event.attempt, event.seq)
-            text = event.body.get("text")
-            if output.is_json:
+            if attempt in (None, event.attempt):
                 output.event(event.model_dump(mode="json"))
-            elif event.kind == "log" and isinstance(text, str):
-                output.text(text, stream=str(event.body.get("stream")))
 
 
-async def follow(output: Output, client: AsyncClient, job: AsyncJob[object]) -> ExitCode:
+def print_piece(output: Output, log: Log) -> None:
+    """Print a piece of a job's output to where the job printed it."""
+    if output.is_json:
+        told = log.told
+        place = {"attempt": told.attempt, "seq": told.seq, "at": told.at, "kind": "log"}
+        output.event({**place, "body": {"stream": log.stream, "text": log.text}})
+    else:
+        output.text(log.text, stream=log.stream)
+
+
+async def follow(
+    output: Output, client: AsyncClient, job: AsyncJob[object], wanted: LogsWanted | None = None
+) -> ExitCode:
     """Show what a job tells until it ends, print its result, and return the exit code for that.
+
+    Args:
+        output: Where to.
+        client: Connected.
+        job: Which job.
+        wanted: Which part of its output; by default all.
 
     Ctrl-C leaves the job alone; pressed again within `GRACE_S` it cancels the job.
 
@@ -104,7 +144,7 @@ async def follow(output: Output, client: AsyncClient, job: AsyncJob[object]) -> 
     """
     from lineshaft.cli.following_view import View  # noqa: PLC0415 - takes long
 
-    with _interrupts() as interrupts, View(output, client, job) as view:
+    with _interrupts() as interrupts, View(output, client, job, wanted) as view:
         reading = asyncio.create_task(view.read())
         outcome = await _until_end(output, job, reading, interrupts)
     if outcome is None:

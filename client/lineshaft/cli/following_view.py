@@ -17,7 +17,9 @@ from lineshaft.cli.jobs import reasons_of
 from lineshaft.cli.output import Output
 from lineshaft.errors import LineshaftError
 from lineshaft.job import AsyncJob
+from lineshaft.questions import LogsWanted
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_runtime.terminal_lines import as_seen, open_line
 
 QUEUED_S = 2.0
 """How long a job waits before it is asked why."""
@@ -35,8 +37,15 @@ class View:
     standard error.
     """
 
-    def __init__(self, output: Output, client: AsyncClient, job: AsyncJob[object]) -> None:
+    def __init__(
+        self,
+        output: Output,
+        client: AsyncClient,
+        job: AsyncJob[object],
+        wanted: LogsWanted | None = None,
+    ) -> None:
         self._output, self._client, self._job = output, client, job
+        self._wanted = wanted or LogsWanted()
         self.tail = ""
         """The end of what the job printed to standard error."""
         self._bar = _Bar(output) if output.is_live else None
@@ -45,7 +54,9 @@ class View:
         self._asking: asyncio.Task[None] | None = None
         # On a terminal the bar must be moved out of the way of each line; files get bytes at once.
         self._lines = {
-            name: _Lines(self._bar.print_line) if self._bar and file.isatty() else None
+            name: _Lines(self._bar.print_line, self._bar.describe)
+            if self._bar and file.isatty()
+            else None
             for name, file in (("stdout", sys.stdout), ("stderr", sys.stderr))
         }
 
@@ -74,11 +85,18 @@ class View:
         Raises:
             LineshaftError: Nobody knows the job, or the connection was closed.
         """
-        async with aclosing(self._job.events()) as events:
+        after = (0, 0)
+        if self._wanted.tail is not None:
+            page = await self._job.log_page(self._wanted)
+            for log in page.pieces:
+                self._show(log)
+            after = page.place
+        async with aclosing(self._job.events(after=after)) as events:
             async for event in events:
                 if isinstance(event, job_events.Finished):
                     return event.outcome
-                self._show(event)
+                if not isinstance(event, job_events.Log) or self._wanted.has(event):
+                    self._show(event)
         raise FailedError(f"job {self._job.id} ended without an outcome")
 
     def _show(self, event: job_events.Event) -> None:
@@ -147,19 +165,28 @@ class View:
 
 
 class _Lines:
-    """Puts pieces of output together to lines."""
+    """Puts pieces of output together to lines, as a terminal shows them.
 
-    def __init__(self, put: Callable[[str], None]) -> None:
-        self._put, self._rest = put, ""
+    Args:
+        put: Prints a line.
+        hint: Shows the state of a line that overwrites itself and has not ended.
+    """
+
+    def __init__(self, put: Callable[[str], None], hint: Callable[[str], None]) -> None:
+        self._put, self._hint, self._rest = put, hint, ""
 
     def add(self, text: str) -> None:
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, rest = (self._rest + text).split("\n")
         for line in lines:
-            self._put(line)
+            self._put(as_seen(line))
+        # A bar that is never ended would grow for as long as the job runs.
+        self._rest = open_line(rest)
+        if "\r" in self._rest and (state := as_seen(self._rest).strip()):
+            self._hint(state)
 
     def flush(self) -> None:
         if self._rest:
-            self._put(self._rest)
+            self._put(as_seen(self._rest))
             self._rest = ""
 
 
@@ -187,9 +214,7 @@ class _Bar:
         self._progress.stop()
 
     def print_line(self, line: str) -> None:
-        # What a job's own bar overwrites with \r is never seen, so only the last part is shown.
-        shown = line.rstrip("\r").rsplit("\r", 1)[-1]
-        self._progress.console.print(Text.from_ansi(shown), soft_wrap=True)
+        self._progress.console.print(Text.from_ansi(line), soft_wrap=True)
 
     def move(self, step: float, total: float | None, phase: str) -> None:
         steps = f"{step:g}/{total:g}" if total else f"{step:g}"

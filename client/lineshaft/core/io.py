@@ -141,6 +141,8 @@ class JobSpoke:
 
     job_id: JobId
     events: tuple[JobEvent, ...]
+    is_behind: bool = False
+    """Whether it said more, which has to be asked for."""
 
 
 @dataclass(frozen=True, slots=True)

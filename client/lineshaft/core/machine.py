@@ -237,8 +237,8 @@ class ClientCore:
                 if job is not None and job.spec is not None:
                     job.spec = None
                     self._effects.append(JobAccepted(JobId(job_id)))
-            case Events(events=events):
-                self._on_events(events)
+            case Events():
+                self._on_events(message)
             case StateChanged(job_id=job_id):
                 if JobId(job_id) in self.jobs:
                     self._effects.append(JobMoved(message))
@@ -264,12 +264,14 @@ class ClientCore:
         del self.jobs[job_id]
         self._effects.append(JobFinished(finished.outcome))
 
-    def _on_events(self, events: tuple[JobEvent, ...]) -> None:
+    def _on_events(self, told: Events) -> None:
         new: dict[JobId, list[JobEvent]] = {}
-        for event in events:
+        for event in told.events:
             job = self.jobs.get(JobId(event.job_id))
             if job is not None and (event.attempt, event.seq) > job.last:
                 job.last = (event.attempt, event.seq)
                 new.setdefault(JobId(event.job_id), []).append(event)
         for job_id, fresh in new.items():
             self._effects.append(JobSpoke(job_id, tuple(fresh)))
+        if told.left_out is not None and JobId(told.left_out) in self.jobs:
+            self._effects.append(JobSpoke(JobId(told.left_out), (), is_behind=True))

@@ -37,27 +37,22 @@ from lineshaft_coordinator.server.facts import Facts
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
 from lineshaft_coordinator.store.errors import StoreFullError
-from lineshaft_coordinator.store.interface import EventRow, Store
+from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.client_messages import (
     Answer,
     Cancel,
-    Events,
     KeepSecret,
     Query,
     Refused,
     Submit,
 )
 from lineshaft_protocol.errors import LineshaftError
-from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
-
-REPLAY_MAX = 20_000
-"""Most kept events told to a viewer that comes late."""
 
 
 class Daemon:
@@ -267,6 +262,7 @@ class Daemon:
         if batch is not None:
             # All or nothing: while there is no room, nobody hears anything of it.
             await self.room.wait_for(partial(self._store.append, batch))
+            self.questions.history.kept(effects)
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:
@@ -281,24 +277,12 @@ class Daemon:
                 case Lookup(job_id=job_id):
                     self._spawn(self._look_up(job_id))
                 case Replay():
-                    kept = await self.room.wait_for(partial(self._kept_events, effect))
+                    after = effect.after_attempt, effect.after_seq
+                    read = partial(self.questions.history.replay, effect.job_id, after)
+                    kept = await self.room.wait_for(read)
                     outgoing.setdefault(effect.session, []).extend(kept)
         for session, messages in outgoing.items():
             self.sessions.send(session, messages)
-
-    async def _kept_events(self, replay: Replay) -> list[Wire]:
-        rows: list[EventRow] = []
-        if replay.after_attempt:
-            rows += await self._store.events_of(
-                replay.job_id,
-                attempt=replay.after_attempt,
-                after_seq=replay.after_seq,
-                limit=REPLAY_MAX,
-            )
-        every = await self._store.events_of(replay.job_id, limit=REPLAY_MAX)
-        rows += [row for row in every if row.attempt > replay.after_attempt]
-        events = [JobEvent.model_validate_json(row.body) for row in rows[:REPLAY_MAX]]
-        return [Events(events=tuple(events[i : i + 100])) for i in range(0, len(events), 100)]
 
     async def _look_up(self, job_id: JobId) -> None:
         found = await self.room.wait_for(partial(self._store.records_of, job_id))

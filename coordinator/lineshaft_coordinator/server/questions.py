@@ -1,6 +1,8 @@
 """Answers to what clients ask about jobs and workers, from the core and from the store."""
 
-import json
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -8,12 +10,17 @@ from lineshaft_coordinator.core import views
 from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, decode
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.server.history import History, LogsAsked, Place
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.version import __version__
 
 PAGE_ROWS = 1000
+
+Logs = dict[str, JsonValue]
+"""Pieces of output, `after_attempt` and `after_seq` for the next page, whether it `has_more` now,
+and whether it `is_complete`: nothing will follow."""
 
 
 class UnknownJobError(Exception):
@@ -28,6 +35,7 @@ class Questions:
 
     def __init__(self, shop: Shop, store: Store, secrets: SecretBox) -> None:
         self._shop, self._store, self._secrets = shop, store, secrets
+        self.history = History(store)
 
     async def answer(self, query: Query) -> JsonValue:
         """Answer a query.
@@ -48,9 +56,10 @@ class Questions:
             case "workers":
                 return self.workers()
             case "events":
-                return await self.events(
-                    job_id, (query.after_attempt, query.after_seq), query.limit
-                )
+                after = query.after_attempt, query.after_seq
+                return await self.history.events(job_id, after, query.limit)
+            case "logs":
+                return await self.logs(job_id, _logs_asked(query))
             case "info":
                 return await self.info()
             case "files":
@@ -150,17 +159,35 @@ class Questions:
                     kept.pop(file_id, None)
         return [*kept.values()]
 
-    async def events(
-        self, job_id: JobId, after: tuple[int, int], limit: int = 1000
-    ) -> list[JsonValue]:
-        """What a job said after (attempt, seq)."""
-        attempt, seq = after
-        rows = []
-        if attempt:
-            rows = await self._store.events_of(job_id, attempt=attempt, after_seq=seq, limit=limit)
-        later = await self._store.events_of(job_id, limit=limit)
-        rows += [row for row in later if row.attempt > attempt]
-        return [json.loads(row.body) for row in rows[:limit]]
+    async def logs(self, job_id: JobId, asked: LogsAsked, *, wait_s: float = 0) -> Logs:
+        """A page of what a job printed.
+
+        Args:
+            job_id: The job.
+            asked: Which page.
+            wait_s: How long to wait for it to print something if there is nothing, in seconds.
+
+        Raises:
+            UnknownJobError: Nobody knows the job.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + wait_s
+        with self.history.news(job_id) as news:
+            while True:
+                news.clear()
+                # Asked first: what an ended job has said is then all there.
+                job = await self.job(job_id)
+                page = await self.history.logs(job_id, asked)
+                is_over = job["finished_at"] is not None or (
+                    asked.attempt is not None and asked.attempt < _whole(job["attempt"])
+                )
+                page["is_complete"] = is_over and not page["has_more"]
+                left_s = ends_at - loop.time()
+                if page["pieces"] or page["has_more"] or page["is_complete"] or left_s <= 0:
+                    return page
+                asked = replace(asked, after=_place(page), tail=None)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), left_s)
 
     async def info(self) -> dict[str, JsonValue]:
         """What the coordinator is and how much it has to do."""
@@ -174,6 +201,23 @@ class Questions:
             "clients": len(shop.clients),
             "jobs": dict(await self._store.counts()),
         }
+
+
+def _logs_asked(query: Query) -> LogsAsked:
+    return LogsAsked(
+        attempt=query.attempt,
+        stream=query.stream,
+        after=(query.after_attempt, query.after_seq),
+        tail=query.tail,
+    )
+
+
+def _whole(value: JsonValue) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _place(page: Logs) -> Place:
+    return _whole(page["after_attempt"]), _whole(page["after_seq"])
 
 
 def _told(record: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Tokens
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
+from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.store.errors import (
     BackupExistsError,
@@ -28,6 +29,8 @@ from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.wire import NUMBER_MAX
 
 LIMIT_MAX = 1000
+TAIL_MAX = 10_000
+WAIT_S_MAX = 60
 
 
 class Actions(Protocol):
@@ -90,6 +93,7 @@ class Rest:
                 Route("/api/v1/jobs/{job_id}/why", self._guarded(self._why)),
                 Route("/api/v1/jobs/{job_id}/story", self._guarded(self._story)),
                 Route("/api/v1/jobs/{job_id}/events", self._guarded(self._events)),
+                Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs)),
                 Route(
                     "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
                 ),
@@ -167,7 +171,7 @@ class Rest:
         return await self._questions.info()
 
     async def _jobs(self, request: Request) -> JsonValue:
-        limit = _number(request, "limit", 100)
+        limit = _number(request, "limit", 100, most=LIMIT_MAX)
         status = request.query_params.get("status")
         return await self._questions.jobs(status=status, limit=limit)
 
@@ -185,7 +189,26 @@ class Rest:
             _number(request, "after_attempt", 0, least=0),
             _number(request, "after_seq", 0, least=0),
         )
-        return await self._questions.events(_job_id(request), after, _number(request, "limit", 100))
+        limit = _number(request, "limit", 100, most=LIMIT_MAX)
+        job_id = _job_id(request)
+        found = await self._questions.history.events(job_id, after, limit)
+        if not found:
+            await self._questions.job(job_id)  # Nobody may know it.
+        return found
+
+    async def _logs(self, request: Request) -> JsonValue:
+        job_id = _job_id(request)
+        asked = LogsAsked(
+            attempt=_number(request, "attempt", 0, least=0) or None,
+            stream=_stream(request),
+            after=_offset(request),
+            tail=_number(request, "tail", 0, least=0, most=TAIL_MAX) or None,
+            limit_bytes=_number(request, "limit", PAGE_BYTES, most=PAGE_BYTES),
+        )
+        wait_s = _number(request, "wait", 0, least=0, most=WAIT_S_MAX)
+        page = await self._questions.logs(job_id, asked, wait_s=wait_s)
+        page["offset"] = f"{page.pop('after_attempt')}.{page.pop('after_seq')}"
+        return {"job_id": job_id, **page}
 
     async def _cancel(self, request: Request) -> JsonValue:
         job_id = _job_id(request)
@@ -241,11 +264,28 @@ def _job_id(request: Request) -> JobId:
     return JobId(str(request.path_params["job_id"]))
 
 
-def _number(request: Request, name: str, default: int, *, least: int = 1) -> int:
+def _stream(request: Request) -> Literal["stdout", "stderr"] | None:
+    match request.query_params.get("stream"):
+        case ("stdout" | "stderr" | None) as stream:
+            return stream
+        case other:
+            raise ValueError(f"stream must be stdout or stderr, not {other[:40]!r}")
+
+
+def _offset(request: Request) -> Place:
+    text = request.query_params.get("offset", "0.0")
+    attempt, _, seq = text.partition(".")
+    if not (attempt.isdecimal() and seq.isdecimal() and max(len(attempt), len(seq)) <= 16):
+        raise ValueError(f"offset must be that of an earlier answer, not {text[:40]!r}")
+    return min(int(attempt), NUMBER_MAX), min(int(seq), NUMBER_MAX)
+
+
+def _number(
+    request: Request, name: str, default: int, *, least: int = 1, most: int = NUMBER_MAX
+) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    most = LIMIT_MAX if name == "limit" else NUMBER_MAX
     if not text.isdecimal() or len(text) > 16 or not least <= int(text) <= most:
         shown = text[:40]
         raise ValueError(f"{name} must be a whole number from {least} to {most}, not {shown!r}")

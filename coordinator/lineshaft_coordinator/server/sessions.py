@@ -18,7 +18,14 @@ from lineshaft_coordinator.core.io import (
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
-from lineshaft_protocol.client_messages import Accepted, FromClient, KeepSecret, Query, Submit
+from lineshaft_protocol.client_messages import (
+    Accepted,
+    Events,
+    FromClient,
+    KeepSecret,
+    Query,
+    Submit,
+)
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.frames import decode_chunk
@@ -144,6 +151,8 @@ class Sessions:
     def _flush(link: _Link, messages: Sequence[Wire] = ()) -> None:
         if link.receipts:
             messages, link.receipts = [*link.receipts, *messages], []
+        if not link.connection.is_writable:
+            messages = list(map(_unless_slow, messages))
         for frame in Codec.encode_batches(map(Codec.encode, messages)):
             link.connection.send_text(frame)
 
@@ -236,6 +245,13 @@ class Sessions:
         fields = {"session": session, "peer": link.connection.peer, "reason": error.reason}
         logger.warning("a peer broke the protocol", extra=fields)
         link.connection.close(PROTOCOL_FAULT, error.reason[:100])
+
+
+def _unless_slow(message: Wire) -> Wire:
+    """Leave out what a slow viewer can ask for again, lest all of it wait in our memory."""
+    if isinstance(message, Events) and message.events:
+        return Events(events=(), left_out=message.events[-1].job_id)
+    return message
 
 
 class SessionListener:

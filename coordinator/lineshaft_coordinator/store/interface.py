@@ -142,15 +142,33 @@ class Store(Protocol):
         ...
 
     async def events_of(
-        self, job_id: str, *, attempt: int | None = None, after_seq: int = -1, limit: int = 1000
+        self,
+        job_id: str,
+        *,
+        after: tuple[int, int] = (-1, -1),
+        limit: int = 1000,
+        bytes_max: int | None = None,
     ) -> list[EventRow]:
         """Read events of a job in order of attempt and seq.
 
         Args:
             job_id: The job.
-            attempt: Only this attempt; `None` for all of them.
-            after_seq: Only events with a greater seq, in each attempt.
+            after: Only events behind this (attempt, seq).
             limit: How many at most, at least 1.
+            bytes_max: Stop at the one with which the bodies have this many bytes; `None`: never.
+        """
+        ...
+
+    async def last_events_of(
+        self, job_id: str, *, before: tuple[int, int], limit: int, bytes_max: int
+    ) -> list[EventRow]:
+        """Read events of a job backwards: the last before this (attempt, seq) first.
+
+        Args:
+            job_id: The job.
+            before: Only events in front of this (attempt, seq).
+            limit: How many at most, at least 1.
+            bytes_max: Stop at the one with which the bodies have this many bytes.
         """
         ...
 

@@ -131,13 +131,42 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def events_of(
-    connection: sqlite3.Connection, job_id: str, attempt: int | None, after_seq: int, limit: int
+    connection: sqlite3.Connection,
+    job_id: str,
+    after: tuple[int, int],
+    limit: int,
+    bytes_max: int | None,
 ) -> list[EventRow]:
     """Read events of one job in order of attempt and seq."""
-    only = "" if attempt is None else "AND attempt = ?"
     found = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? {only} AND seq > ?"  # noqa: S608 - constants
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) > (?, ?)"  # noqa: S608 - constants
         " ORDER BY attempt, seq LIMIT ?",
-        (job_id, *(() if attempt is None else (attempt,)), after_seq, limit),
+        (job_id, *after, limit),
     )
-    return [read_event(cast("EventCells", cells)) for cells in found.fetchall()]
+    return _events(found, bytes_max)
+
+
+def last_events_of(
+    connection: sqlite3.Connection, job_id: str, before: tuple[int, int], limit: int, bytes_max: int
+) -> list[EventRow]:
+    """Read events of one job backwards."""
+    found = connection.execute(
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) < (?, ?)"  # noqa: S608 - constants
+        " ORDER BY attempt DESC, seq DESC LIMIT ?",
+        (job_id, *before, limit),
+    )
+    return _events(found, bytes_max)
+
+
+def _events(found: sqlite3.Cursor, bytes_max: int | None) -> list[EventRow]:
+    """Read rows one by one, for a single one may have a quarter of a megabyte."""
+    rows: list[EventRow] = []
+    size = 0
+    for cells in found:
+        rows.append(read_event(cast("EventCells", cells)))
+        size += len(rows[-1].body)
+        if bytes_max is not None and size >= bytes_max:
+            break
+    # A statement that is not at its end would hold its snapshot open.
+    found.close()
+    return rows

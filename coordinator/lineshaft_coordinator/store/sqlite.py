@@ -156,11 +156,25 @@ class SqliteStore:
         return await self._the_readers().run(queries.counts)
 
     async def events_of(
-        self, job_id: str, *, attempt: int | None = None, after_seq: int = -1, limit: int = 1000
+        self,
+        job_id: str,
+        *,
+        after: tuple[int, int] = (-1, -1),
+        limit: int = 1000,
+        bytes_max: int | None = None,
     ) -> list[EventRow]:
         """See `Store.events_of`."""
         query = partial(
-            queries.events_of, job_id=job_id, attempt=attempt, after_seq=after_seq, limit=limit
+            queries.events_of, job_id=job_id, after=after, limit=limit, bytes_max=bytes_max
+        )
+        return await self._the_readers().run(query)
+
+    async def last_events_of(
+        self, job_id: str, *, before: tuple[int, int], limit: int, bytes_max: int
+    ) -> list[EventRow]:
+        """See `Store.last_events_of`."""
+        query = partial(
+            queries.last_events_of, job_id=job_id, before=before, limit=limit, bytes_max=bytes_max
         )
         return await self._the_readers().run(query)
 

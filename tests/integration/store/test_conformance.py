@@ -185,7 +185,7 @@ async def test_events_are_kept_once_and_read_from_any_seq(store: Store) -> None:
         Batch(events=[event("j1", 99, body=b"again"), event("j1", 0, attempt=2, body=b"new")])
     )
 
-    first = await store.events_of("j1", attempt=1, after_seq=96)
+    first = await store.events_of("j1", after=(1, 96), limit=3)
     everything = await store.events_of("j1")
 
     assert first == [event("j1", 97), event("j1", 98), event("j1", 99)]
@@ -194,6 +194,21 @@ async def test_events_are_kept_once_and_read_from_any_seq(store: Store) -> None:
         event("j1", 0, attempt=2, body=b"new"),
     ]
     assert await store.events_of("j1", limit=1) == [event("j1", 0)]
+
+
+async def test_events_are_read_backwards_and_no_more_than_asked_for(store: Store) -> None:
+    events = [event("j1", seq, body=b"x" * 10) for seq in range(5)]
+    later = event("j1", 0, attempt=2, body=b"y" * 10)
+    await store.append(Batch(rows=[row("j1")], events=[*events, later]))
+
+    assert await store.events_of("j1", bytes_max=11) == events[:2]
+    assert await store.events_of("j1", after=(1, 3)) == [events[4], later]
+    last = await store.last_events_of("j1", before=(9, 0), limit=9, bytes_max=30)
+    assert last == [later, events[4], events[3]]
+    assert await store.last_events_of("j1", before=(1, 3), limit=2, bytes_max=99) == [
+        events[2],
+        events[1],
+    ]
 
 
 async def test_pruning_forgets_the_longest_finished_jobs_whole(store: Store) -> None:

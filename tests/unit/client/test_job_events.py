@@ -111,6 +111,58 @@ async def test_a_slow_reader_costs_no_memory_and_misses_nothing() -> None:
     assert history.asked[0] == (1, BUFFERED_MAX)
 
 
+async def test_long_texts_fill_the_buffer_as_well() -> None:
+    events = tuple(
+        log(seq).model_copy(update={"body": {"stream": "stdout", "text": f"{seq}" + "x" * 300_000}})
+        for seq in range(1, 20)
+    )
+    feed = EventFeed(History(*events).page, is_behind=False)
+
+    for event in events:
+        feed.spoke((event,))
+    assert len(feed._buffer) == 3
+    feed.end(OUTCOME)
+
+    assert [text.rstrip("x") for text in await texts(feed)] == [str(seq) for seq in range(1, 20)]
+
+
+async def test_what_the_coordinator_left_out_is_asked_for() -> None:
+    history = History(log(1), log(2), log(3))
+    feed = EventFeed(history.page, is_behind=False)
+    feed.spoke((log(1),))
+    feed.spoke((), is_behind=True)
+    feed.end(OUTCOME)
+
+    assert await texts(feed) == ["1.1", "1.2", "1.3"]
+
+
+async def test_what_is_left_out_during_the_last_question_is_asked_for_as_well() -> None:
+    history = History(log(1))
+    feed = EventFeed(history.page, is_behind=True)
+    plain_page = history.page
+
+    async def page(after: tuple[int, int]) -> list[JobEvent]:
+        found = await plain_page(after)
+        if not found and len(history.events) == 1:
+            history.events.append(log(2))
+            feed.spoke((), is_behind=True)
+            feed.end(OUTCOME)
+        return found
+
+    feed._pages = page
+
+    assert await texts(feed) == ["1.1", "1.2"]
+
+
+async def test_who_begins_in_the_middle_reads_nothing_before_it() -> None:
+    history = History(log(1), log(2), log(3))
+    feed = EventFeed(history.page, is_behind=True, after=(1, 2))
+    feed.spoke((log(1), log(2)))  # What the coordinator tells of the beginning.
+    feed.end(OUTCOME)
+
+    assert await texts(feed) == ["1.3"]
+
+
 async def test_events_of_a_job_nobody_knows_raise() -> None:
     feed = EventFeed(History().page, is_behind=False)
     feed.end(JobNotFoundError("j1", "no such job"))

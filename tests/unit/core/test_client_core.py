@@ -200,6 +200,17 @@ def test_events_come_once_and_in_order(client: ClientBench) -> None:
     assert late == []
 
 
+def test_a_job_that_said_more_than_was_told_is_known_to_be_behind(client: ClientBench) -> None:
+    client.welcomed()
+    client.handle(WatchAsked(J1, events=True))
+
+    told = client.receive(Events(events=(event("j1", 1, 1),), left_out="j1"))
+    others = client.receive(Events(events=(), left_out="j2"))
+
+    assert told == [JobSpoke(J1, (event("j1", 1, 1),)), JobSpoke(J1, (), is_behind=True)]
+    assert others == []
+
+
 def test_events_are_asked_for_from_the_last_that_came(client: ClientBench) -> None:
     client.welcomed()
     client.handle(WatchAsked(J1, events=True))

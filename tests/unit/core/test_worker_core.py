@@ -397,6 +397,25 @@ def test_events_are_repeated_until_they_are_acknowledged(worker: WorkerBench) ->
     assert again == [JobEvents(events=(event("j1", 1, 2),))]
 
 
+def test_much_output_is_repeated_in_messages_that_the_coordinator_takes(
+    worker: WorkerBench,
+) -> None:
+    worker.registered()
+    key = worker.runs("j1")
+    text = "x" * 100_000
+    events = tuple(
+        event("j1", 1, seq).model_copy(update={"body": {"stream": "stdout", "text": text}})
+        for seq in range(1, 6)
+    )
+    worker.handle(AttemptSpoke(key, events))
+    worker.cut()
+
+    again = [message for message in said(worker.registered()) if isinstance(message, JobEvents)]
+
+    assert [len(message.events) for message in again] == [2, 2, 1]
+    assert sum((message.events for message in again), ()) == events
+
+
 def test_dropped_events_leave_a_notice(worker: WorkerBench) -> None:
     worker.core.settings = worker.core.settings.model_copy(update={"unacked_max": 2})
     worker.core.flow._outbox._settings = worker.core.settings

@@ -36,9 +36,18 @@ class Outbox:
             self.tell_pause(attempt)
 
     def _send_events(self, events: tuple[JobEvent, ...]) -> None:
-        step = self._settings.spool_lines_max
-        for start in range(0, len(events), step):
-            self.send(JobEvents(events=events[start : start + step]))
+        batch: list[JobEvent] = []
+        size = 0
+        for event in events:
+            length = _characters(event)
+            is_full = size + length > self._settings.spool_characters_max
+            if batch and (is_full or len(batch) == self._settings.spool_lines_max):
+                self.send(JobEvents(events=tuple(batch)))
+                batch, size = [], 0
+            batch.append(event)
+            size += length
+        if batch:
+            self.send(JobEvents(events=tuple(batch)))
 
     def on_spoke(self, attempt: Attempt, events: tuple[JobEvent, ...]) -> None:
         """Keep what an attempt said until it is acknowledged, as far as there is room."""
@@ -88,3 +97,8 @@ class Outbox:
         """A file is on the job's record."""
         if attempt.files.pop(file_id, None) is not None:
             self._effects.append(ForgetFile(attempt.key, file_id))
+
+
+def _characters(event: JobEvent) -> int:
+    text = event.body.get("text")
+    return len(text) if isinstance(text, str) else 0

@@ -23,3 +23,6 @@ class CoreSettings(Wire):
     """Most events of an attempt kept for a coordinator that does not answer."""
     spool_lines_max: int = 64
     """Most events in one message."""
+    spool_characters_max: int = 256 * 1024
+    """Likewise, of their texts, but for one that is longer alone: in JSON a character may take six
+    bytes, and the coordinator takes frames of 4 MiB."""

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lineshaft_runtime.spool_lines import parse_line
+from lineshaft_runtime.terminal_lines import as_seen
 from lineshaft_worker.execution.reports import EventKind
 from lineshaft_worker.runner.files import STREAMS, attempt_file, write_whole
 
@@ -27,7 +28,8 @@ OUTPUT_BYTES_MAX = 256 * 2**20
 BACKLOG_BYTES_MAX = 256 * 2**20
 """A spool that runs this far ahead of us is cut, with a notice."""
 LAST_LINES_MAX = 20
-_LAST_BYTES = 8192
+LINE_CHARACTERS_MAX = 2000
+_LAST_BYTES = 64 * 1024
 BATCHES_MAX = 10_000
 """Most batches kept for a coordinator that is away; as many events are kept by the core."""
 _SLACK = 64
@@ -70,7 +72,9 @@ class Streams:
         for stream in (2, 1):
             start = max(begins[stream], ends[stream] - _LAST_BYTES)
             text = self.read(stream, start, ends[stream]).decode(errors="replace")
-            lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+            # Of a progress bar the last state only: it would fill all lines with earlier ones.
+            seen = (as_seen(line).rstrip() for line in text.split("\n"))
+            lines = [line[-LINE_CHARACTERS_MAX:] for line in seen if line.strip()]
             if lines:
                 return tuple(lines[-LAST_LINES_MAX:])
         return ()
