@@ -132,6 +132,29 @@ def test_a_secret_that_is_not_kept_is_refused_with_the_way_to_keep_it(pair: Farm
             client.options(secrets=["no-name"]).submit(print)
 
 
+def test_a_secret_that_is_removed_before_the_start_is_named_with_the_way_out(
+    pair: Farm, canary: str, tmp_path: Path
+) -> None:
+    def hold(gate: str) -> None:
+        import os
+        import signal
+
+        while not os.path.exists(gate):
+            signal.sigtimedwait((), 0.02)
+
+    gate = tmp_path / "gate"
+    with pair.client() as client:
+        first = client.submit(hold, str(gate))
+        later = client.options(secrets=["CANARY"], after=[first]).submit(print)
+        until(lambda: client.job(later.id).status == "waiting", what="it is accepted")
+        command = [sys.executable, "-m", "lineshaft", "secret", "remove", "CANARY"]
+        subprocess.run([*command, "--url", pair.url], env=pair.environ, check=True)
+        gate.touch()
+
+        with pytest.raises(lineshaft.errors.RunnerStartError, match="lineshaft secret set CANARY"):
+            later.result(30)
+
+
 def test_names_are_listed_and_secrets_removed(pair: Farm, canary: str) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lineshaft", "secret", *words, "--url", pair.url]

@@ -1,7 +1,7 @@
 """What a worker does by itself: it guards its slots, and keeps every result until it is settled."""
 
 import pytest
-from tests.unit.core.samples import CODE, capacity, event, job, result, succeeded
+from tests.unit.core.samples import CODE, capacity, job, result, succeeded
 from tests.unit.core.worker_bench import WorkerBench, begun, said
 
 from lineshaft_protocol.ids import BlobId, Session
@@ -13,11 +13,9 @@ from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
     Ended,
-    EventsAck,
     Heartbeat,
     HeartbeatAck,
     Held,
-    JobEvents,
     LeaveNow,
     Leaving,
     Recall,
@@ -32,7 +30,6 @@ from lineshaft_worker.core.io import (
     AttemptBegan,
     AttemptKey,
     AttemptReturned,
-    AttemptSpoke,
     BlobGone,
     BlobsArrived,
     BlobsFailed,
@@ -380,53 +377,6 @@ def test_a_result_that_nobody_stores_fails_the_attempt(worker: WorkerBench) -> N
 
     failures = [m.result.failure for m in said(effects) if isinstance(m, Ended)]
     assert failures == [Failure(cause="result", message="no room")]
-
-
-# --- events ---
-
-
-def test_events_are_repeated_until_they_are_acknowledged(worker: WorkerBench) -> None:
-    worker.registered()
-    key = worker.runs("j1")
-    worker.handle(AttemptSpoke(key, (event("j1", 1, 1), event("j1", 1, 2))))
-    worker.receive(EventsAck(job_id="j1", attempt=1, seq=1))
-    worker.cut()
-
-    again = [message for message in said(worker.registered()) if isinstance(message, JobEvents)]
-
-    assert again == [JobEvents(events=(event("j1", 1, 2),))]
-
-
-def test_much_output_is_repeated_in_messages_that_the_coordinator_takes(
-    worker: WorkerBench,
-) -> None:
-    worker.registered()
-    key = worker.runs("j1")
-    text = "x" * 100_000
-    events = tuple(
-        event("j1", 1, seq).model_copy(update={"body": {"stream": "stdout", "text": text}})
-        for seq in range(1, 6)
-    )
-    worker.handle(AttemptSpoke(key, events))
-    worker.cut()
-
-    again = [message for message in said(worker.registered()) if isinstance(message, JobEvents)]
-
-    assert [len(message.events) for message in again] == [2, 2, 1]
-    assert sum((message.events for message in again), ()) == events
-
-
-def test_dropped_events_leave_a_notice(worker: WorkerBench) -> None:
-    worker.core.settings = worker.core.settings.model_copy(update={"unacked_max": 2})
-    worker.core.flow._outbox._settings = worker.core.settings
-    worker.registered()
-    key = worker.runs("j1")
-
-    for seq in range(1, 6):
-        worker.handle(AttemptSpoke(key, (event("j1", 1, seq),)))
-
-    kept = list(worker.core.bench.attempts[key].unacked.values())
-    assert [(e.seq, e.kind) for e in kept] == [(4, "notice"), (5, "log")]
 
 
 # --- children ---

@@ -28,6 +28,7 @@ from lineshaft_worker.daemon.preparing import Preparing
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
 from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
+    SecretGoneError,
     events_of,
     order_of,
     result_of,
@@ -251,6 +252,12 @@ class WorkerShell:
                     self._left.set()
         self._uplink.send(outgoing)
 
+    def _fail_start(self, key: AttemptKey, failure: Failure) -> None:
+        result = AttemptResult(
+            job_id=key.job_id, attempt=key.attempt, status="failed", failure=failure
+        )
+        self._post(io.AttemptEnded(key, result))
+
     def _start(self, key: AttemptKey, assign: Assign, lane: int) -> None:
         try:
             order = replace(
@@ -261,12 +268,12 @@ class WorkerShell:
             )
             if assign.job.kind != "function" or assign.job.resources is not None:
                 self._assigns.write(key, assign)
+        except SecretGoneError as error:
+            self._fail_start(key, Failure(cause="start", message=str(error)))
+            return
         except (OSError, KeyError, ValueError) as error:
-            failure = Failure(cause="blob_missing", message=f"it cannot be begun here: {error}")
-            result = AttemptResult(
-                job_id=key.job_id, attempt=key.attempt, status="failed", failure=failure
-            )
-            self._post(io.AttemptEnded(key, result))
+            text = f"it cannot be begun here: {error}"
+            self._fail_start(key, Failure(cause="blob_missing", message=text))
             return
 
         def begin() -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import JobSpec, Parent, Payload
@@ -68,11 +69,22 @@ def _restored(checkpoint: KeptFile | None, cache: BlobCache) -> Restored | None:
     return Restored(blob, checkpoint.name, checkpoint.is_folder, facts)
 
 
+class SecretGoneError(LineshaftError):
+    """A secret that a job names was removed after the job was submitted, or cannot be read."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the coordinator no longer has the secret {name}; keep it again with "
+            f"'lineshaft secret set {name}', then submit the job again"
+        )
+        self.name = name
+
+
 def _secret_variables(assign: Assign) -> dict[str, str]:
     wanted, given = assign.job.secrets or {}, assign.secrets or {}
     gone = [name for variable, name in wanted.items() if variable not in given]
     if gone:
-        raise ValueError(f"the coordinator no longer keeps the secret {gone[0]}")
+        raise SecretGoneError(gone[0])
     return given | {redaction.ENVIRONMENT_VARIABLE: ",".join(given)} if given else {}
 
 
