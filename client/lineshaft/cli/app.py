@@ -10,6 +10,7 @@ from lineshaft.cli import (
     access,
     daemons,
     doctor,
+    environments,
     following,
     jobs,
     kept,
@@ -71,6 +72,7 @@ def application() -> typer.Typer:
     app.command()(access.login)
     app.add_typer(access.tokens(), name="token")
     app.add_typer(secrets.secrets(), name="secret")
+    app.add_typer(environments.environments(), name="env")
     app.command()(doctor.doctor)
     app.add_typer(settings.configuration(), name="config")
     app.command()(settings.version)

@@ -92,6 +92,14 @@ class EnvironmentStore:
         found = [self._entry(name) for name in names if not name.startswith(".")]
         return sorted((each for each in found if each is not None), key=lambda each: -each.used_at)
 
+    def packages(self, key: str) -> list[tuple[str, str]]:
+        """Return name and version of each package of an environment, sorted by name."""
+        found: set[tuple[str, str]] = set()
+        for path in self.folder(key).glob("lib/python3.*/site-packages/*.dist-info"):
+            name, _, version = path.name.removesuffix(".dist-info").partition("-")
+            found.add((name.replace("_", "-").lower(), version))
+        return sorted(found)
+
     def sweep(self) -> list[str]:
         """Remove what builders and removers that were killed have left; returns the names."""
         removed: list[str] = []
