@@ -27,11 +27,14 @@ from lineshaft_protocol import (
 )
 from lineshaft_protocol.blob_messages import (
     BlobAck,
+    BlobHere,
     BlobMissing,
     BlobOffer,
     BlobRefused,
     BlobStatus,
     FetchBlob,
+    SameHost,
+    SameHostFolder,
 )
 from lineshaft_protocol.codec import BATCH_BYTES
 from lineshaft_protocol.frames import CHUNK_BYTES, CHUNK_BYTES_MAX, WINDOW_BYTES
@@ -44,7 +47,16 @@ DIGEST_PATTERN = "^[0-9a-f]{64}$"
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.:@+-]{0,127}$"
 
 BLOB_MESSAGES = Annotated[
-    BlobOffer | BlobStatus | BlobRefused | FetchBlob | BlobMissing | BlobAck, "both ways"
+    BlobOffer
+    | BlobStatus
+    | BlobRefused
+    | FetchBlob
+    | BlobMissing
+    | BlobAck
+    | SameHost
+    | SameHostFolder
+    | BlobHere,
+    "both ways",
 ]
 
 Schema = Mapping[str, object]

@@ -76,6 +76,12 @@ SYSTEMS: Mapping[str, Kind] = {
         imports="from lineshaft import Client",
         note="every task on disk (`synchronous=FULL`) before it is acknowledged",
     ),
+    "lineshaft-wire": Kind(
+        module="lineshaft_farm",
+        imports="from lineshaft import Client",
+        options={"by_wire": True},
+        note="as between machines: `--blobs-by-wire`",
+    ),
     "dask": _peer(
         "dask",
         "distributed",

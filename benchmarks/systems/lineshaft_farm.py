@@ -12,9 +12,10 @@ from lineshaft.futures import LineshaftFuture
 
 
 class Adapter:
-    def __init__(self, folder: Path, worker_count: int) -> None:
+    def __init__(self, folder: Path, worker_count: int, *, by_wire: bool = False) -> None:
         self.home = folder / "home"
         self._count = worker_count
+        self._head_flags = ("--blobs-by-wire",) if by_wire else ()
         self._daemons = Daemons(folder)
         self._client: lineshaft.Client | None = None
 
@@ -26,7 +27,15 @@ class Adapter:
         quiet = ("--log-level", "warning")
         python = [sys.executable, "-m"]
         self._daemons.start(
-            "head", [*python, "lineshaft_coordinator", "--listen", "127.0.0.1:0", *quiet]
+            "head",
+            [
+                *python,
+                "lineshaft_coordinator",
+                "--listen",
+                "127.0.0.1:0",
+                *quiet,
+                *self._head_flags,
+            ],
         )
         self._daemons.until((self.home / "coordinator.json").exists, "the coordinator listens")
         for number in range(self._count):

@@ -16,8 +16,15 @@ from lineshaft.errors import (
     WrongCertificateError,
 )
 from lineshaft.locating import CLIENT_PATH
-from lineshaft_protocol.blob_messages import BlobAck, BlobMissing, BlobRefused, BlobStatus
-from lineshaft_protocol.client_messages import FromClient, ToClient
+from lineshaft_protocol.blob_messages import (
+    BlobAck,
+    BlobHere,
+    BlobMissing,
+    BlobRefused,
+    BlobStatus,
+    SameHostFolder,
+)
+from lineshaft_protocol.client_messages import FromClient, ToClient, Welcome
 from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
@@ -28,6 +35,7 @@ from lineshaft_runtime.connection_errors import RefusedError
 from lineshaft_runtime.dialing import dial
 from lineshaft_runtime.fair_queue import FairQueue
 from lineshaft_runtime.locating import Whereabouts
+from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.transfers import BlobTransfers
 
 logger = logging.getLogger(__name__)
@@ -74,6 +82,7 @@ class Link:
         self._outbox: deque[FromClient] = deque()
         self.streams = FairQueue(self._send_binary, self._is_writable)
         self.transfers = BlobTransfers(self._send_now, self._send_binary, self._is_writable)
+        self.files = SameHostFiles(self._send_now)
         self.problem: LineshaftError | OSError | None = None
         """Why there is no connection, as far as we know."""
 
@@ -169,6 +178,7 @@ class Link:
         assert connection is not None, "only what was opened is forgotten"
         self._is_welcome = False
         self._outbox.clear()
+        self.files.on_disconnected()
         self.transfers.on_disconnected()
         self.streams.clear()
         return connection
@@ -206,10 +216,17 @@ class Link:
             return
         for message in messages:
             match message:
-                case BlobStatus() | BlobAck() | BlobRefused() | BlobMissing():
+                case SameHostFolder() | BlobHere():
+                    self.files.on_message(message)
+                case BlobAck():
+                    self.transfers.on_message(message)
+                case BlobStatus() | BlobRefused() | BlobMissing():
+                    self.files.on_message(message)
                     self.transfers.on_message(message)
                 case _:
                     self._events.on_message(session, message)
+                    if isinstance(message, Welcome):
+                        self.files.on_connected(message.features)
 
     def binary(self, session: Session, connection: Connection, data: bytes | bytearray) -> None:
         """A piece of a blob, or a frame of a stream, arrived."""

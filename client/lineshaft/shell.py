@@ -47,6 +47,7 @@ from lineshaft_protocol.versions import Versions
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.packing import BytesLike
 from lineshaft_runtime.pump import Pump
+from lineshaft_runtime.same_host import SameHostFiles, bytes_into
 from lineshaft_runtime.stream_feed import StreamFeed
 from lineshaft_runtime.transfers import BlobTransfers
 
@@ -234,6 +235,11 @@ class Shell:
             raise ClientClosedError
         return self._link.transfers
 
+    @property
+    def files(self) -> SameHostFiles:
+        """What brings them as files, if the coordinator is on this machine."""
+        return self._link.files
+
     # --- streams ---
 
     def open_stream(self, feed: StreamFeed) -> None:
@@ -282,7 +288,9 @@ class Shell:
             self._pump.post(WatchAsked(job_id, events=True))
 
     async def _upload_one(self, blob: Blob) -> None:
-        await self._link.transfers.upload(blob.id, len(blob.data), blob.read)
+        size_bytes = len(blob.data)
+        if not await self._link.files.give(blob.id, size_bytes, bytes_into(blob.data)):
+            await self._link.transfers.upload(blob.id, size_bytes, blob.read)
         if blob.is_code:
             self._remember(blob.id)
 

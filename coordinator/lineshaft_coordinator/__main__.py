@@ -47,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
         help="how long finished jobs, their events and results are kept: 45m, 12h, 30d",
     )
     flags.add_argument(
+        "--blobs-by-wire",
+        action="store_true",
+        help="send large values over connections also on this machine, never as files",
+    )
+    flags.add_argument(
         "--set",
         action="append",
         default=[],
@@ -95,6 +100,7 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         tls_key=key,
         port_file=chosen.port_file,
         keep_finished_s=keep_finished_s,
+        hands_over_files=not chosen.blobs_by_wire,
         core=_timings(flags, chosen.set),
     )
 

@@ -43,6 +43,8 @@ class CoordinatorSettings(BaseModel):
     """Where to write the port once it is bound."""
     blob_bytes_max: int = 64 * 1024**3
     blob_total_bytes_max: int | None = None
+    hands_over_files: bool = True
+    """Whether peers on this machine hand blobs over as files; else all go over connections."""
     keep_finished_s: float = Field(default=30 * 24 * 3600.0, gt=0)
     """How long finished jobs, their events and results are kept, in seconds."""
     core: CoreSettings = CoreSettings()

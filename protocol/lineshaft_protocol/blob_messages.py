@@ -1,11 +1,14 @@
 """Control messages that move blobs; their bytes travel in binary frames (``frames``)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from lineshaft_protocol.ids import Digest
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""Made up at random by whoever makes the file."""
 
 
 class BlobOffer(Wire):
@@ -14,6 +17,8 @@ class BlobOffer(Wire):
     type: Literal["BlobOffer"] = "BlobOffer"
     blob_id: Digest
     size_bytes: int = Field(ge=0, le=NUMBER_MAX)
+    file: FileName | None = None
+    """The file in the folder of ``SameHostFolder`` that is all of it; no chunks follow."""
 
 
 class BlobStatus(Wire):
@@ -39,6 +44,8 @@ class FetchBlob(Wire):
     type: Literal["FetchBlob"] = "FetchBlob"
     blob_id: Digest
     offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
+    as_file: bool = False
+    """Whether to say by ``BlobHere`` where it lies, instead of sending it."""
 
 
 class BlobMissing(Wire):
@@ -54,3 +61,37 @@ class BlobAck(Wire):
     type: Literal["BlobAck"] = "BlobAck"
     blob_id: Digest
     received_bytes: int = Field(ge=0, le=NUMBER_MAX)
+
+
+class SameHost(Wire):
+    """I may be on your machine: may blobs be handed over as files?
+
+    Only to a coordinator with the feature ``same_host``. First with the boot id alone; then with
+    what was in the file that the answer names, which proves that both see one file system.
+    """
+
+    type: Literal["SameHost"] = "SameHost"
+    boot_id: str = Field(max_length=64)
+    """Of the running kernel, as ``/proc/sys/kernel/random/boot_id`` has it."""
+    secret: FileName | None = None
+
+
+class SameHostFolder(Wire):
+    """The answer to a SameHost: where to prove it, then where to lay files down."""
+
+    type: Literal["SameHostFolder"] = "SameHostFolder"
+    folder: str | None = Field(default=None, max_length=4096)
+    """None: blobs go over the connection. The file ``secret`` in it is to be read."""
+    is_proven: bool = False
+    """Whether files may be laid there, and blobs fetched with ``as_file``."""
+    free_bytes_min: int = Field(default=0, ge=0, le=NUMBER_MAX)
+    """Room that whoever writes there leaves on the disk."""
+
+
+class BlobHere(Wire):
+    """The blob lies in this file: link, copy or map it, and never write to it."""
+
+    type: Literal["BlobHere"] = "BlobHere"
+    blob_id: Digest
+    size_bytes: int = Field(ge=0, le=NUMBER_MAX)
+    path: str = Field(max_length=4096)

@@ -6,11 +6,14 @@ from pydantic import Field, JsonValue
 
 from lineshaft_protocol.blob_messages import (
     BlobAck,
+    BlobHere,
     BlobMissing,
     BlobOffer,
     BlobRefused,
     BlobStatus,
     FetchBlob,
+    SameHost,
+    SameHostFolder,
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Name
@@ -257,7 +260,8 @@ FromClient = Annotated[
     | Ping
     | BlobOffer
     | FetchBlob
-    | BlobAck,
+    | BlobAck
+    | SameHost,
     Field(discriminator="type"),
 ]
 
@@ -273,6 +277,8 @@ ToClient = Annotated[
     | BlobStatus
     | BlobRefused
     | BlobMissing
-    | BlobAck,
+    | BlobAck
+    | BlobHere
+    | SameHostFolder,
     Field(discriminator="type"),
 ]

@@ -7,7 +7,17 @@ from lineshaft_protocol.wire import NUMBER_MAX, Wire
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
-FEATURES = ("batch", "blobs", "events", "recall", "children", "pause", "streams", "environments")
+FEATURES = (
+    "batch",
+    "blobs",
+    "events",
+    "recall",
+    "children",
+    "pause",
+    "streams",
+    "environments",
+    "same_host",
+)
 """What this build can do beyond the protocol's first version; a peer uses what both name."""
 
 

@@ -9,11 +9,14 @@ from pydantic import Field, JsonValue
 
 from lineshaft_protocol.blob_messages import (
     BlobAck,
+    BlobHere,
     BlobMissing,
     BlobOffer,
     BlobRefused,
     BlobStatus,
     FetchBlob,
+    SameHost,
+    SameHostFolder,
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Name
@@ -276,7 +279,8 @@ FromWorker = Annotated[
     | Leaving
     | BlobOffer
     | FetchBlob
-    | BlobAck,
+    | BlobAck
+    | SameHost,
     Field(discriminator="type"),
 ]
 
@@ -295,6 +299,8 @@ ToWorker = Annotated[
     | BlobStatus
     | BlobRefused
     | BlobMissing
-    | BlobAck,
+    | BlobAck
+    | BlobHere
+    | SameHostFolder,
     Field(discriminator="type"),
 ]

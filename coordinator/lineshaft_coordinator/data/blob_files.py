@@ -2,10 +2,13 @@
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from lineshaft_coordinator.data.blob_errors import BlobMismatchError
 
 BLOB_ID: Final = re.compile(r"[0-9a-f]{64}")
 FOLDER_MODE: Final = 0o700
@@ -44,6 +47,25 @@ def take_up(path: Path, size_bytes: int, update: Callable[[bytes], None]) -> int
         return received_bytes
     finally:
         os.close(descriptor)
+
+
+def check_own_file(blob_id: str, path: Path, size_bytes: int) -> None:
+    """Make sure that a file is plain, ours and of that length; nobody writes to it by accident.
+
+    Raises:
+        BlobMismatchError: It is not.
+    """
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise BlobMismatchError(blob_id, "what was laid down for it is no file of our own")
+        if found.st_size != size_bytes:
+            raise BlobMismatchError(
+                blob_id, f"its file has {found.st_size} bytes, not the {size_bytes} that were said"
+            )
+        path.chmod(0o400)
+    except OSError as error:
+        raise BlobMismatchError(blob_id, f"its file cannot be used: {error.strerror}") from error
 
 
 def write_all(path: Path, offset: int, data: bytes | memoryview) -> None:

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from lineshaft_coordinator.data.blob_errors import (
     BlobDiskError,
@@ -27,6 +25,7 @@ from lineshaft_coordinator.data.blob_files import (
     BLOB_ID,
     FOLDER_MODE,
     blob_path,
+    check_own_file,
     is_younger,
     list_blobs,
     make_young,
@@ -36,42 +35,9 @@ from lineshaft_coordinator.data.blob_files import (
     unlink,
     write_all,
 )
+from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
 
 _YOUNG_S = 60.0  # far below the grace of any collection; many jobs a second name the same code
-
-
-@dataclass(frozen=True, slots=True)
-class BlobFile:
-    """Where a complete blob lies."""
-
-    path: Path
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What a collection removed, uploads that were given up included."""
-
-    count: int
-    size_bytes: int
-
-
-class _Digest(Protocol):
-    def update(self, data: bytes | memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
-@dataclass(slots=True)
-class _Upload:
-    """An upload under way. Its lock is held while its file is touched."""
-
-    path: Path
-    size_bytes: int
-    received_bytes: int | None = None
-    """`None` until somebody has looked at what an earlier process left."""
-    digest: _Digest = field(default_factory=hashlib.sha256)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    is_over: bool = False
 
 
 class BlobStore:
@@ -106,14 +72,14 @@ class BlobStore:
         self._folder = folder
         self._blob_bytes_max = blob_bytes_max
         self._total_bytes_max = total_bytes_max
-        self._free_bytes_min = free_bytes_min
+        self.free_bytes_min = free_bytes_min
         self._upload_count_max = upload_count_max
         self._partial_folder = folder / "partial"
         self._partial_folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         # Held for the tables and for names of files, never while bytes are written: what is
         # asked on the event loop must not wait for somebody's gigabyte.
         self._lock = threading.Lock()
-        self._uploads: dict[str, _Upload] = {}
+        self._uploads: dict[str, Upload] = {}
         self._sizes = dict(list_blobs(folder))
         self._referred: dict[str, float] = {}  # when it was made young, on the monotonic clock
         self._total_bytes = sum(self._sizes.values())
@@ -180,6 +146,26 @@ class BlobStore:
                 with self._dropped_on_error(blob_id, upload):
                     self._append(blob_id, upload, memoryview(data)[upload.received_bytes or 0 :])
         return blob_id
+
+    def adopt(self, blob_id: str, path: Path, size_bytes: int) -> None:
+        """Take over a file as a blob, and sync it; its name is believed, not computed again.
+
+        The file is gone from where it was, whatever happens: moved here, or removed. Only for
+        files of this user, who could write to the blobs themselves.
+
+        Raises:
+            BlobError: As `begin`; BlobMismatchError also for what is no plain file of that size.
+        """
+        try:
+            check_own_file(blob_id, path, size_bytes)
+            with self._upload(blob_id, size_bytes, is_here=True) as upload:
+                if upload is not None and not upload.is_over:
+                    with self._dropped_on_error(blob_id, upload):
+                        path.replace(upload.path)
+                        self._keep(blob_id, upload)
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def is_complete(self, blob_id: str) -> bool:
         """Tell whether the whole blob is here, verified and synced."""
@@ -260,13 +246,15 @@ class BlobStore:
         return Collected(len(removed), sum(removed))
 
     @contextmanager
-    def _upload(self, blob_id: str, size_bytes: int) -> Generator[_Upload | None]:
+    def _upload(
+        self, blob_id: str, size_bytes: int, *, is_here: bool = False
+    ) -> Generator[Upload | None]:
         """Hold the upload of a blob, new or gone on with; `None` if the blob is complete."""
         if not BLOB_ID.fullmatch(blob_id):
             raise BlobIdError(blob_id)
         if not 0 <= size_bytes <= self._blob_bytes_max:
             raise BlobTooLargeError(blob_id, size_bytes, self._blob_bytes_max)
-        upload = self._find_or_reserve(blob_id, size_bytes)
+        upload = self._find_or_reserve(blob_id, size_bytes, 0 if is_here else size_bytes)
         if upload is None:
             yield None
             return
@@ -278,7 +266,7 @@ class BlobStore:
                 raise BlobNotBegunError(blob_id)  # given up while we waited for it
             yield upload
 
-    def _find_or_reserve(self, blob_id: str, size_bytes: int) -> _Upload | None:
+    def _find_or_reserve(self, blob_id: str, size_bytes: int, disk_bytes: int) -> Upload | None:
         with self._lock:
             complete_bytes = self._sizes.get(blob_id)
             if complete_bytes is not None:
@@ -290,13 +278,13 @@ class BlobStore:
                 return None
             upload = self._uploads.get(blob_id)
             if upload is None:
-                self._refuse_without_room(blob_id, size_bytes)
-                upload = _Upload(self._partial_folder / blob_id, size_bytes)
+                self._refuse_without_room(blob_id, size_bytes, disk_bytes)
+                upload = Upload(self._partial_folder / blob_id, size_bytes)
                 self._uploads[blob_id] = upload
                 self._total_bytes += size_bytes
             return upload
 
-    def _refuse_without_room(self, blob_id: str, size_bytes: int) -> None:
+    def _refuse_without_room(self, blob_id: str, size_bytes: int, disk_bytes: int) -> None:
         if len(self._uploads) >= self._upload_count_max:
             raise BlobStoreFullError(blob_id, f"{len(self._uploads)} uploads are under way")
         if self._total_bytes + size_bytes > self._total_bytes_max:
@@ -306,14 +294,14 @@ class BlobStore:
                 f" {self._total_bytes_max} that blobs may have are taken",
             )
         disk = os.statvfs(self._partial_folder)
-        if disk.f_bavail * disk.f_frsize - size_bytes < self._free_bytes_min:
+        if disk.f_bavail * disk.f_frsize - disk_bytes < self.free_bytes_min:
             raise BlobStoreFullError(
                 blob_id,
-                f"it has {size_bytes} bytes, and {self._free_bytes_min} must stay free on the"
+                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on the"
                 f" disk of {self._folder}",
             )
 
-    def _resume(self, blob_id: str, upload: _Upload, size_bytes: int) -> None:
+    def _resume(self, blob_id: str, upload: Upload, size_bytes: int) -> None:
         if size_bytes != upload.size_bytes:
             raise BlobMismatchError(
                 blob_id, f"it was begun with {upload.size_bytes} bytes, now it has {size_bytes}"
@@ -324,7 +312,7 @@ class BlobStore:
         if upload.received_bytes == size_bytes:
             self._complete(blob_id, upload)
 
-    def _append(self, blob_id: str, upload: _Upload, data: bytes | memoryview) -> int:
+    def _append(self, blob_id: str, upload: Upload, data: bytes | memoryview) -> int:
         assert upload.received_bytes is not None, "an upload is resumed before it goes on"
         if upload.received_bytes + len(data) > upload.size_bytes:
             raise BlobMismatchError(blob_id, f"it has more than its {upload.size_bytes} bytes")
@@ -335,9 +323,12 @@ class BlobStore:
             self._complete(blob_id, upload)
         return upload.received_bytes
 
-    def _complete(self, blob_id: str, upload: _Upload) -> None:
+    def _complete(self, blob_id: str, upload: Upload) -> None:
         if upload.digest.hexdigest() != blob_id:
             raise BlobMismatchError(blob_id, f"its bytes hash to {upload.digest.hexdigest()}")
+        self._keep(blob_id, upload)
+
+    def _keep(self, blob_id: str, upload: Upload) -> None:
         target = blob_path(self._folder, blob_id)
         sync(upload.path)
         if not target.parent.exists():
@@ -351,7 +342,7 @@ class BlobStore:
             del self._uploads[blob_id]
 
     @contextmanager
-    def _dropped_on_error(self, blob_id: str, upload: _Upload) -> Generator[None]:
+    def _dropped_on_error(self, blob_id: str, upload: Upload) -> Generator[None]:
         """Forget an upload that fails; its room is free again."""
         try:
             yield
@@ -363,7 +354,7 @@ class BlobStore:
                 raise BlobStoreFullError(blob_id, f"the disk of {self._folder} is full") from error
             raise BlobDiskError(blob_id, str(error)) from error
 
-    def _drop(self, blob_id: str, upload: _Upload) -> None:
+    def _drop(self, blob_id: str, upload: Upload) -> None:
         with suppress(OSError):  # what cannot be removed now is removed by a collection
             upload.path.unlink(missing_ok=True)
         with self._lock:

@@ -12,13 +12,16 @@ from typing import Protocol
 
 from lineshaft_coordinator.data.blob_errors import BlobError, BlobNotFoundError, BlobOffsetError
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.handover import Handover, Porch
 from lineshaft_protocol.blob_messages import (
     BlobAck,
+    BlobHere,
     BlobMissing,
     BlobOffer,
     BlobRefused,
     BlobStatus,
     FetchBlob,
+    SameHost,
 )
 from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
 from lineshaft_protocol.ids import BlobId
@@ -30,6 +33,8 @@ SMALL_BYTES = 64 * 1024
 """A blob up to this length is stored at once, without a thread."""
 TRANSFERS_MAX = 64
 """Most blobs on their way on one session."""
+FILES_MAX = 1024
+"""Most files that one session may have offered and not been answered for."""
 ACK_BYTES = 1024 * 1024
 
 
@@ -79,13 +84,17 @@ class _Download:
 class Transfers:
     """Blobs going to and coming from one peer."""
 
-    def __init__(self, store: BlobStore, outlet: Outlet) -> None:
+    def __init__(self, store: BlobStore, outlet: Outlet, porch: Porch | None = None) -> None:
         self._store, self._outlet = store, outlet
+        self._handover = Handover(store, porch)
+        self._adoptions: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self._uploads: dict[BlobId, _Upload] = {}
         self._downloads: dict[BlobId, _Download] = {}
 
     def close(self) -> None:
         """The session is gone; partial uploads stay for the next one."""
+        self._is_closed = True
         tasks = [upload.task for upload in self._uploads.values()]
         tasks += [download.task for download in self._downloads.values()]
         for task in tasks:
@@ -93,12 +102,20 @@ class Transfers:
                 task.cancel()
         self._uploads.clear()
         self._downloads.clear()
+        if not self._adoptions:
+            self._handover.close()
 
-    def on_message(self, message: BlobOffer | FetchBlob | BlobAck) -> None:
+    def on_message(self, message: BlobOffer | FetchBlob | BlobAck | SameHost) -> None:
         """The peer wants to give or to have a blob, or has taken some of one."""
         match message:
+            case SameHost():
+                self._outlet.send(self._handover.answer(message))
+            case BlobOffer(file=str(name)):
+                self._on_file(message, name)
             case BlobOffer():
                 self._on_offer(message)
+            case FetchBlob(blob_id=blob_id, as_file=True) if self._handover.is_proven:
+                self._tell_path(BlobId(blob_id))
             case FetchBlob(blob_id=blob_id, offset=offset):
                 self._on_fetch(BlobId(blob_id), offset)
             case BlobAck(blob_id=blob_id, received_bytes=received_bytes):
@@ -111,6 +128,41 @@ class Transfers:
         """The peer caught up."""
         for download in self._downloads.values():
             download.moved.set()
+
+    # --- files of this machine ---
+
+    def _on_file(self, offer: BlobOffer, name: str) -> None:
+        if len(self._adoptions) >= FILES_MAX:
+            self._refuse(BlobId(offer.blob_id), f"{FILES_MAX} files wait on this connection")
+            return
+        task = asyncio.create_task(self._adopt(offer, name))
+        self._adoptions.add(task)
+        task.add_done_callback(self._adopted)
+
+    async def _adopt(self, offer: BlobOffer, name: str) -> None:
+        try:
+            await self._handover.adopt(offer.blob_id, name, offer.size_bytes)
+        except BlobError as error:
+            self._refuse(BlobId(offer.blob_id), str(error))
+            return
+        size_bytes = offer.size_bytes
+        self._outlet.send(
+            BlobStatus(blob_id=offer.blob_id, received_bytes=size_bytes, is_complete=True)
+        )
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
+        self._adoptions.discard(task)
+        if self._is_closed and not self._adoptions:
+            self._handover.close()
+
+    def _tell_path(self, blob_id: BlobId) -> None:
+        try:
+            blob = self._store.open(blob_id)
+        except BlobError:
+            self._outlet.send(BlobMissing(blob_id=blob_id))
+            return
+        path = str(blob.path.absolute())
+        self._outlet.send(BlobHere(blob_id=blob_id, size_bytes=blob.size_bytes, path=path))
 
     # --- uploads ---
 

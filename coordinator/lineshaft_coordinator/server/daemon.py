@@ -29,6 +29,7 @@ from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
@@ -63,6 +64,7 @@ class Daemon:
         epoch: What opening it returned.
         blobs: Where payloads, results and code lie.
         secrets: What jobs may have in their environment.
+        porch: Where peers of this machine lay blobs down; None if all go over connections.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Daemon:
         *,
         epoch: int,
         settings: CoreSettings,
+        porch: Porch | None = None,
     ) -> None:
+        self._porch = porch
         self._store, self._blobs, self._secrets = store, blobs, secrets
         self.room = DiskRoom()
         started = time.monotonic()
@@ -244,7 +248,7 @@ class Daemon:
         self.sessions.send(session, [refused])
 
     def _make_transfers(self, outlet: Outlet) -> Transfers:
-        return Transfers(self._blobs, outlet)
+        return Transfers(self._blobs, outlet, self._porch)
 
     async def _answer(self, session: Session, query: Query) -> None:
         answer: Wire

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lineshaft_coordinator.core.io import PauseAsked, ResumeAsked
 from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
@@ -75,7 +76,14 @@ async def serve(settings: CoordinatorSettings) -> None:
         )
         try:
             daemon = Daemon(
-                store, blobs, SecretBox(settings.data), epoch=epoch, settings=settings.core
+                store,
+                blobs,
+                SecretBox(settings.data),
+                epoch=epoch,
+                settings=settings.core,
+                porch=Porch(settings.data / "blobs" / "porch")
+                if settings.hands_over_files
+                else None,
             )
         except (CorruptJournalError, ValidationError) as error:
             detail = f"its records cannot be replayed ({str(error).splitlines()[0]})"

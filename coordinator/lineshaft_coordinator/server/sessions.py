@@ -17,7 +17,7 @@ from lineshaft_coordinator.core.io import (
 )
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
-from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob
+from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, FetchBlob, SameHost
 from lineshaft_protocol.client_messages import (
     Accepted,
     Events,
@@ -211,7 +211,7 @@ class Sessions:
 
     def _route(self, session: Session, link: _Link, message: FromClient | FromWorker) -> None:
         match message:
-            case BlobOffer() | FetchBlob() | BlobAck():
+            case BlobOffer() | FetchBlob() | BlobAck() | SameHost():
                 link.transfers.on_message(message)
             case Query():
                 self._desk.ask(session, message)

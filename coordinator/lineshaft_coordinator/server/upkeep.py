@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lineshaft_coordinator.core.ledger import Job
-from lineshaft_coordinator.data.blobs import BlobStore, Collected
+from lineshaft_coordinator.data.blob_records import Collected
+from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.references import KeptBlobs, blobs_named
 from lineshaft_coordinator.server.backups import Summary, backup_under_way
 from lineshaft_coordinator.server.disk_room import DiskRoom

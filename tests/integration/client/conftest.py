@@ -48,7 +48,8 @@ class Shop:
         port_file = self._folder / "port"
         port_file.unlink(missing_ok=True)
         flags = ["--listen", f"127.0.0.1:{self.port}", "--port-file", str(port_file), *self._flags]
-        self._coordinator = self._daemon("lineshaft_coordinator", *flags)
+        # By wire, because cables are cut here; files have tests of their own.
+        self._coordinator = self._daemon("lineshaft_coordinator", "--blobs-by-wire", *flags)
         until(port_file.exists)
         self.port = int(port_file.read_text())
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Payload
+from lineshaft_runtime.same_host import SameHostFiles, bytes_into, link_or_copy, same_file
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
@@ -20,10 +20,11 @@ class Supply:
     Args:
         cache: Where blobs lie on this machine.
         transfers: The way to and from the coordinator; goes on after a cut.
+        files: The shorter way, if the coordinator is on this machine.
     """
 
-    def __init__(self, cache: BlobCache, transfers: BlobTransfers) -> None:
-        self._cache, self._transfers = cache, transfers
+    def __init__(self, cache: BlobCache, transfers: BlobTransfers, files: SameHostFiles) -> None:
+        self._cache, self._transfers, self._files = cache, transfers, files
         self._held: dict[AttemptKey, list[BlobId]] = {}
 
     def hold(self, key: AttemptKey, blob_ids: Sequence[BlobId]) -> list[BlobId]:
@@ -52,6 +53,8 @@ class Supply:
         if blob_id not in self._cache:
             draft = self._cache.draft(blob_id, secrets.token_hex(4))
             try:
+                if await self._linked(blob_id, draft):
+                    return self._cache.path(blob_id)
                 with draft.open("wb", buffering=0) as file:
 
                     def take(offset: int, data: bytes | memoryview) -> None:
@@ -65,6 +68,15 @@ class Supply:
             finally:
                 draft.unlink(missing_ok=True)
         return self._cache.path(blob_id)
+
+    async def _linked(self, blob_id: BlobId, draft: Path) -> bool:
+        path = await self._files.find(blob_id, None)
+        # Collected meanwhile, or no room: the connection knows.
+        if path is None or not await asyncio.to_thread(link_or_copy, path, draft):
+            return False
+        if blob_id not in self._cache:
+            self._cache.keep(blob_id, draft)
+        return True
 
     async def bring_all(self, blob_ids: Sequence[BlobId]) -> None:
         """Fetch several at once; the first that cannot be had ends it.
@@ -96,6 +108,8 @@ class Supply:
                 return Payload.of_bytes(content)
             view = memoryview(content)
             digest = hashlib.sha256(view).hexdigest()
+            if await self._files.give(BlobId(digest), len(view), bytes_into(view)):
+                return Payload(blob=digest, size_bytes=len(view))
             await self._transfers.upload(
                 BlobId(digest), len(view), lambda offset, length: view[offset : offset + length]
             )
@@ -109,8 +123,10 @@ class Supply:
             LineshaftError: The coordinator will not have it.
             OSError: It cannot be read.
         """
+        size_bytes = _size_of(path)
+        if await self._files.give(blob_id, size_bytes, same_file(path)):
+            return Payload(blob=blob_id, size_bytes=size_bytes)
         with path.open("rb", buffering=0) as file:
-            size_bytes = os.fstat(file.fileno()).st_size
 
             def read(offset: int, length: int) -> bytes:
                 file.seek(offset)
@@ -118,6 +134,10 @@ class Supply:
 
             await self._transfers.upload(blob_id, size_bytes, read)
         return Payload(blob=blob_id, size_bytes=size_bytes)
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _loaded_if_short(content: bytes | Path) -> bytes | Path:

@@ -4,15 +4,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-from lineshaft_protocol.blob_messages import BlobAck, BlobMissing, BlobRefused, BlobStatus
+from lineshaft_protocol.blob_messages import (
+    BlobAck,
+    BlobHere,
+    BlobMissing,
+    BlobRefused,
+    BlobStatus,
+    SameHostFolder,
+)
 from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.errors import LineshaftError, ProtocolError
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.stream_frames import is_stream_frame
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Registered
+from lineshaft_protocol.worker_messages import Registered, ToWorker
 from lineshaft_runtime.connection import Connection
+from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core import io
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
@@ -39,6 +47,7 @@ class Uplink:
         self._session_count = 0
         self._dialing: asyncio.Task[None] | None = None
         self.transfers = BlobTransfers(self._send_now, self.send_binary, self.is_writable)
+        self.files = SameHostFiles(self._send_now)
         self.streams: StreamPipes | None = None
         """Those that runners here serve, once there are runners."""
 
@@ -88,6 +97,7 @@ class Uplink:
     def closed(self, session: Session, code: int | None, reason: str) -> None:
         """A connection is gone."""
         if self._links.pop(session, None) is not None and not self._links:
+            self.files.on_disconnected()
             self.transfers.on_disconnected()
             if self.streams is not None:
                 self.streams.cut()
@@ -103,12 +113,25 @@ class Uplink:
             connection.close(PROTOCOL_FAULT, error.reason[:100])
             return
         for message in messages:
-            if isinstance(message, BlobStatus | BlobAck | BlobRefused | BlobMissing):
+            if not self._take_blob_message(message):
+                self._post(io.Received(session, message))
+            if isinstance(message, Registered):
+                self.files.on_connected(message.features)
+                if self.streams is not None:
+                    self.streams.joined()
+
+    def _take_blob_message(self, message: ToWorker) -> bool:
+        match message:
+            case SameHostFolder() | BlobHere():
+                self.files.on_message(message)
+            case BlobAck():
                 self.transfers.on_message(message)
-                continue
-            self._post(io.Received(session, message))
-            if isinstance(message, Registered) and self.streams is not None:
-                self.streams.joined()
+            case BlobStatus() | BlobRefused() | BlobMissing():
+                self.files.on_message(message)
+                self.transfers.on_message(message)
+            case _:
+                return False
+        return True
 
     def binary(self, connection: Connection, data: bytes | bytearray) -> None:
         """A frame of bulk data arrived."""

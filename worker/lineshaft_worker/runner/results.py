@@ -1,5 +1,6 @@
 """The way of large values between runner and daemon: files, read as memory, written in one go."""
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -40,7 +41,10 @@ def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, s
     if size_bytes <= INLINE_BYTES_MAX:
         return b"".join(buffers), size_bytes, ""
     digest = hashlib.sha256()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    # A new file, never an old one emptied: that may be linked as a blob by now.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - no pathlib in a runner
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
