@@ -17,7 +17,7 @@ from lineshaft.shell import Shell
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.kept_files import KeptFile as Record
 from lineshaft_runtime.bundles import BundleError, check_paths
-from lineshaft_runtime.kept import unpack_folder
+from lineshaft_runtime.kept import hash_of_folder, unpack_folder
 from lineshaft_runtime.transfers import BlobDamagedError, Digest
 
 PIECE_BYTES = 1 << 20
@@ -82,8 +82,9 @@ class AsyncKeptFile:
     ) -> Path:
         """Write it to a file, or to a folder if it is one.
 
-        What an earlier call that was interrupted brought here is not fetched again. The content is
-        checked before anything is at `path`, where a file is replaced and a folder must not exist.
+        What an earlier call brought here is not fetched again, whether it was interrupted or not.
+        The content is checked before anything is at `path`, where a file is replaced, and a folder
+        must not exist or be the same.
 
         Args:
             path: Where to; its own name in the current folder if None.
@@ -99,8 +100,12 @@ class AsyncKeptFile:
         digest, size_bytes = self.record.blob, self.record.size_bytes
         if digest is None:
             raise FileNotKeptError(self.name, self.problem or "it could not be stored")
-        if target.is_dir() and self.is_folder:
-            raise FileExistsError(f"{target} exists already; choose another place")
+        if await asyncio.to_thread(self._is_here, target, digest):
+            if progress is not None:
+                progress(size_bytes, size_bytes)
+            return target
+        if target.is_dir():
+            raise FileExistsError(f"there is another folder {target}; choose another place")
         target.parent.mkdir(parents=True, exist_ok=True)
         # Named by its content: a part of another file is never gone on with.
         part = target.parent / f".{target.name[:100]}.{digest[:16]}.part"
@@ -111,6 +116,15 @@ class AsyncKeptFile:
         else:
             part.replace(target)
         return target
+
+    def _is_here(self, target: Path, digest: str) -> bool:
+        """Say whether the same was brought to that place before; reads all of it."""
+        if self.is_folder and target.is_dir():
+            return hash_of_folder(target) == digest
+        if self.is_folder or not target.is_file() or target.stat().st_size != self.size_bytes:
+            return False
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
     async def _fetch(
         self, part: Path, digest: BlobId, size_bytes: int, progress: Progress | None

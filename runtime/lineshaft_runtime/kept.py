@@ -7,7 +7,7 @@ import tarfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 
 class Saved(NamedTuple):
@@ -102,17 +102,44 @@ def pack_folder(folder: Path, archive: Path) -> None:
         OSError: The disk refused.
     """
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-        for root, folders, files in os.walk(folder):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(root, name)
-                if path.is_symlink() or not path.is_file():
-                    continue
-                info = tar.gettarinfo(str(path), arcname=str(path.relative_to(folder)))
-                info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
-                info.mode, info.type = 0o600, tarfile.REGTYPE
-                with path.open("rb") as content:
-                    tar.addfile(info, content)
+        _add_files(tar, folder)
+
+
+def hash_of_folder(folder: Path) -> str:
+    """Return the SHA-256 of the archive that `pack_folder` would write.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    sink = _Hashing()
+    with tarfile.open(None, "w|", cast("IO[bytes]", sink), format=tarfile.PAX_FORMAT) as tar:
+        _add_files(tar, folder)
+    return sink.digest.hexdigest()
+
+
+class _Hashing:
+    def __init__(self) -> None:
+        import hashlib  # noqa: PLC0415 - jobs that keep files do not need it
+
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return len(data)
+
+
+def _add_files(tar: tarfile.TarFile, folder: Path) -> None:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root, name)
+            if path.is_symlink() or not path.is_file():
+                continue
+            info = tar.gettarinfo(str(path), arcname=str(path.relative_to(folder)))
+            info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+            info.mode, info.type = 0o600, tarfile.REGTYPE
+            with path.open("rb") as content:
+                tar.addfile(info, content)
 
 
 def unpack_folder(archive: Path, folder: Path) -> None:

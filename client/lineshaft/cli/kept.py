@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import NotFoundError
 from lineshaft.cli.flags import JobName, Json, Token, Url
-from lineshaft.cli.output import Column, Output
+from lineshaft.cli.output import Column, Output, size
 
 if TYPE_CHECKING:
     from lineshaft.async_client import AsyncClient
@@ -28,7 +29,9 @@ COLUMNS = [
     Column("PROBLEM", wide_from=100),
 ]
 BAR_CELLS = 24
+CELLS_MIN = 4
 SHOWN_EVERY_S = 0.1
+RATE_FROM_S = 0.5
 
 
 def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: Token = None) -> None:
@@ -44,7 +47,7 @@ def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: To
             f"{each.name}/" if each.is_folder else each.name,
             "" if each.step is None else str(each.step),
             str(each.attempt),
-            _size(each.size_bytes),
+            size(each.size_bytes) if each.problem is None else "not kept",
             (each.sha256 or "")[:12],
             each.problem or "",
         ]
@@ -52,6 +55,10 @@ def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: To
     ]
     if rows or not output.out.is_terminal:
         output.table(COLUMNS, rows)
+        if output.out.is_terminal and output.out.width < COLUMNS[-1].wide_from:
+            for each in found:
+                if each.problem is not None:
+                    output.note(f"{each.name} is not kept: {each.problem}")
     else:
         output.note(
             "it left nothing; files in its folder 'outputs' are kept, and run.artifact(path)"
@@ -84,9 +91,14 @@ def download(
         kept = await _kept(client, job_id)
         done: list[dict[str, str]] = []
         for each in _chosen(kept, names or [], job_id):
-            bar = _Bar(each.name)
+            bar = _Bar(each.name, output)
             # The name is the job's; `download` checks it before it is a path here.
-            path = await each.download(folder / each.safe_name(), progress=bar.show)
+            try:
+                path = await each.download(folder / each.safe_name(), progress=bar.show)
+            except asyncio.CancelledError:
+                bar.end()
+                output.note("what is here is kept: the same command goes on from there")
+                raise
             bar.end()
             done.append({"name": each.name, "path": str(path), "sha256": each.sha256 or ""})
             if not is_json:
@@ -114,31 +126,32 @@ def _chosen(kept: list[AsyncKeptFile], names: list[str], job_id: str) -> list[As
 class _Bar:
     """A progress bar on a terminal, and nothing elsewhere."""
 
-    def __init__(self, name: str) -> None:
-        self._name = "".join(letter if letter.isprintable() else "?" for letter in name)[-30:]
-        self._is_shown = sys.stderr.isatty()
-        self._last = 0.0
+    def __init__(self, name: str, output: Output) -> None:
+        self._name = "".join(letter if letter.isprintable() else "?" for letter in name)
+        self._is_shown, self._width = output.is_live, output.err.width
+        self._shown_at = 0.0
+        self._began: tuple[float, int] | None = None
+        """When the first byte of this call came, and what was there before."""
 
     def show(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if not self._is_shown or (now - self._last < SHOWN_EVERY_S and done < total):
+        if self._began is None:
+            self._began = (now, done)
+        if not self._is_shown or (now - self._shown_at < SHOWN_EVERY_S and done < total):
             return
-        self._last = now
+        self._shown_at = now
+        began, before = self._began
+        rate = f", {size((done - before) / (now - began))}/s" if now - began > RATE_FROM_S else ""
         share = done / total if total else 1.0
-        cells = "#" * round(share * BAR_CELLS)
-        text = f"{self._name} [{cells:<{BAR_CELLS}}] {share:4.0%} of {_size(total)}"
-        sys.stderr.write(f"\r{text}\x1b[K")
+        told = f"{share:4.0%} of {size(total)}{rate}"
+        # One cell is left free: a full line would wrap on some terminals.
+        room = max(0, self._width - 1 - len(told) - 1)
+        name = self._name[-max(8, room - BAR_CELLS - 3) :]
+        cells = min(BAR_CELLS, room - len(name) - 3)
+        bar = f"[{'#' * round(share * cells):<{cells}}] " if cells >= CELLS_MIN else ""
+        sys.stderr.write(f"\r{f'{name} {bar}{told}'[: self._width - 1]}\x1b[K")
         sys.stderr.flush()
 
     def end(self) -> None:
-        if self._is_shown:
+        if self._is_shown and self._began is not None:
             sys.stderr.write("\n")
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit is for all that is larger")

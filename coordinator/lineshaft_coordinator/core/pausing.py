@@ -126,7 +126,9 @@ class PauseDesk:
             kind = job.spec.kind
             return f"job {job_id} is a {kind} that runs; a {kind} can only be frozen"
         if job.pause is not None and job.pause.mode != mode:
-            return f"job {job_id} is being paused in the other way; resume it first"
+            is_frozen = lease is not None and lease.is_frozen
+            way = "frozen" if is_frozen else "being paused in the other way"
+            return f"job {job_id} is {way}; 'lineshaft resume {job_id}' comes first"
         return None
 
     # --- what workers say ---
