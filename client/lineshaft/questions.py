@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from lineshaft.core.io import Answered, RequestAsked
 from lineshaft.errors import ClientClosedError, QueryError
 from lineshaft.job_events import Event, Finished, Log, State, Told
-from lineshaft_protocol.client_messages import Drain, KeepSecret, Pause, Query, Resume
+from lineshaft_protocol.client_messages import Drain, Heal, KeepSecret, Pause, Query, Resume
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 
@@ -82,7 +82,7 @@ class Questions:
         self._waiting: dict[int, asyncio.Future[Answered | None]] = {}
         self._is_closed = False
 
-    async def ask(self, query: Query | Drain | KeepSecret | Pause | Resume) -> JsonValue:
+    async def ask(self, query: Query | Drain | Heal | KeepSecret | Pause | Resume) -> JsonValue:
         """Return the answer to a question; its request id is set here.
 
         Raises:

@@ -109,6 +109,16 @@ class Drain(Wire):
     """Whether the worker daemon should leave once it is idle."""
 
 
+class Heal(Wire):
+    """Take a GPU back into use, whatever is on it now; not if the driver says that it failed."""
+
+    type: Literal["Heal"] = "Heal"
+    request_id: int
+    worker_id: Name
+    gpu: str = Field(min_length=1, max_length=200)
+    """Its UUID."""
+
+
 class Pause(Wire):
     """Have this job save a checkpoint and end its attempt, or stand still; then wait for Resume.
 
@@ -254,6 +264,7 @@ FromClient = Annotated[
     | Unwatch
     | Query
     | Drain
+    | Heal
     | Pause
     | Resume
     | KeepSecret

@@ -265,6 +265,13 @@ class LeaveNow(Wire):
     stop: bool = False
 
 
+class HealDevice(Wire):
+    """The operator knows that this GPU may be used, whatever is on it now."""
+
+    type: Literal["HealDevice"] = "HealDevice"
+    gpu: str = Field(min_length=1, max_length=200)
+
+
 FromWorker = Annotated[
     Register
     | Heartbeat
@@ -296,6 +303,7 @@ ToWorker = Annotated[
     | EventsAck
     | ChildFinished
     | LeaveNow
+    | HealDevice
     | BlobStatus
     | BlobRefused
     | BlobMissing

@@ -216,6 +216,32 @@ def test_a_gpu_whose_memory_was_not_given_back_is_out_of_use_until_it_is(
         assert future.result(30) == "GPU-aaaa"
 
 
+def test_a_gpu_that_kept_memory_is_used_again_when_an_operator_says_so(
+    state: StandinState, library: Path, tmp_path: Path
+) -> None:
+    with farm(tmp_path / "farm", "first_workers_s=0") as made, made.client() as client:
+        job = held(made, client, library, state, tmp_path)
+        state.end(int((tmp_path / "note").read_text()), keep_memory=True)
+        job.cancel()
+        job.exception(30)
+        try:
+            before = fault_of(client, "GPU-aaaa")
+            command = ("-m", "lineshaft", "heal", "gpus", "GPU-aaaa")
+            healed = made.start("heal", *command, environ={"LINESHAFT_URL": made.url})
+            status = healed.popen.wait(30)
+            (tmp_path / "gate").touch()
+            wanted = {"gpus": 1, "gpu_memory": "20GiB"}
+            gate, note = str(tmp_path / "gate"), str(tmp_path / "n")
+            used = [client.submit(see, gate, note, resources=wanted).result(30) for _ in range(2)]
+        finally:
+            state.change("GPU-aaaa", used=0)
+
+        assert "7 GiB" in str(before)
+        assert status == 0, healed.said()
+        assert "is given out again" in healed.said()
+        assert used == ["GPU-aaaa"] * 2, "nor is it blamed again after a job on it"
+
+
 def test_a_cancelled_job_is_told_as_ended_when_its_gpu_has_its_memory_back(
     state: StandinState, library: Path, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def application() -> typer.Typer:
     app.command()(kept.download)
     app.command()(workers.workers)
     app.command()(workers.drain)
+    app.command()(workers.heal)
     app.command()(workers.top)
     app.command()(access.login)
     app.add_typer(access.tokens(), name="token")

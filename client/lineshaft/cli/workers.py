@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lineshaft.cli.asking import ask, is_name
-from lineshaft.cli.exits import NotFoundError
+from lineshaft.cli.exits import ExitCode, NotFoundError
 from lineshaft.cli.flags import Json, Token, Url
 from lineshaft.cli.jobs import COLUMNS as JOB_COLUMNS
 from lineshaft.cli.jobs import job_row, rows_of
@@ -104,6 +104,34 @@ def drain(
         output.document({"worker_id": worker_id, "draining": True, "stop": is_stop})
     else:
         output.line(f"worker {worker_id} gets nothing more")
+
+
+def heal(
+    worker_id: Annotated[str, typer.Argument(metavar="WORKER", help="Name of a worker.")],
+    gpu: Annotated[str, typer.Argument(metavar="GPU", help="UUID, as 'workers --json' has it.")],
+    is_json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Take a GPU that was put out of use back into use, whatever is on it now."""
+    output = Output(is_json=is_json)
+    if not is_name(worker_id):
+        raise NotFoundError(f"{worker_id!r} is no name of a worker; see 'lineshaft workers'")
+
+    async def ask_to_heal(client: AsyncClient) -> str | None:
+        from lineshaft.cli.draining import heal_gpu  # noqa: PLC0415 - takes long
+
+        return await heal_gpu(client, worker_id, gpu)
+
+    fault = ask(url, token, ask_to_heal)
+    if is_json:
+        output.document({"worker_id": worker_id, "gpu": gpu, "fault": fault})
+    elif fault is None:
+        output.line(f"GPU {gpu} of worker {worker_id} is given out again")
+    else:
+        output.line(f"GPU {gpu} of worker {worker_id} stays out of use: {fault}")
+    if fault is not None:
+        raise typer.Exit(ExitCode.JOB_FAILED)
 
 
 def top(

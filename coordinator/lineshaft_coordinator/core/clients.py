@@ -19,6 +19,7 @@ from lineshaft_protocol.client_messages import (
     Drain,
     Finished,
     FromClient,
+    Heal,
     Pause,
     Ping,
     Pong,
@@ -34,6 +35,7 @@ from lineshaft_protocol.families import fault_of_item
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
+from lineshaft_protocol.worker_messages import HealDevice
 
 
 class ClientDesk:
@@ -71,6 +73,8 @@ class ClientDesk:
                 self._unwatch(client, JobId(job_id))
             case Drain():
                 self._on_drain(session, message)
+            case Heal():
+                self._on_heal(session, message)
             case Pause():
                 self._pauses.on_pause(session, message)
             case Resume():
@@ -238,6 +242,20 @@ class ClientDesk:
             return
         self._roster.drain(worker, stop=drain.stop)
         self._shop.send(session, Answer(request_id=drain.request_id, data={"draining": True}))
+
+    def _on_heal(self, session: Session, heal: Heal) -> None:
+        worker = self._shop.fleet.workers.get(WorkerId(heal.worker_id))
+        if worker is None or worker.session is None:
+            text = f"no worker {heal.worker_id} is connected"
+            self._shop.send(session, Answer(request_id=heal.request_id, error=text))
+            return
+        gpus = worker.capacity.gpus if worker.capacity is not None else ()
+        if all(gpu.uuid != heal.gpu for gpu in gpus):
+            text = f"worker {heal.worker_id} has no GPU {heal.gpu}"
+            self._shop.send(session, Answer(request_id=heal.request_id, error=text))
+            return
+        self._shop.send(worker.session, HealDevice(gpu=heal.gpu))
+        self._shop.send(session, Answer(request_id=heal.request_id, data={"asked": True}))
 
     # --- silence ---
 

@@ -21,12 +21,14 @@ from tests.unit.core.samples import (
 
 from lineshaft_coordinator.core.io import Append, Close, Send
 from lineshaft_coordinator.core.records import AttemptLeft
-from lineshaft_protocol.client_messages import Answer, Drain
+from lineshaft_protocol.client_messages import Answer, Drain, Heal
 from lineshaft_protocol.jobs import Parent, Timeouts
 from lineshaft_protocol.outcomes import Failure
+from lineshaft_protocol.resources import Capacity, Gpu
 from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
+    HealDevice,
     Heartbeat,
     HeartbeatAck,
     Held,
@@ -354,6 +356,23 @@ def test_a_draining_worker_gets_nothing_more(coordinator: CoordinatorBench) -> N
         Send(client, Answer(request_id=7, data={"draining": True})),
     ]
     assert assigned(coordinator.submit(client, "j1")) == []
+
+
+def test_a_gpu_is_healed_by_its_worker(coordinator: CoordinatorBench) -> None:
+    gpu = Gpu(uuid="g1", name="Standin", memory_bytes=8 << 30, fault="7 GiB of it are in use")
+    client = coordinator.client()
+    worker = coordinator.worker("w1", offers=Capacity(slots=1, cpus=1, memory_bytes=0, gpus=(gpu,)))
+
+    effects = coordinator.receive(client, Heal(request_id=7, worker_id="w1", gpu="g1"))
+    unknown = coordinator.receive(client, Heal(request_id=8, worker_id="w1", gpu="g2"))
+    away = coordinator.receive(client, Heal(request_id=9, worker_id="w2", gpu="g1"))
+
+    assert effects == [
+        Send(worker, HealDevice(gpu="g1")),
+        Send(client, Answer(request_id=7, data={"asked": True})),
+    ]
+    assert unknown == [Send(client, Answer(request_id=8, error="worker w1 has no GPU g2"))]
+    assert away == [Send(client, Answer(request_id=9, error="no worker w2 is connected"))]
 
 
 def test_draining_a_worker_that_is_not_here_is_answered(coordinator: CoordinatorBench) -> None:

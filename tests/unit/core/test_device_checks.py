@@ -4,13 +4,14 @@ from tests.unit.core.samples import capacity
 from tests.unit.core.worker_bench import WorkerBench
 
 from lineshaft_protocol.resources import Capacity, Gpu, Resources
-from lineshaft_protocol.worker_messages import Ended, Heartbeat, Settled
+from lineshaft_protocol.worker_messages import Ended, HealDevice, Heartbeat, Settled
 from lineshaft_worker.core.io import (
     AttemptKey,
     CheckDevices,
     DevicesChecked,
     Effect,
     ForgetAttempt,
+    LookAgain,
     Send,
     StartAttempt,
 )
@@ -81,3 +82,11 @@ def test_what_was_settled_meanwhile_is_forgotten_after_the_look() -> None:
 
     assert settled == []
     assert checked == [ForgetAttempt(key)]
+
+
+def test_an_operator_has_a_gpu_looked_at_again() -> None:
+    worker, _ = bench()
+
+    effects = worker.receive(HealDevice(gpu="g1"))
+
+    assert effects == [LookAgain("g1")]

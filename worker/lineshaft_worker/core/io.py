@@ -308,6 +308,13 @@ class CheckDevices:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Take what is on a device now for granted, and tell what it is like."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreResult:
     """Give the coordinator the blobs of the attempt's result and files."""
 
@@ -368,6 +375,7 @@ Effect = (
     | StopAttempt
     | RevokeAttempt
     | CheckDevices
+    | LookAgain
     | StoreResult
     | AbandonFiles
     | ForgetFile

@@ -15,6 +15,7 @@ from lineshaft_protocol.worker_messages import (
     Assign,
     ChildFinished,
     EventsAck,
+    HealDevice,
     Heartbeat,
     HeartbeatAck,
     KeptAck,
@@ -56,6 +57,7 @@ from lineshaft_worker.core.io import (
     FileStored,
     Leave,
     LoadSampled,
+    LookAgain,
     PauseSeen,
     Received,
     ResultRefused,
@@ -335,6 +337,8 @@ class WorkerCore:
             case Registered():
                 self._lease_s = message.lease_s
                 self._on_registered(message)
+            case HealDevice(gpu=gpu):
+                self._effects.append(LookAgain(gpu))
             case LeaveNow(stop=stop):
                 if stop or not self._is_draining:
                     self._is_stopping_after_drain = stop

@@ -131,7 +131,9 @@ class MachineRoom:
                 self._quarantine.blame(uuids, f"the driver did not answer after {who} ended")
                 break
             mine = [gpu for gpu in gpus if gpu.uuid in uuids]
-            left = {gpu.uuid: text for gpu in mine if (text := left_on(gpu, devices(), gone_pid))}
+            left = {
+                gpu.uuid: text for gpu in mine if (text := self._left_on(gpu, devices(), gone_pid))
+            }
             if not left:
                 break
             if time.monotonic() - began >= GIVE_BACK_S:
@@ -163,6 +165,16 @@ class MachineRoom:
         problems = [self.fault(uuid) for uuid in uuids]
         return next((problem for problem in problems if problem is not None), None)
 
+    def _left_on(self, gpu: GpuLoad, ours: Collection[str], gone_pid: int) -> str | None:
+        return left_on(gpu, ours, gone_pid, self._quarantine.pardon(gpu.uuid))
+
+    async def forgive(self, uuid: str) -> None:
+        """Take what is on a GPU now for granted; a fault that the driver tells stays one."""
+        for gpu in await self.gpus():
+            if gpu.uuid == uuid:
+                logger.warning("a GPU is taken back into use by an operator", extra={"gpu": uuid})
+                self._quarantine.forgive(gpu)
+
     async def gpus(self) -> tuple[GpuLoad, ...]:
         """Look at the GPUs alone."""
         return await asyncio.to_thread(self._sampler.gpus)
@@ -178,7 +190,10 @@ class MachineRoom:
 
     def _look_at(self, gpus: Sequence[GpuLoad], ours: Collection[str]) -> None:
         """Take a whole sample in: mark what cannot be used, and what can be again."""
-        self._faults = {gpu.uuid: gpu.fault or occupied(gpu, ours) for gpu in gpus}
+        self._faults = {
+            gpu.uuid: gpu.fault or occupied(gpu, ours, self._quarantine.pardon(gpu.uuid))
+            for gpu in gpus
+        }
         for uuid in self._quarantine.heal(gpus, ours):
             logger.info("a GPU may be used again", extra={"gpu": uuid})
 

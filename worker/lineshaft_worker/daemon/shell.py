@@ -185,9 +185,16 @@ class WorkerShell:
 
     async def _watch_machine(self) -> None:
         while True:
-            load, capacity = await self._room.sample(self._execution.devices)
-            self._post(io.LoadSampled(load | self._devices.seen(), capacity))
+            await self._look_at_machine()
             await asyncio.sleep(5.0)
+
+    async def _forgive(self, device: str) -> None:
+        await self._room.forgive(device)
+        await self._look_at_machine()
+
+    async def _look_at_machine(self) -> None:
+        load, capacity = await self._room.sample(self._execution.devices)
+        self._post(io.LoadSampled(load | self._devices.seen(), capacity))
 
     def _post(self, event: io.Event) -> None:
         match event:
@@ -240,7 +247,7 @@ class WorkerShell:
                     self._preparing.perform(effect)
                 case io.StoreResult(key=key):
                     self._spawn(self._store_result(key))
-                case io.AskPause() | io.AbandonFiles() | io.ForgetFile():
+                case io.AskPause() | io.AbandonFiles() | io.ForgetFile() | io.LookAgain():
                     self._stand_aside(effect)
                 case io.AnswerChild(key=key, outcome=outcome):
                     self._spawn(self._children.answer(key, outcome))
@@ -291,7 +298,9 @@ class WorkerShell:
         if not self._devices.stop(key):
             self._execution.stop(_order_key(key), most_s)
 
-    def _stand_aside(self, effect: io.AskPause | io.AbandonFiles | io.ForgetFile) -> None:
+    def _stand_aside(
+        self, effect: io.AskPause | io.AbandonFiles | io.ForgetFile | io.LookAgain
+    ) -> None:
         match effect:
             case io.AskPause(key=key, mode=mode):
                 self._ask_pause(key, mode)
@@ -299,6 +308,8 @@ class WorkerShell:
                 self._keeper.abandon(key)
             case io.ForgetFile(key=key, file_id=file_id):
                 self._keeper.forget_file(key, file_id)
+            case io.LookAgain(device=device):
+                self._spawn(self._forgive(device))
 
     def _ask_pause(self, key: AttemptKey, mode: PauseMode) -> None:
         if mode == "checkpoint":
