@@ -79,6 +79,7 @@ simulate: $(STAMP) ## The real cores under drawn faults; SEEDS=n SEED_BASE=m
 
 mutants: $(STAMP) ## Plant each bug of the list; every one must be caught
 	$(BIN)/python -m pytest tests/simulation/test_simulation.py -k test_a_planted_bug_is_caught
+	LINESHAFT_MUTANTS=1 $(BIN)/python -m pytest tests/faults/test_planted.py
 
 bench: $(STAMP) ## Lineshaft beside its peers; SYSTEMS=lineshaft,ray SCENARIOS=noop for a part
 	$(BIN)/python -m benchmarks --systems '$(SYSTEMS)' --scenarios '$(SCENARIOS)' $(BENCH)

@@ -1,0 +1,118 @@
+"""F32 for real processes: bugs that are planted into a copy of the tree, and who must notice."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("client", "coordinator", "protocol", "runtime", "worker", "tests", "pyproject.toml")
+PACKAGES = ("client", "coordinator", "protocol", "runtime", "worker")
+SECONDS_MAX = 180
+"""Far more than a test needs that notices; one that hangs for a planted bug has noticed too."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One bug: what to write instead of what, and the test that must fail for it."""
+
+    file: str
+    right: str
+    wrong: str
+    test: str
+
+
+EXECUTION = "worker/lineshaft_worker/execution"
+STOPPING = "tests/integration/execution/test_stopping.py"
+
+PLANTED = {
+    "the shim leaves without a sweep": Planted(
+        f"{EXECUTION}/shim.py",
+        "        while self.reap():\n            # Stopped first",
+        "        while False:\n            # Stopped first",
+        f"{STOPPING}::test_no_child_survives_a_stop_whatever_it_tried",
+    ),
+    "a cancelled attempt is told as ended before its processes are gone": Planted(
+        f"{EXECUTION}/lane.py",
+        "            host.stop(grace_s)\n        else:",
+        "            host.stop(grace_s)\n"
+        "            self._owner.finish(attempt, Stopped(), Ending())\n        else:",
+        f"{STOPPING}::test_no_child_survives_a_stop_whatever_it_tried",
+    ),
+    "a new daemon ends what it finds running": Planted(
+        f"{EXECUTION}/pool.py",
+        "        host.process.poke()\n",
+        "        host.stop(0.0)\n",
+        "tests/integration/execution/test_adoption.py"
+        "::test_a_pipeline_goes_on_in_the_same_process_with_nothing_lost",
+    ),
+    "a new daemon does not hand out again what nobody has acknowledged": Planted(
+        f"{EXECUTION}/tail.py",
+        "                self._repeats.append(expected)\n",
+        "                self._places = list(expected)\n",
+        "tests/integration/execution/test_power_loss.py"
+        "::test_ends_that_nobody_took_are_told_after_a_loss_of_power",
+    ),
+    "an end is synced without its result": Planted(
+        "worker/lineshaft_worker/runner/files.py",
+        "        if name.startswith(mine) or name in (*STREAMS, DESCRIPTION, SHIM_PID):\n",
+        "        if name in (*STREAMS, DESCRIPTION, SHIM_PID):\n",
+        "tests/integration/execution/test_power_loss.py"
+        "::test_ends_that_nobody_took_are_told_after_a_loss_of_power",
+    ),
+    "the coordinator tells before it commits": Planted(
+        "coordinator/lineshaft_coordinator/server/daemon.py",
+        "            await self.room.wait_for(partial(self._store.append, batch))\n",
+        "            self._spawn(self.room.wait_for(partial(self._store.append, batch)))\n",
+        "tests/faults/test_crash_points.py"
+        "::test_a_daemon_that_dies_at_any_point_of_its_work_loses_nothing[coordinator]",
+    ),
+    "a full disk ends the worker's daemon": Planted(
+        "worker/lineshaft_worker/daemon/shell.py",
+        "        except (OSError, KeyError, ValueError) as error:\n            failure =",
+        "        except (KeyError, ValueError) as error:\n            failure =",
+        "tests/faults/test_full_disk_on_workers.py"
+        "::test_a_full_disk_of_a_worker_fails_what_needs_it_and_ends_nothing_else",
+    ),
+}
+
+
+def notices(name: str, folder: Path) -> tuple[bool, str]:
+    """Plant a bug into a copy of the tree, and run its test there.
+
+    Returns:
+        Whether the test failed, and what it said. A test that was skipped has not noticed.
+    """
+    bug = PLANTED[name]
+    for part in COPIED:
+        source = ROOT / part
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=ignored)
+        else:
+            shutil.copy(source, folder / part)
+    path = folder / bug.file
+    text = path.read_text()
+    assert text.count(bug.right) == 1, f"{bug.file} has changed: plant {name!r} anew"
+    path.write_text(text.replace(bug.right, bug.wrong))
+    # Before what is installed, for all processes that the test starts.
+    packages = os.pathsep.join(str(folder / package) for package in PACKAGES)
+    environ = os.environ | {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
+    environ.pop("LINESHAFT_FAULT_COUNTS", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", bug.test]
+    try:
+        run = subprocess.run(
+            command,
+            cwd=folder,
+            env=environ,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+        )
+    except subprocess.TimeoutExpired as slow:
+        return True, f"it hung: {slow}"
+    # 1: a test failed. Anything else says nothing about the bug.
+    return run.returncode == 1, run.stdout[-3000:] + run.stderr[-1000:]
