@@ -1,6 +1,7 @@
 """Functions as bytes, pickled again only when something they refer to may have changed."""
 
 import hashlib
+import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -54,7 +55,14 @@ class CodeShelf:
         if kept is not None and kept.is_valid_for(inner):
             return kept.code
         watched = tuple(_watch(inner, self._modules))
+        from lineshaft.local_files import carried  # noqa: PLC0415 - nothing for `import lineshaft`
+
+        wrap = carried(function, self._modules)
         code = self._pickled(function, inner)
+        if wrap is not None:
+            # Not kept: its files may change unseen.
+            data = pickle.dumps(wrap(code.data), protocol=5)
+            return Code(BlobId(hashlib.sha256(data).hexdigest()), data)
         if all(each is not None for each in watched):
             self._keep(key, inner, code, cast("tuple[_Watched, ...]", watched))
         return code

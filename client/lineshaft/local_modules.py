@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import cloudpickle
 
-_OURS = frozenset(
+OURS = frozenset(
     {
         "lineshaft",
         "lineshaft_coordinator",
@@ -93,7 +93,11 @@ class LocalModules:
         file: object = getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py"):
             return False
-        if name.partition(".")[0] in _OURS:
+        return name.partition(".")[0] not in OURS and self.is_own_path(file)
+
+    def is_own_path(self, file: str) -> bool:
+        """Say whether a source file is the user's own: in one of the folders, and not installed."""
+        if not file.endswith(".py"):
             return False
         path = str(Path(file).resolve())
         if "/site-packages/" in path or "/dist-packages/" in path:

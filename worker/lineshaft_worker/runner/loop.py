@@ -18,6 +18,7 @@ from lineshaft_worker.runner.failures import FailureError, describe, exit_status
 from lineshaft_worker.runner.files import STREAMS, Current, attempt_file
 from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
+from lineshaft_worker.runner.local_imports import LocalImports
 from lineshaft_worker.runner.records import CurrentAttempt
 from lineshaft_worker.runner.results import BytesLike, load, store
 
@@ -35,6 +36,7 @@ class Runner:
         self._pid = os.getpid()
         self._shim_children = f"/proc/{os.getppid()}/task/{os.getppid()}/children"
         self._current = Current(folder)
+        self.imports = LocalImports(folder)
         self._link = Link(folder, CodeShelf[Function]())
         self._streams = [
             os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -178,7 +180,8 @@ class _Attempt:
         self._attach()
         try:
             assert self._function is not None, "the daemon knows what is on the shelf"
-            function = self._function.load()
+            loaded = self._runner.imports.ready(self._function.load())
+            function = cast("Callable[..., object]", loaded)
             args, kwargs = cast(
                 "tuple[tuple[object, ...], dict[str, object]]", unpack(load(self._order.payload))
             )
