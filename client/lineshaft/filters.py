@@ -7,7 +7,8 @@ returns the state, it is trainable. `Filter` is a base for those who like to wri
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, TypeAlias, cast
 
 from lineshaft_protocol.errors import LineshaftError
@@ -67,6 +68,8 @@ class Filter:
 
     _kind: ClassVar[str] = "trainable"
     """"stateless" says that `fit` is not to be called."""
+    requirements: ClassVar[Sequence[str]] = ()
+    """What workers install for it, as lines of a requirements.txt."""
     _stream_mode: ClassVar[str] = "fixed"
     """"barrier" says that `forward` must see the whole input, never a chunk of it."""
 
@@ -299,3 +302,30 @@ _METHODS: tuple[Literal["forward", "fit", "transform", "predict"], ...] = (
     "transform",
     "predict",
 )
+
+
+def given_names(part: Part) -> Iterator[str]:
+    """List the names that somebody gave to nodes of a part."""
+    match part:
+        case Chain(links=parts) | Fork(arms=parts):
+            for each in parts:
+                yield from given_names(each)
+        case Looped(body=body):
+            if part.node_id is not None:
+                yield part.node_id
+            yield from given_names(body)
+        case Branched(condition=condition, arms=arms):
+            yield from given_names(condition)
+            for _, arm in arms:
+                yield from given_names(arm)
+        case Named(node_id=node_id):
+            if node_id is not None:
+                yield node_id
+
+
+def class_name(subject: object) -> str:
+    """Return what to call a node that was given no name."""
+    if isinstance(subject, Estimator):
+        subject = subject.estimator
+    named = subject if inspect.isroutine(subject) else type(subject)
+    return named.__name__.strip("<>").lower()

@@ -1,15 +1,13 @@
 """Graphs of filters: written by nodes and edges, compiled to a plan, run here or elsewhere."""
 
 import dataclasses
-import inspect
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lineshaft.filters import (
     Branched,
     Chain,
-    Estimator,
     Expression,
     Fork,
     Looped,
@@ -17,8 +15,10 @@ from lineshaft.filters import (
     Part,
     Target,
     adapt,
+    class_name,
     condition_of,
     expression,
+    given_names,
 )
 from lineshaft.fitted import Fitted, run_graph
 from lineshaft.graph_errors import (
@@ -44,6 +44,9 @@ from lineshaft_protocol.seed.plans import (
 )
 from lineshaft_runtime.plans.edges import Edges
 
+if TYPE_CHECKING:
+    from lineshaft.requirements import Needs
+
 
 class Compiled(NamedTuple):
     """A graph as a plan, and what a plan cannot say."""
@@ -64,6 +67,9 @@ class Graph:
         fitted = graph.fit(x, y)
     """
 
+    needs: "Needs | None" = None
+    """Of the whole, beside what its filters need."""
+
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
         self._edges: dict[str, tuple[str, ...]] = {}
@@ -76,7 +82,7 @@ class Graph:
             DuplicateNodeError: Two nodes were given one name.
         """
         part = expression(subject).part
-        return _Writer({*_given_names(part)}).graph(part)
+        return _Writer({*given_names(part)}).graph(part)
 
     def node(self, node_id: str, subject: object, *, target: Target = None) -> "Graph":
         """Add a filter, function or estimator.
@@ -178,6 +184,14 @@ class Graph:
         """
         return run_graph(self, x).output
 
+    def needs_within(self) -> "Iterator[Needs]":
+        """List what this graph and those in its loops and branches need as wholes."""
+        if self.needs is not None:
+            yield self.needs
+        for each in self._nodes.values():
+            for inner in each.graphs():
+                yield from inner.needs_within()
+
     def _add(self, node_id: str, added: "_Node") -> "Graph":
         if node_id in self._nodes:
             raise DuplicateNodeError(node_id)
@@ -189,7 +203,7 @@ class Graph:
         taken = {*self._names(), node_id}
         for each in bodies:
             taken.update(
-                each._names() if isinstance(each, Graph) else _given_names(each.part)  # noqa: SLF001
+                each._names() if isinstance(each, Graph) else given_names(each.part)  # noqa: SLF001
             )
         writer = _Writer(taken)
         return [each if isinstance(each, Graph) else writer.graph(each.part) for each in bodies]
@@ -343,7 +357,7 @@ class _Writer:
     def _write_node(self, graph: Graph, part: Named | Looped | Branched) -> str:
         match part:
             case Named():
-                node_id = self._name(part.node_id, _class_name(part.filter))
+                node_id = self._name(part.node_id, class_name(part.filter))
                 graph.node(node_id, part.filter, target=part.target)
                 return node_id
             case Looped():
@@ -359,7 +373,7 @@ class _Writer:
                 return node_id
             case Branched():
                 condition = part.condition
-                node_id = self._name(condition.node_id, _class_name(condition.filter))
+                node_id = self._name(condition.node_id, class_name(condition.filter))
                 arms = {label: self.graph(arm) for label, arm in part.arms}
                 graph.branch(node_id, condition.filter, arms, target=condition.target)
                 return node_id
@@ -371,28 +385,3 @@ class _Writer:
         name = next(each for each in names if each not in self._taken)
         self._taken.add(name)
         return name
-
-
-def _given_names(part: Part) -> Iterator[str]:
-    match part:
-        case Chain(links=parts) | Fork(arms=parts):
-            for each in parts:
-                yield from _given_names(each)
-        case Looped(body=body):
-            if part.node_id is not None:
-                yield part.node_id
-            yield from _given_names(body)
-        case Branched(condition=condition, arms=arms):
-            yield from _given_names(condition)
-            for _, arm in arms:
-                yield from _given_names(arm)
-        case Named(node_id=node_id):
-            if node_id is not None:
-                yield node_id
-
-
-def _class_name(subject: object) -> str:
-    if isinstance(subject, Estimator):
-        subject = subject.estimator
-    named = subject if inspect.isroutine(subject) else type(subject)
-    return named.__name__.strip("<>").lower()

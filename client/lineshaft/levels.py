@@ -64,4 +64,4 @@ def _in_order(edges: Edges) -> tuple[str, ...]:
 
 def names_places(plan: ExecutionPlan) -> bool:
     """Whether any part of a plan names where it runs."""
-    return isinstance(plan, Remote) or any(names_places(part) for part in subplans(plan))
+    return any(isinstance(part, Remote) for part in subplans(plan))

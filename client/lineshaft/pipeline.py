@@ -1,11 +1,14 @@
 """Pipelines: filters one after the other."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lineshaft.filters import Expression, Target, expression, node
 from lineshaft.fitted import Fitted
 from lineshaft.graph import Compiled, Graph
+
+if TYPE_CHECKING:
+    from lineshaft.requirements import RequirementsLike
 
 StepOf: TypeAlias = tuple[str, object] | Expression
 
@@ -20,13 +23,22 @@ class Pipeline:
     Args:
         steps: Names with what to run; or expressions, as `node("model", Model(), target="gpu")`.
         target: Where all named steps run: a tag, a worker, or (`None`) wherever the plan runs.
+        requirements: What workers install for it, beside what its filters have in an attribute
+            `requirements`; see `JobOptions`. In this process nothing is installed.
 
     Raises:
         DuplicateNodeError: Two steps have one name.
         EmptyGraphError: There are none (when it is compiled).
+        RequirementsError: A requirement cannot be read.
     """
 
-    def __init__(self, steps: Sequence[StepOf], *, target: Target = None) -> None:
+    def __init__(
+        self,
+        steps: Sequence[StepOf],
+        *,
+        target: Target = None,
+        requirements: "RequirementsLike | None" = None,
+    ) -> None:
         self._graph = Graph()
         if not steps:
             return
@@ -38,6 +50,11 @@ class Pipeline:
         for each in others:
             whole = whole >> each
         self._graph = Graph.of(whole)
+        if requirements is not None:
+            # Only those who name requirements pay for what reads them.
+            from lineshaft.requirements import read_requirements  # noqa: PLC0415
+
+            self._graph.needs = read_requirements(requirements)
 
     @property
     def graph(self) -> Graph:

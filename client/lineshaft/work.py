@@ -60,15 +60,17 @@ class Work:
         Raises:
             CannotPackError: A filter or the data cannot leave the process.
             GraphError: The graph cannot be compiled.
+            RequirementsError: What the filters require cannot be read, or is a contradiction.
         """
         from lineshaft.fitted import graph_payload  # noqa: PLC0415 - only those who use plans pay
+        from lineshaft.graph_needs import with_needs  # noqa: PLC0415 - likewise
 
         graph = graph_of(subject)
 
         def payload() -> list[BytesLike]:
             return graph_payload(graph, x, y=y, mode="fit")
 
-        return self.shipper.plan(payload, self.options, name="fit")
+        return self.shipper.plan(payload, with_needs(self.options, graph), name="fit")
 
     def forward(self, subject: Fitted | Pipeline | Graph, x: object) -> Prepared:
         """Prepare a forward.
@@ -76,15 +78,19 @@ class Work:
         Raises:
             CannotPackError: A filter, a state or the input cannot leave the process.
             GraphError: The graph cannot be compiled.
+            RequirementsError: What the filters require cannot be read, or is a contradiction.
         """
         from lineshaft.fitted import Fitted, graph_payload  # noqa: PLC0415 - as in fit
+        from lineshaft.graph_needs import with_needs  # noqa: PLC0415 - as in fit
+
+        graph = subject.graph if isinstance(subject, Fitted) else graph_of(subject)
 
         def payload() -> list[BytesLike]:
             if isinstance(subject, Fitted):
                 return subject.payload(x)
-            return graph_payload(graph_of(subject), x)
+            return graph_payload(graph, x)
 
-        return self.shipper.plan(payload, self.options, name="forward")
+        return self.shipper.plan(payload, with_needs(self.options, graph), name="forward")
 
     def stream(self, subject: Fitted | Pipeline | Graph) -> Prepared:
         """Prepare a stream.
@@ -92,15 +98,20 @@ class Work:
         Raises:
             CannotPackError: A filter or a state cannot leave the process.
             GraphError: The graph cannot be compiled.
+            RequirementsError: What the filters require cannot be read, or is a contradiction.
         """
         from lineshaft.fitted import Fitted, graph_payload  # noqa: PLC0415 - as in fit
+        from lineshaft.graph_needs import with_needs  # noqa: PLC0415 - as in fit
+
+        graph = subject.graph if isinstance(subject, Fitted) else graph_of(subject)
 
         def payload() -> list[BytesLike]:
             if isinstance(subject, Fitted):
                 return subject.payload(None)
-            return graph_payload(graph_of(subject), None)
+            return graph_payload(graph, None)
 
-        return self.shipper.plan(payload, self.options, name="stream", kind="stream")
+        options = with_needs(self.options, graph)
+        return self.shipper.plan(payload, options, name="stream", kind="stream")
 
     def run(
         self,

@@ -76,8 +76,13 @@ class Requirements:
         """Return what asks for both.
 
         Raises:
-            RequirementsError: They name two indexes.
+            RequirementsError: They name two indexes, or two versions of one package.
         """
+        pins = _pins(self.lines)
+        for name, (version, line) in _pins(other.lines).items():
+            pinned, mine = pins.get(name, (version, line))
+            if pinned != version:
+                raise RequirementsError(f"{mine} and {line}")
         if self.index_url and other.index_url and self.index_url != other.index_url:
             raise RequirementsError(f"two indexes: {self.index_url} and {other.index_url}")
         return Requirements(
@@ -140,6 +145,21 @@ def parse_requirements(lines: Iterable[str]) -> Requirements:
         find_links=tuple(dict.fromkeys(find_links)),
         options=frozenset(options),
     )
+
+
+def _pins(lines: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return for each package the one version that is possible, and the words that say so.
+
+    Only what is certain: not what holds on some machines, nor versions that may have a local part.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        words = line.split(" --hash")[0]
+        match = re.fullmatch(r"([a-z0-9-]+)(?:\[[^\]]*\])?==([0-9][0-9a-z.]*)", words)
+        if match is not None:
+            # 1.0 is 1.
+            found[match[1]] = (re.sub(r"(\.0)+$", "", match[2]), words)
+    return found
 
 
 def _logical(lines: Iterable[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.farm import Farm, farm, until
 from tests.integration.environments.wheels import make_wheel
 
+import lineshaft
 from lineshaft import Client
 from lineshaft.errors import EnvironmentFailedError, InvalidJobError
 
@@ -27,6 +28,7 @@ def main():
 def packages(tmp_path: Path) -> Path:
     folder = tmp_path / "packages"
     make_wheel(folder, "lstiny", "1.5")
+    make_wheel(folder, "lsother", "2.0")
     return folder
 
 
@@ -78,6 +80,31 @@ def test_a_script_says_itself_what_it_needs(client: Client) -> None:
     job = client.run("job.py:main", files={"job.py": block + SCRIPT})
 
     assert cast("tuple[str, str]", job.result(timeout=60))[0] == "1.5"
+
+
+def test_a_pipeline_has_what_its_filters_require_and_keeps_its_runner(client: Client) -> None:
+    class Versions(lineshaft.Filter):
+        requirements = ("lstiny==1.5",)
+
+        def fit(self, x: object) -> str:
+            import lstiny
+
+            return str(lstiny.version)
+
+        def forward(self, x: object, state: str) -> object:
+            import os
+
+            import lsother
+
+            return state, str(lsother.version), os.getpid()
+
+    pipeline = lineshaft.Pipeline([("versions", Versions())], requirements=["lsother"])
+
+    fitted = client.fit(pipeline, 1)
+    first, second = (cast("tuple[str, str, int]", client.forward(fitted, 1)) for _ in range(2))
+
+    assert first[:2] == ("1.5", "2.0")
+    assert first == second
 
 
 def test_what_cannot_be_had_fails_with_the_resolvers_words(client: Client) -> None:

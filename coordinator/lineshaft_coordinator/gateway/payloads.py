@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lineshaft_coordinator.data.blobs import BlobStore
-from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Payload
+from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Environment, Payload
+from lineshaft_runtime.requirements import parse_requirements
 
 Result = TypeVar("Result")
 
@@ -44,3 +45,14 @@ async def fetched(blobs: BlobStore, payload: Payload) -> bytes:
         return blobs.read(blob_id, 0, blobs.open(blob_id).size_bytes)
 
     return await asyncio.to_thread(read)
+
+
+async def environment_of(blobs: BlobStore, requirements: str) -> Environment | None:
+    """Make requirements an environment; None if there are none.
+
+    Raises:
+        BlobError: They are too many, or the disk is full.
+        RequirementsError: They cannot be read.
+    """
+    text = parse_requirements([requirements]).text()
+    return Environment(requirements=await stored(blobs, text.encode())) if text else None

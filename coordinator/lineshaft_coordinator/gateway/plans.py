@@ -6,12 +6,12 @@ from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.gateway.job_client import Ending, JobClient
 from lineshaft_coordinator.gateway.kept_filters import KeptFilters
-from lineshaft_coordinator.gateway.payloads import apart, fetched, stored
+from lineshaft_coordinator.gateway.payloads import apart, environment_of, fetched, stored
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_coordinator.gateway.uploads import Uploads
 from lineshaft_protocol.client_messages import Refused
 from lineshaft_protocol.errors import ProtocolError
-from lineshaft_protocol.jobs import JobSpec, Payload
+from lineshaft_protocol.jobs import JobKind, JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.seed import (
     Dialect,
@@ -29,6 +29,7 @@ from lineshaft_protocol.seed import (
     encode_json,
     read_plan_result,
 )
+from lineshaft_runtime.requirements import RequirementsError
 
 CANCELLED_REASON = "cancelled by its client"
 _USERS_FAULTS = ("NodeFailedError", "ChunkFailedError")
@@ -79,11 +80,10 @@ class Plans:
         self, plan: SerializedPlan, *, client: JobClient, size_bytes: int, job_id: str
     ) -> bytes | Failed:
         """Run a plan that is complete in itself."""
-        payload = await self.payload_of(plan, size_bytes)
-        if isinstance(payload, Failed):
-            return payload
-        name = plan.plan_id[:200]
-        ending = await client.run(JobSpec(job_id=job_id, kind="plan", payload=payload, name=name))
+        job = await self.job_of(plan, size_bytes=size_bytes, job_id=job_id, kind="plan")
+        if isinstance(job, Failed):
+            return job
+        ending = await client.run(job)
         match ending:
             case Outcome(status="succeeded", result=found) if found is not None:
                 try:
@@ -93,12 +93,21 @@ class Plans:
             case _:
                 return failed(ending)
 
-    async def payload_of(self, plan: SerializedPlan, size_bytes: int) -> Payload | Failed:
-        """Make a plan that is complete in itself the payload of a job."""
+    async def job_of(
+        self, plan: SerializedPlan, *, size_bytes: int, job_id: str, kind: JobKind
+    ) -> JobSpec | Failed:
+        """Make a plan that is complete in itself a job, in the environment of all its filters."""
+        lines = dict.fromkeys(line for each in plan.filters for line in each.requirements)
         try:
             text = await apart(size_bytes, lambda: encode_plan(plan))
-            return await stored(self._blobs, text)
-        except (UnencodableError, BlobError) as error:
+            return JobSpec(
+                job_id=job_id,
+                kind=kind,
+                payload=await stored(self._blobs, text),
+                name=plan.plan_id[:200],
+                environment=await environment_of(self._blobs, "\n".join(lines)),
+            )
+        except (UnencodableError, BlobError, RequirementsError) as error:
             return Failed(error=str(error), duration_ms=0)
 
     def complete(self, identity: str, plan: SerializedPlan) -> SerializedPlan:

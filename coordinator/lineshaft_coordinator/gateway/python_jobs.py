@@ -10,18 +10,18 @@ from pydantic import JsonValue
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.gateway.job_client import Ending, JobClient
-from lineshaft_coordinator.gateway.payloads import apart, stored
+from lineshaft_coordinator.gateway.payloads import apart, environment_of, stored
 from lineshaft_coordinator.gateway.plans import CANCELLED_REASON, failed, new_job_id
 from lineshaft_coordinator.gateway.printed import last_document
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.jobs import Environment, JobSpec
+from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.seed import JobProgress, JobResult, PythonPipelineJob, encode
 from lineshaft_runtime.bundles import BundleError, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import pack_bytes
-from lineshaft_runtime.requirements import RequirementsError, parse_requirements
+from lineshaft_runtime.requirements import RequirementsError
 
 PHASES = ("environment", "write_files", "execute", "collect_results")
 OUTPUT_CHARACTERS_MAX = 8 * 1024 * 1024
@@ -200,17 +200,6 @@ def bundle_of(job: PythonPipelineJob) -> PipelineBundle:
         input_data=None if job.input_data is None else pack_bytes(job.input_data),
         params=pack_bytes({} if job.params is None else job.params),
     )
-
-
-async def environment_of(blobs: BlobStore, requirements: str) -> Environment | None:
-    """Make requirements an environment; None if there are none.
-
-    Raises:
-        BlobError: They are too many, or the disk is full.
-        RequirementsError: They cannot be read.
-    """
-    text = parse_requirements([requirements]).text()
-    return Environment(requirements=await stored(blobs, text.encode())) if text else None
 
 
 def _count(value: JsonValue) -> int:

@@ -11,7 +11,6 @@ from functools import partial
 
 from lineshaft_coordinator.gateway.job_client import JobClient
 from lineshaft_coordinator.gateway.plans import Plans, failed, new_job_id
-from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.seed import Failed, SerializedPlan
 from lineshaft_protocol.stream_frames import BytesLike
@@ -93,12 +92,12 @@ class RidingStream:
         self._feed.consumed([each.nbytes for each in results])
 
     async def _run(self, size_bytes: int) -> None:
-        payload = await self._plans.payload_of(self._plan, size_bytes)
-        if isinstance(payload, Failed):
-            self._end(payload)
+        job = await self._plans.job_of(
+            self._plan, size_bytes=size_bytes, job_id=self._feed.stream_id, kind="stream"
+        )
+        if isinstance(job, Failed):
+            self._end(job)
             return
-        name = self._plan.plan_id[:200]
-        job = JobSpec(job_id=self._feed.stream_id, kind="stream", payload=payload, name=name)
         ending = await self._client.run(job, on_accepted=self._feed.attach)
         self._client.forget_frames(self)
         if isinstance(ending, Outcome) and ending.status == "succeeded":

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.integration.environments.wheels import make_wheel
 from tests.integration.gateway.seed_bench import Processes, SeedPeer, Town, seed_peer
 from tests.integration.gateway.seed_filters import pickles
 
@@ -26,7 +27,11 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         tokens = Tokens(data, local_token)
         secrets = [tokens.create(role)[1] for role in ("client", "client", "worker")]
         town = Town(port, secrets[0], secrets[1], local_token, secrets[2])
-        processes.start("lineshaft_worker", "--name", "w1", "--slots", "4", "--tags", "gpu")
+        make_wheel(home / "packages", "lsseed", "1.5")
+        processes.start(
+            "lineshaft_worker", "--name", "w1", "--slots", "4", "--tags", "gpu",
+            "--find-links", str(home / "packages"),
+        )  # fmt: skip
         processes.wait_for(lambda: json.loads(town.http("/workers", token=local_token)[1]))
         yield town
     finally:

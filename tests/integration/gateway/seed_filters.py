@@ -42,6 +42,15 @@ class Big:
         return [float(i) + 0.1234567891 for i in range(1_100_000)]
 
 
+class Needy:
+    """Gives the version of a package that its plan requires."""
+
+    def forward(self, x, state):
+        import lsseed  # noqa: PLC0415 - a client's own script has no globals of ours
+
+        return [float(lsseed.version)]
+
+
 class Same:
     def forward(self, x, state):
         return x
@@ -70,7 +79,7 @@ def pickles() -> dict[str, str]:
     doubler = upstream_pickle(Doubler)
     named = {
         each.__name__: upstream_pickle(each)
-        for each in (Scaler, Printer, Look, Boom, Big, Same, Slow, PickyAboutThree)
+        for each in (Scaler, Printer, Look, Boom, Big, Needy, Same, Slow, PickyAboutThree)
     }
     return named | {
         "Doubler": doubler, "d": doubler, "d2": doubler, "t": doubler, "doubler": doubler,

@@ -47,6 +47,18 @@ async def test_the_output_has_the_form_that_the_plans_dialect_reads(
     assert output["value"] == tensor(2, 5)
 
 
+async def test_a_plan_runs_with_what_its_filters_require(peer: SeedPeer, filters: Filters) -> None:
+    plan = plan_of(execute("n"), tensor(1), {"n": filters["Needy"]})
+    needy = {**plan, "filters": [{**plan["filters"][0], "requirements": ["LSSeed==1.5"]}]}
+    wrong = {**plan, "filters": [{**plan["filters"][0], "requirements": ["./here"]}]}
+
+    without, refused, result = [await peer.run(each) for each in (plan, wrong, needy)]
+
+    assert "No module named 'lsseed'" in str(without["error"])
+    assert "means nothing on the worker" in str(refused)
+    assert result["output"]["value"] == tensor(1.5)
+
+
 async def test_a_fit_gives_states_that_a_later_plan_can_bring(
     peer: SeedPeer, filters: Filters
 ) -> None:
@@ -61,10 +73,10 @@ async def test_a_fit_gives_states_that_a_later_plan_can_bring(
     assert fitted["states"] == states
 
     forward = plan_of(execute("s"), tensor(10), {"s": filters["Scaler"]})
-    forward["filters"][0]["state"] = states["s"]  # type: ignore[index]
+    forward["filters"][0]["state"] = states["s"]
     result = await peer.run(forward)
 
-    assert result["output"]["value"] == tensor(7)  # type: ignore[index]
+    assert result["output"]["value"] == tensor(7)
     assert result["states"] == {}
 
 
@@ -83,7 +95,7 @@ async def test_a_fork_and_join_is_right_with_edges_and_does_not_hang_without(
 
     result = await peer.run(plan)
 
-    seen = result["output"]["value"]["data"]["seen"]  # type: ignore[index]
+    seen = result["output"]["value"]["data"]["seen"]
     assert seen == ([[4.0, 8.0], [2.0, 4.0]] if joined else [2.0, 4.0])
 
 
@@ -162,7 +174,7 @@ async def test_a_plan_of_five_megabytes_is_taken(peer: SeedPeer, filters: Filter
 
     result = await peer.run(plan_of(execute("b"), tensor(*numbers), {"b": filters["Same"]}))
 
-    assert result["output"]["value"] == tensor(*numbers)  # type: ignore[index]
+    assert result["output"]["value"] == tensor(*numbers)
 
 
 async def test_two_clients_at_once_get_their_own_answers(town: Town, filters: Filters) -> None:
@@ -172,7 +184,7 @@ async def test_two_clients_at_once_get_their_own_answers(town: Town, filters: Fi
                 await peer.run(plan_of(execute("d"), tensor(number, i), {"d": filters["Doubler"]}))
                 for i in range(10)
             ]
-        return [each["output"]["value"] for each in results]  # type: ignore[index]
+        return [each["output"]["value"] for each in results]
 
     ones, twos = await asyncio.gather(asks(1), asks(2))
 
@@ -210,8 +222,8 @@ async def test_a_running_plan_is_cancelled_by_its_own_client(
         ack = await canceller.hear()
 
     assert refused["status"] == "not_running"
-    assert ended["result"]["status"] == "Failed"  # type: ignore[index]
-    assert ended["result"]["error"] == "cancelled"  # type: ignore[index]
+    assert ended["result"]["status"] == "Failed"
+    assert ended["result"]["error"] == "cancelled"
     assert (ack["type"], ack["status"]) == ("Ack", "cancelled")
 
 

@@ -126,7 +126,7 @@ class Preparing:
             requirements=self._text(payload) if payload is not None else "",
             requires_python=environment.requires_python if environment is not None else None,
             minor=job.python,
-            is_for_plan=job.kind == "plan",
+            is_for_plan=job.kind in ("plan", "stream"),
         )
 
     def _text(self, payload: Payload) -> str:
