@@ -113,7 +113,12 @@ class Shell:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str, environ: dict[str, str] | None = None) -> Done:
+    def run(
+        self,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        within_s: float = COMMAND_S,
+    ) -> Done:
         """Run a command in a pipe."""
         done = subprocess.run(
             [*LINESHAFT, *arguments],
@@ -122,7 +127,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=COMMAND_S,
+            timeout=within_s,
             check=False,
         )
         assert 'Traceback (most recent call last):\n  File "' not in done.stderr or (

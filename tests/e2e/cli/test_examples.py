@@ -1,13 +1,17 @@
 """The programs in examples/ do what they say."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.e2e.cli.shell import Shell
 from tests.e2e.farm import Farm
 
+INSTALL_S = 400.0
+NO_INDEX = re.compile(r"(?i)failed to fetch|error sending request|not found in the .*registry")
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
@@ -53,3 +57,20 @@ def test_the_training_script_runs_by_itself_and_as_a_job(pair: Farm, shell: Shel
     result = json.loads(function.out.splitlines()[-1])
     assert abs(result["slope"] - 3) < 0.2
     assert result["loss"] < 0.02
+
+
+def test_the_training_in_an_environment_of_its_own(pair: Farm, shell: Shell) -> None:
+    folder = EXAMPLES / "sklearn_training"
+    for each in ("train.py", "requirements.txt"):
+        shell.write(each, (folder / each).read_text())
+    built = shell.run("env", "prebuild", "-r", "requirements.txt", within_s=INSTALL_S)
+    if built.code and NO_INDEX.search(built.err):
+        pytest.skip(f"no index of packages is reachable: {built.err.splitlines()[-1]}")
+    assert built.code == 0, built.err
+
+    done = shell.run("run", "train.py:main", "-r", "requirements.txt", "--param", "folds=3")
+
+    assert done.code == 0, done.err
+    result = json.loads(done.out.splitlines()[-1])
+    assert result["accuracy"] > 0.9
+    assert result["prefix"] == str(pair.home / "environments" / built.out.strip())
