@@ -66,6 +66,8 @@ class JobOptions(TypedDict, total=False):
     """Longest time in which it prints, reports and saves nothing, in seconds."""
     backoff: float | tuple[float, float] | None
     """Wait after its code failed, in seconds, doubled with each failure; or (first, longest)."""
+    nodes: int | None
+    """On how many workers a pipeline job runs at once; ``resources`` are those of each."""
     preemptible: bool
     """Whether it may be asked to pause when a job of a higher priority finds no room."""
     checkpoints_kept: int | None
@@ -99,6 +101,7 @@ class Options:
     timeouts: Timeouts | None = None
     secrets: Mapping[str, str] | None = None
     backoff: Backoff | None = None
+    nodes: int | None = None
     preemptible: bool = False
     checkpoints_kept: int | None = None
     needs: "Needs | None" = None
@@ -120,7 +123,14 @@ class Options:
         # The names are checked; the values are by what they are put into.
         options = cast("JobOptions", given)
         try:
-            changed = replace(self, timeouts=_timeouts(self.timeouts, options))
+            changed = replace(
+                self,
+                timeouts=_timeouts(self.timeouts, options),
+                nodes=options.get("nodes", self.nodes),
+                preemptible=options.get("preemptible", self.preemptible),
+                priority=options.get("priority", self.priority),
+                retries=options.get("retries", self.retries),
+            )
             if "resources" in options:
                 changed = replace(changed, resources=read_resources(options["resources"]))
             if "backoff" in options:
@@ -133,12 +143,6 @@ class Options:
             changed = replace(changed, tags=_texts("tags", options["tags"]))
         if "worker" in options:
             changed = replace(changed, worker_id=options["worker"])
-        if "priority" in options:
-            changed = replace(changed, priority=options["priority"])
-        if "retries" in options:
-            changed = replace(changed, retries=options["retries"])
-        if "preemptible" in options:
-            changed = replace(changed, preemptible=options["preemptible"])
         if "checkpoints_kept" in options:
             changed = replace(changed, checkpoints_kept=options["checkpoints_kept"])
         if "python" in options:

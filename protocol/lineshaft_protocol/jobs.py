@@ -115,6 +115,17 @@ class Environment(Wire):
     """Versions it may run with, as a project says it: ``>=3.11,<3.14``."""
 
 
+NODES_MAX = 1024
+
+
+class GangPart(Wire):
+    """Which rank of a gang a job is; the coordinator makes such jobs, no client does."""
+
+    job_id: Name
+    """The job that was submitted: rank 0."""
+    rank: int = Field(ge=1, lt=NODES_MAX)
+
+
 class JobSpec(Wire):
     """Everything the coordinator needs to know about a job to keep, place and run it."""
 
@@ -144,6 +155,9 @@ class JobSpec(Wire):
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     """Python minor version that can read the payload, as ``3.11``."""
     parent: Parent | None = None
+    nodes: int | None = Field(default=None, ge=1, le=NODES_MAX)
+    """On how many workers a pipeline job runs at once; ``resources`` are those of each."""
+    part: GangPart | None = None
     preemptible: bool = False
     """Whether it may be asked to pause when a job of a higher priority finds no room."""
     checkpoints_kept: int | None = Field(default=None, ge=1, le=10_000)

@@ -17,6 +17,7 @@ FEATURES = (
     "streams",
     "environments",
     "same_host",
+    "gangs",
 )
 """What this build can do beyond the protocol's first version; a peer uses what both name."""
 

@@ -45,6 +45,21 @@ class Held(Wire):
     """What it was asked last; ``unknown`` to a daemon that took it over."""
 
 
+class MeetingPlace(Wire):
+    """Where the ranks of a gang find each other: a worker keeps the port free for its rank 0."""
+
+    address: str = Field(min_length=1, max_length=255)
+    port: int = Field(ge=1, le=65535)
+
+
+class GangSeat(Wire):
+    """Which rank of a gang an attempt is, and where they meet."""
+
+    rank: int = Field(ge=0, le=NUMBER_MAX)
+    nodes: int = Field(ge=2, le=NUMBER_MAX)
+    meeting: MeetingPlace
+
+
 class Register(Wire):
     """The first message of a worker's session: who it is, what it offers, what it holds."""
 
@@ -61,6 +76,8 @@ class Register(Wire):
     """New with every start of the daemon."""
     held: tuple[Held, ...] = ()
     is_draining: bool = False
+    meeting: MeetingPlace | None = None
+    """Where a gang can meet whose rank 0 runs here."""
 
 
 class Heartbeat(Wire):
@@ -73,6 +90,8 @@ class Heartbeat(Wire):
     """The worker's own monotonic clock, in seconds; comes back in the HeartbeatAck."""
     capacity: Capacity | None = None
     """What it offers now, when that changed: a device failed or came back."""
+    meeting: MeetingPlace | None = None
+    """Where the next gang can meet whose rank 0 runs here."""
 
 
 class Preparing(Wire):
@@ -190,6 +209,8 @@ class Assign(Wire):
     """How long such jobs took lately; ``None`` when none has ended yet."""
     checkpoint: KeptFile | None = None
     """From which to go on: the last one that was stored in an attempt before."""
+    gang: GangSeat | None = None
+    """Its place among the attempts that were given to other workers in the same moment."""
     secrets: dict[str, str] | None = Field(default=None, repr=False)
     """Variables and values for the attempt's processes alone; on no disk and in no log."""
     lease_s: float | None = Field(default=None, ge=0)

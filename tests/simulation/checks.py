@@ -104,6 +104,23 @@ class Checks:
         """A batch became durable."""
         for record in records:
             self._on_record(record)
+        self._check_gangs(records)
+
+    def _check_gangs(self, records: list[Record]) -> None:
+        """All ranks of a gang start in one batch, or none."""
+        started = {r.job_id: r.attempt for r in records if isinstance(r, AttemptStarted)}
+        for job_id, attempt in started.items():
+            ranks = self._ranks(job_id)
+            if any(started.get(rank) != attempt for rank in ranks):
+                raise SimulationError(f"half a gang starts: {job_id}#{attempt} of {ranks}")
+            if len(ranks) > 1:
+                self._world.mark("gang_started")
+
+    def _ranks(self, job_id: str) -> list[str]:
+        spec = self._disk.specs[job_id]
+        lead_id = job_id if spec.part is None else spec.part.job_id
+        nodes = self._disk.specs[lead_id].nodes or 1
+        return [lead_id, *(f"{lead_id}.rank{rank}" for rank in range(1, nodes))]
 
     def compare(self, core: CoordinatorCore) -> None:
         """Memory must be the replay of the disk, when nothing is on its way there."""
@@ -197,7 +214,7 @@ class Checks:
         if outcome.failure is not None and outcome.status == "failed":
             self._world.mark(f"failed: {outcome.failure.cause}")
         if outcome.status == "succeeded":
-            if (job_id, outcome.attempt) not in self._succeeded:
+            if any((rank, outcome.attempt) not in self._succeeded for rank in self._ranks(job_id)):
                 raise SimulationError(f"{job_id} never succeeded in attempt {outcome.attempt}")
             if outcome.result != result_of(job_id, outcome.attempt):
                 raise SimulationError(f"{job_id} has the result of another attempt")
@@ -214,6 +231,7 @@ class Checks:
         key = (job_id, attempt)
         if (
             key not in self._succeeded
+            or len(self._ranks(job_id)) > 1  # What one rank made is of no use without the others.
             or key in self._refused
             or any(words in reason for words in LOST)
         ):
@@ -255,7 +273,8 @@ class Checks:
                 self._world.mark("recall")
             case Stop(job_id=job_id):
                 self._world.mark("stop_sent")
-                self._cancelled[job_id] = None
+                if len(self._ranks(job_id)) == 1:
+                    self._cancelled[job_id] = None
             case Refused():
                 self._world.mark("refused")
             case _:
@@ -288,9 +307,12 @@ class Checks:
         self._world.note(machine.name, f"begins {job_id}#{attempt}")
         if process.assign.job.kind != "pipeline":
             return
+        ranks = self._ranks(job_id)
         for other in self.machines:
             for rival in other.executing():
-                if rival.key.job_id == job_id and rival is not process:
+                is_of_another_round = rival.key.job_id in ranks and rival.key.attempt != attempt
+                is_itself = rival.key.job_id == job_id and rival is not process
+                if is_itself or is_of_another_round:
                     if self._stood_still(other, process.assign.job):
                         self._world.mark("overlap of one that stood still")
                         continue
@@ -312,6 +334,17 @@ class Checks:
         self._world.note(machine.name, f"ends {process.key}: {process.result.status}")
         if process.result.status == "succeeded":
             self._succeeded[process.key] = None
+
+    def are_peers_there(self, process: Process) -> bool:
+        """Whether all ranks of its gang run, or have succeeded, in the same round."""
+        ranks = {AttemptKey(JobId(r), process.key.attempt) for r in self._ranks(process.key.job_id)}
+        there = {
+            key
+            for machine in self.machines
+            for key, other in machine.processes.items()
+            if key in ranks and (other.is_executing or key in self._succeeded)
+        }
+        return there == ranks
 
     def on_result_refused(self, key: AttemptKey) -> None:
         """The coordinator has no room for a result: it may be thrown away."""

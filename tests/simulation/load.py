@@ -92,6 +92,26 @@ def draw_pauses(dice: Random, wishes: list[Wish]) -> list[Wish]:
     return drawn
 
 
+def draw_gangs(dice: Random, client: str, *, until_s: float) -> list[Wish]:
+    """Draw what one client wants run on several workers at once."""
+    wishes: list[Wish] = []
+    for index in range(dice.choice([0, 0, 1, 2])):
+        spec = JobSpec(
+            job_id=f"{client}-g{index}",
+            kind="pipeline",
+            payload=ARGUMENTS,
+            nodes=2,
+            resources=dice.choice([None, Resources(cpus=1.0), Resources(gpus=1)]),
+            retries=dice.choice([0, 1, 3]),
+            priority=dice.choice([0, 0, 5]),
+            # There may never be two workers again.
+            timeouts=Timeouts(queue_s=60.0),
+        )
+        cancel_after_s = dice.uniform(0.0, 20.0) if dice.random() < 0.2 else None
+        wishes.append(Wish(dice.uniform(0.0, until_s), spec, True, cancel_after_s, False))
+    return wishes
+
+
 def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> list[Wish]:
     """Draw all that one client asks for."""
     wishes: list[Wish] = []

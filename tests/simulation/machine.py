@@ -70,6 +70,7 @@ class MachineWitness(Protocol):
 
     def on_began(self, machine: "Machine", process: Process) -> None: ...
     def on_over(self, machine: "Machine", process: Process) -> None: ...
+    def are_peers_there(self, process: Process) -> bool: ...
 
 
 class Machine:
@@ -351,6 +352,11 @@ class Machine:
 
     def _end(self, process: Process) -> None:
         job_id, attempt = process.key
+        if not self._witness.are_peers_there(process):
+            # A rank whose peers are not there waits for them, for ever if nobody stops it.
+            self._world.mark("rank_waits")
+            process.steps.append((process.at_s + 1.0, "end"))
+            return
         if process.script.fails or process.a_child_failed:
             result = AttemptResult(
                 job_id=job_id,

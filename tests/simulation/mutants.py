@@ -16,12 +16,15 @@ from lineshaft_coordinator.core import flow as coordinator_flow
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.roster import Roster
+from lineshaft_coordinator.core.scheduler import Scheduler
+from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.workers import WorkerDesk
-from lineshaft_protocol.worker_messages import Assign, SpawnChild
+from lineshaft_protocol.worker_messages import Assign, GangSeat, SpawnChild
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.flow import AttemptFlow
 from lineshaft_worker.core.machine import WorkerCore
@@ -361,6 +364,34 @@ def _place_kept(patch: Patch) -> None:
     patch(JobFlow, "_give_place", lambda _self, _job_id, _spec: None)
 
 
+def _half_a_gang(patch: Patch) -> None:
+    def those_there_is_room_for(self: Scheduler, lead_id: Any, shape: Shape, priority: int) -> bool:
+        able = [
+            worker
+            for worker in self._shop.fleet.open.values()
+            if self._admits(worker, shape, priority) and placement.has_room(worker, shape)
+        ]
+        workers = placement.gang_workers(able, min(len(able), shape.nodes))
+        meeting = workers[0].free_meeting if workers else None
+        if workers is None or meeting is None:
+            return False
+        for rank, worker in enumerate(workers):
+            devices = placement.pick_devices(worker, shape.resources) or ()
+            seat = GangSeat(rank=rank, nodes=shape.nodes, meeting=meeting)
+            job_id = self._shop.gangs[lead_id].members[rank]
+            self._flow.lease(job_id, worker, devices=devices, is_backlog=False, seat=seat)
+        return True
+
+    patch(Scheduler, "_start_gang", those_there_is_room_for)
+
+
+def _the_rest_of_a_gang_goes_on(patch: Patch) -> None:
+    def only_notes_it(_self: GangDesk, gang: Any) -> None:
+        gang.is_broken = True
+
+    patch(GangDesk, "_break", only_notes_it)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -394,6 +425,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "files are acknowledged and not recorded": Mutant(_files_not_recorded),
     "a job goes on from its oldest checkpoint": Mutant(_checkpoint_of_the_past),
     "a worker that was full is never looked at again": Mutant(_full_for_ever),
+    "half a gang runs": Mutant(_half_a_gang),
+    "the rest of a gang goes on": Mutant(_the_rest_of_a_gang_goes_on),
     "a job starts before its environment is there": Mutant(_environment_not_awaited),
     "an environment is built for nobody": Mutant(_build_not_ended),
     "an array has no limit": Mutant(_array_without_limit),

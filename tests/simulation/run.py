@@ -16,7 +16,9 @@ from tests.simulation.load import (
     IMPOSSIBLE,
     MIXED_SHARE,
     Theme,
+    Wish,
     capacity_of,
+    draw_gangs,
     draw_pauses,
     draw_wishes,
 )
@@ -95,11 +97,17 @@ class Run:
             self.coordinator,
             self.checks,
             name=name,
-            wishes=draw_pauses(
-                self.world.random(f"{name}/pauses"),
-                draw_wishes(self.world.random(name), name, theme=self.theme, until_s=STORM_S * 0.8),
-            ),
+            wishes=self._wishes(name),
         )
+
+    def _wishes(self, name: str) -> list[Wish]:
+        until_s = STORM_S * 0.8
+        wishes = draw_wishes(self.world.random(name), name, theme=self.theme, until_s=until_s)
+        wishes = draw_pauses(self.world.random(f"{name}/pauses"), wishes)
+        if self.theme == "mixed" and len(self.workers) > 1:
+            wishes += draw_gangs(self.world.random(f"{name}/gangs"), name, until_s=until_s)
+            wishes.sort(key=lambda wish: wish.at)
+        return wishes
 
     # --- the storm ---
 

@@ -17,6 +17,7 @@ from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import MeetingPlace
 from lineshaft_worker.core.io import (
     AbandonFiles,
     AnswerChild,
@@ -41,6 +42,7 @@ from lineshaft_worker.core.io import (
     ForgetFile,
     Leave,
     LoadSampled,
+    MeetingMoved,
     PrepareEnvironment,
     Received,
     ResultRefused,
@@ -93,6 +95,7 @@ class WorkerNode(Node):
         self._open: dict[int, None] = {}
         self._building: dict[AttemptKey, None] = {}
         """Attempts whose environment is made."""
+        self._meeting_port = 20_000
         self._is_leaving = self._had_lease = False
         self._down_since = 0.0
 
@@ -126,6 +129,7 @@ class WorkerNode(Node):
             ),
             capacity=self._offers(),
             now=self.clock(),
+            meeting=self._new_meeting(),
             adopted=adopted,
         )
         return cast("Core", core)
@@ -236,6 +240,8 @@ class WorkerNode(Node):
                     outgoing.setdefault(session, []).append(message)
                 case StartAttempt(key=key, assign=assign, lane=lane):
                     machine.start(key, assign, lane)
+                    if assign.gang is not None and assign.gang.rank == 0:
+                        self.post(MeetingMoved(self._new_meeting()))
                 case StopAttempt(key=key, grace_s=grace_s):
                     machine.stop(key, grace_s)
                 case RevokeAttempt(key=key):
@@ -275,6 +281,10 @@ class WorkerNode(Node):
             self._flush(session, messages)
         if any(isinstance(effect, Leave) for effect in effects):
             self._leave()
+
+    def _new_meeting(self) -> MeetingPlace:
+        self._meeting_port += 1
+        return MeetingPlace(address=self.name, port=self._meeting_port)
 
     def _do_about_pauses(self, effect: AskPause | ForgetFile | AbandonFiles) -> None:
         match effect:

@@ -1,6 +1,7 @@
 """The worker daemon's command line: ``lineshaft-worker``."""
 
 import argparse
+import asyncio
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ from lineshaft_runtime.sizes import parse_size
 from lineshaft_runtime.stopping import stop_on_signals
 from lineshaft_worker.core.machine import Identity
 from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
+from lineshaft_worker.daemon.meeting import MeetingPort, address_towards
 from lineshaft_worker.daemon.shell import WorkerShell
 from lineshaft_worker.daemon.uplink import Link
 from lineshaft_worker.devices.cgroup import SystemFiles
@@ -50,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--cpus", type=float, help="offer no more CPUs than this")
     flags.add_argument("--memory", help="offer no more memory than this, as 8GiB")
     flags.add_argument("--gpus", help="a number, or indexes and UUIDs: 2, or 0,GPU-8f3a")
+    flags.add_argument(
+        "--address", help="where other workers reach this machine; default the way to URL"
+    )
     flags.add_argument("--tags", default="", help="comma-separated, for jobs that ask for them")
     flags.add_argument("--state", type=Path, help="folder of runners; default HOME/workers/NAME")
     flags.add_argument("--cache", default="20GiB", help="room for payloads kept for later jobs")
@@ -150,8 +155,12 @@ async def _work(chosen: argparse.Namespace) -> None:
     where = Whereabouts.find(chosen.url, chosen.token, environ=os.environ)
     name = chosen.name or re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "worker"
     state: Path = chosen.state or where.home / "workers" / name
+    address = chosen.address or await asyncio.to_thread(address_towards, where.url)
     room = MachineRoom(
-        restrictions_of(chosen), slots=chosen.slots, cgroups=cgroups_of(str(chosen.cgroup))
+        restrictions_of(chosen),
+        slots=chosen.slots,
+        meeting=MeetingPort(address),
+        cgroups=cgroups_of(str(chosen.cgroup)),
     )
     environments = environments_of(chosen, where.home, room)
     identity = Identity(

@@ -61,6 +61,10 @@ GpuMemory: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="On each GPU, shared with others; else it is the job's own."),
 ]
+Nodes: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Run on this many workers at once, one part on each."),
+]
 Tags: TypeAlias = Annotated[
     list[str] | None, typer.Option("--tag", help="The worker must have it; repeat for more.")
 ]
@@ -126,6 +130,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     memory: Memory = None,
     gpus: Gpus = None,
     gpu_memory: GpuMemory = None,
+    nodes: Nodes = None,
     tags: Tags = None,
     worker: Worker = None,
     name: Name = None,
@@ -147,10 +152,9 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     """Run a script or function on a worker; show its output and progress, print its result."""
     order = make_order(entry, files or (), params or (), arguments or ())
     wanted = given({"cpus": cpus, "memory": memory, "gpus": gpus, "gpu_memory": gpu_memory})
-    options = {
+    options: dict[str, object] = {
         "resources": wanted or None,
         "tags": tags or (),
-        "name": name or entry,
         "priority": priority,
         "retries": retries,
         "timeout": timeout,
@@ -159,7 +163,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "secrets": read_secrets(secrets or ()),
         "requirements": read_needs(requirements or (), packages or ()),
     }
-    options |= {"worker": worker, "python": python}
+    options |= {"worker": worker, "python": python, "nodes": nodes, "name": name or entry}
     options |= {"queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout}
     options |= {"silence_timeout": silence_timeout, "lost_after": lost_after}
     work = _submitter(order, given(options), Output(is_json=is_json), is_detached=is_detached)

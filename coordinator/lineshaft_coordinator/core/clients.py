@@ -5,6 +5,7 @@ first one arrived: the same job under the same id is accepted once and answered 
 """
 
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.gangs import GangDesk, gang_fault
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.placement import lacks, may_ever
@@ -41,8 +42,11 @@ from lineshaft_protocol.worker_messages import HealDevice
 class ClientDesk:
     """Handles the messages and the silence of clients."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk) -> None:
+    def __init__(
+        self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk, gangs: GangDesk
+    ) -> None:
         self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
+        self._gangs = gangs
 
     def on_connected(self, session: Session) -> None:
         """A client opened a session."""
@@ -158,7 +162,7 @@ class ClientDesk:
             return "too_many_jobs", f"{text}; submit again when some have ended"
         if spec.parent is not None:
             return "invalid", "only a running plan has children"
-        if (fault := fault_of_item(spec)) is not None:
+        if (fault := fault_of_item(spec) or gang_fault(self._shop, spec)) is not None:
             return "invalid", fault
         return self._unplaceable(spec)
 
@@ -173,11 +177,16 @@ class ClientDesk:
             return None
         shape = Shape.of(spec)
         # A worker known only by its leases, since our restart, may be able to run anything.
-        if any(
+        able_count = sum(
             worker.capacity is None or may_ever(worker, shape)
             for worker in shop.fleet.known.values()
-        ):
+        )
+        if able_count >= shape.nodes:
             return None
+        if able_count:
+            text = f"{spec.label} needs {shape.nodes} workers at once, and {able_count} could"
+            text += f" ever run a part of it ({shape.resources})"
+            return "unplaceable", f"{text}. Ask for fewer, or give queue_timeout to wait for more."
         nearest = min(
             shop.fleet.known.values(),
             key=lambda worker: sum(lack.is_for_ever for lack in lacks(worker, shape)),
@@ -195,7 +204,8 @@ class ClientDesk:
         shop, job_id = self._shop, JobId(cancel.job_id)
         if job_id in shop.ledger.jobs:
             self._flow.watch(job_id, session, events=False)
-            self._flow.cancel(job_id, cancel.reason)
+            if not self._gangs.cancel(job_id, cancel.reason):
+                self._flow.cancel(job_id, cancel.reason)
         elif (done := shop.ledger.recent.get(job_id)) is not None:
             shop.send(session, Finished(outcome=done.outcome))
         else:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
-from lineshaft_protocol.worker_messages import LeaveNow, Register
+from lineshaft_protocol.worker_messages import LeaveNow, MeetingPlace, Register
 
 NO_SESSION = Session(0)
 """Older than every session."""
@@ -36,6 +36,8 @@ class Lease:
     """The worker said that its processes stand still; it occupies as much as before."""
     spared_until: float = 0.0
     """It did not pause for another job, and is not asked again before."""
+    port: int | None = None
+    """Where its gang meets, if it is rank 0."""
     child_count: int = 0
     event_seq: int = 0
     """The last event of the attempt that we kept."""
@@ -71,6 +73,8 @@ class Worker:
     reserved_for: Shape | None = None
     """The shape it is set aside for: others wait until that one fits."""
     reserved_priority: int = 0
+    meeting: MeetingPlace | None = None
+    """Where a gang can meet whose rank 0 runs there, as it said last."""
     running: dict[JobId, Lease] = field(default_factory=dict)
     backlog: OrderedDict[JobId, Lease] = field(default_factory=OrderedDict[JobId, Lease])
     used_slots: int = 0
@@ -86,6 +90,19 @@ class Worker:
     def is_here(self) -> bool:
         """Whether it can be spoken to."""
         return self.session is not None and self.capacity is not None
+
+    @property
+    def has_gangs(self) -> bool:
+        """Whether it knows how to run a part of a gang."""
+        return self.register is not None and "gangs" in self.register.versions.features
+
+    @property
+    def free_meeting(self) -> MeetingPlace | None:
+        """The same, if no gang of ours meets there already."""
+        place = self.meeting
+        if place is None or any(lease.port == place.port for lease in self.running.values()):
+            return None
+        return place
 
     def lease_of(self, job_id: JobId) -> Lease | None:
         """Its lease of this job."""

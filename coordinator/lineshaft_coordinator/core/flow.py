@@ -2,7 +2,8 @@
 
 from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import Lease, Worker
-from lineshaft_coordinator.core.ledger import Job, Leased, Paused, Queued
+from lineshaft_coordinator.core.gang_parts import Gang, parts_of
+from lineshaft_coordinator.core.ledger import Leased, Paused, Queued
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
@@ -13,11 +14,12 @@ from lineshaft_coordinator.core.records import (
 )
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
-from lineshaft_protocol.client_messages import Answer, Finished, JobStateName, StateChanged
+from lineshaft_coordinator.core.states import state_of
+from lineshaft_protocol.client_messages import Answer, Finished, StateChanged
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome
-from lineshaft_protocol.worker_messages import Assign, ChildFinished, Stop
+from lineshaft_protocol.worker_messages import Assign, ChildFinished, GangSeat, Stop
 
 
 class JobFlow:
@@ -37,7 +39,12 @@ class JobFlow:
     def accept(self, spec: JobSpec, client_id: ClientId) -> None:
         """Keep a new job."""
         job_id = JobId(spec.job_id)
-        self._shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec))
+        shop = self._shop
+        shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec))
+        if spec.parent is None and (spec.nodes or 1) > 1:
+            for part in parts_of(spec):
+                shop.record(JobSubmitted(job_id=part.job_id, client_id=client_id, job=part))
+            shop.open_gang(job_id)
         self.enter(job_id)
 
     def enter(self, job_id: JobId) -> None:
@@ -82,14 +89,21 @@ class JobFlow:
     # --- leases ---
 
     def lease(
-        self, job_id: JobId, worker: Worker, *, devices: tuple[str, ...], is_backlog: bool
+        self,
+        job_id: JobId,
+        worker: Worker,
+        *,
+        devices: tuple[str, ...],
+        is_backlog: bool,
+        seat: GangSeat | None = None,
     ) -> None:
         """Promise the job to a worker that is here, and tell it."""
         shop, job = self._shop, self._shop.job(job_id)
         assert worker.session is not None, "work goes to workers that are here"
-        shape = shop.queues.shape_of(job_id)
+        shape = Shape.of(job.spec)
         attempt = job.attempt_count + 1
-        shop.queues.remove(job_id, now=shop.now, is_served=True)
+        if job_id in shop.queues:  # Else it is a part of a gang: only their lead waits in a line.
+            shop.queues.remove(job_id, now=shop.now, is_served=True)
         shop.deadlines.clear(("queue", job_id))
         shop.record(
             AttemptStarted(
@@ -101,7 +115,10 @@ class JobFlow:
                 incarnation=worker.incarnation,
             )
         )
-        self._book(job_id, worker, Lease(attempt, shape, devices), is_backlog=is_backlog)
+        lease = Lease(attempt, shape, devices)
+        if seat is not None and seat.rank == 0:
+            lease.port = seat.meeting.port
+        self._book(job_id, worker, lease, is_backlog=is_backlog)
         lease_s, grace_s = shop.settings.lease_of(job.spec)
         shop.send(
             worker.session,
@@ -114,6 +131,7 @@ class JobFlow:
                 checkpoint=job.checkpoint,
                 lease_s=lease_s,
                 lease_grace_s=grace_s,
+                gang=seat,
             ),
         )
         self.tell_state(job_id)
@@ -162,13 +180,19 @@ class JobFlow:
         if isinstance(job.state, Paused):
             self._give_place(job_id, job.spec)
             self.answer_pause(job_id)
-        elif delay_s > 0:
-            self._give_place(job_id, job.spec)
+        elif shop.gang_of(job_id) is None:
+            self.go_back(job_id, delay_s=delay_s)
+        self.tell_state(job_id, reason=reason or cause)
+
+    def go_back(self, job_id: JobId, *, delay_s: float) -> None:
+        """Put a job whose attempt is over in front of its line, now or after a while."""
+        shop = self._shop
+        if delay_s > 0:
+            self._give_place(job_id, shop.job(job_id).spec)
             shop.delayed[job_id] = None
             shop.deadlines.set(("retry", job_id), shop.now + delay_s)
         else:
             self._enqueue(job_id, is_first=True)
-        self.tell_state(job_id, reason=reason or cause)
 
     def retry_now(self, job_id: JobId) -> None:
         """Its delay is over."""
@@ -207,7 +231,14 @@ class JobFlow:
         self._end_children(job_id, f"its plan {job_id} ended")
         if spec.parent is not None:
             self._tell_parent(spec, outcome)
+        if (gang := shop.gangs.pop(job_id, None)) is not None:
+            self._finish_parts(gang, outcome)
         self._ripple(outcome)
+
+    def _finish_parts(self, gang: Gang, outcome: Outcome) -> None:
+        for job_id in gang.members[1:]:
+            attempt = self._shop.job(job_id).attempt_count
+            self.finish(job_id, gang.outcome_of_part(job_id, attempt, outcome))
 
     def _ripple(self, outcome: Outcome) -> None:
         # A list and not recursion: a chain of dependencies may be longer than the stack.
@@ -350,46 +381,10 @@ class JobFlow:
 
     def state_of(self, job_id: JobId, *, reason: str | None = None) -> StateChanged:
         """Where a live job is now."""
-        shop, job = self._shop, self._shop.job(job_id)
-        match job.state:
-            case Queued():
-                is_waiting = (
-                    job_id in shop.blocked or job_id in shop.delayed or job_id in shop.arrays
-                )
-                return StateChanged(
-                    job_id=job_id,
-                    state="waiting" if is_waiting else "queued",
-                    attempt=job.attempt_count,
-                    reason=reason,
-                )
-            case Paused(reason=why):
-                return StateChanged(
-                    job_id=job_id,
-                    state="paused",
-                    attempt=job.attempt_count,
-                    reason=reason or why,
-                )
-            case Leased(attempt=attempt, worker_id=worker_id):
-                lease = shop.fleet.workers[worker_id].lease_of(job_id)
-                return StateChanged(
-                    job_id=job_id,
-                    state=leased_state(job, lease),
-                    attempt=attempt,
-                    worker_id=worker_id,
-                    reason=reason,
-                )
+        return state_of(self._shop, job_id, reason=reason)
 
     def watch(self, job_id: JobId, session: Session, *, events: bool) -> None:
         """Tell this session how the job ends."""
         client = self._shop.clients[session]
         client.watched[job_id] = client.watched.get(job_id, False) or events
         self._shop.watchers.setdefault(job_id, {})[session] = None
-
-
-def leased_state(job: Job, lease: Lease | None) -> JobStateName:
-    """What a worker that has a job is doing with it."""
-    if job.cancel_reason is not None:
-        return "cancelling"
-    if job.pause is not None:
-        return "frozen" if lease is not None and lease.is_frozen else "pausing"
-    return "running" if lease is not None and lease.is_started else "assigned"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import DeviceUse, Worker
 from lineshaft_coordinator.core.ledger import Leased, Paused
-from lineshaft_coordinator.core.placement import EPSILON, has_room, suits
+from lineshaft_coordinator.core.placement import EPSILON, gang_workers, has_room, suits
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId
@@ -31,6 +31,7 @@ def check(shop: Shop) -> None:
     wrong = [
         *_places(shop),
         *_queues(shop),
+        *_gangs(shop),
         *_workers(shop),
         *_devices(shop),
         *_watchers(shop),
@@ -56,10 +57,15 @@ def _places(shop: Shop) -> Iterator[str]:
                 yield f"{worker.worker_id} has a lease of {job_id}, the ledger has none"
             elif (job.state.worker_id, job.state.attempt) != (worker.worker_id, lease.attempt):
                 yield f"{worker.worker_id} has attempt {lease.attempt} of {job_id}: {job.state}"
+    held = 0
     for job_id, job in shop.ledger.jobs.items():
         places = [job_id in shop.queues, job_id in shop.blocked, job_id in shop.delayed]
         places.append(job_id in shop.arrays)
-        if isinstance(job.state, Leased):
+        if _waits_for_its_gang(shop, job_id):
+            held += 1
+            if any(places):
+                yield f"{job_id} waits for its gang, but queued, blocked, delayed is {places}"
+        elif isinstance(job.state, Leased):
             if any(places) or job_id not in leased:
                 yield f"{job_id} is leased, but queued, blocked, delayed, in an array is {places}"
         elif isinstance(job.state, Paused):
@@ -69,13 +75,42 @@ def _places(shop: Shop) -> Iterator[str]:
             yield f"{job_id} waits, but queued, blocked, delayed, in an array is {places}"
         elif job.cancel_reason is not None:
             yield f"{job_id} waits although it was cancelled"
-    waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed) + len(shop.arrays)
+    waiting = len(shop.queues) + len(shop.blocked) + len(shop.delayed) + len(shop.arrays) + held
     waiting += sum(
         isinstance(job.state, Paused) and job_id not in shop.blocked
         for job_id, job in shop.ledger.jobs.items()
     )
     if waiting + len(leased) != len(shop.ledger.jobs):
         yield f"{waiting} waiting and {len(leased)} leased are not {len(shop.ledger.jobs)} jobs"
+
+
+def _waits_for_its_gang(shop: Shop, job_id: JobId) -> bool:
+    gang, jobs = shop.gang_of(job_id), shop.ledger.jobs
+    if gang is None or isinstance(jobs[job_id].state, Leased):
+        return False
+    is_running = any(isinstance(jobs[member].state, Leased) for member in gang.members)
+    return is_running or job_id != gang.lead_id
+
+
+def _gangs(shop: Shop) -> Iterator[str]:
+    jobs = shop.ledger.jobs
+    for job_id, job in jobs.items():
+        lead_id = job_id if job.spec.part is None else JobId(job.spec.part.job_id)
+        if ((job.spec.nodes or 1) > 1 or job.spec.part is not None) and lead_id not in shop.gangs:
+            yield f"{job_id} has lost its gang"
+    for lead_id, gang in shop.gangs.items():
+        if any(member not in jobs for member in gang.members):
+            yield f"the gang of {lead_id} is not whole"
+            continue
+        leased = [m for m in gang.members if isinstance(jobs[m].state, Leased)]
+        if 0 < len(leased) < gang.size and not gang.is_broken:
+            yield f"half of the gang {lead_id} runs: {leased}"
+        if not leased and (gang.is_broken or gang.ended or jobs[lead_id].cancel_reason):
+            yield f"the gang {lead_id} is over and was not ended"
+        if len({jobs[member].attempt_count for member in gang.members}) > 1:
+            yield f"ranks of {lead_id} are in different rounds"
+        if any(member not in leased for member in gang.ended):
+            yield f"a rank of {lead_id} succeeded and is not leased"
 
 
 def _queues(shop: Shop) -> Iterator[str]:
@@ -287,8 +322,12 @@ def _idleness(shop: Shop) -> Iterator[str]:
         return
     for shape, queue in shop.queues.by_shape.items():
         priority = -shop.queues.head(queue)[0][0]
+        able: list[Worker] = []
         for worker in shop.fleet.open.values():
             is_heard = shop.now - worker.heard_at <= shop.settings.suspect_s - EPSILON
             is_free = worker.reserved_for in (None, shape) or priority > worker.reserved_priority
             if is_heard and is_free and suits(worker, shape) and has_room(worker, shape):
-                yield f"{shape} waits, {worker.worker_id} has room for it"
+                able.append(worker)
+        if able if shape.nodes == 1 else gang_workers(able, shape.nodes):
+            names = ", ".join(worker.worker_id for worker in able)
+            yield f"{shape} waits, {names} has room for it"

@@ -4,6 +4,7 @@ from typing import cast
 
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import (
     CancelAsked,
     Connected,
@@ -47,11 +48,12 @@ class CoordinatorCore:
         self.shop = Shop(settings, ledger, epoch, started_at=now, now=now)
         self._flow = JobFlow(self.shop)
         self._scheduler = Scheduler(self.shop, self._flow)
-        self._roster = Roster(self.shop, self._flow)
+        self._gangs = GangDesk(self.shop, self._flow)
+        self._roster = Roster(self.shop, self._flow, self._gangs)
         self._pauses = PauseDesk(self.shop, self._flow)
         self._preemption = Preemption(self.shop, self._pauses)
-        self._workers = WorkerDesk(self.shop, self._flow, self._roster, self._pauses)
-        self._clients = ClientDesk(self.shop, self._flow, self._roster, self._pauses)
+        self._workers = WorkerDesk(self.shop, self._flow, self._roster, self._pauses, self._gangs)
+        self._clients = ClientDesk(self.shop, self._flow, self._roster, self._pauses, self._gangs)
         self._recover()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -77,7 +79,7 @@ class CoordinatorCore:
             case Found():
                 self._on_found(event)
             case CancelAsked(job_id=job_id, reason=reason):
-                if job_id in shop.ledger.jobs:
+                if job_id in shop.ledger.jobs and not self._gangs.cancel(job_id, reason):
                     self._flow.cancel(job_id, reason)
             case PauseAsked(job_id=job_id, reason=reason, freeze=freeze):
                 self._pauses.pause(job_id, reason, freeze=freeze)
@@ -103,8 +105,9 @@ class CoordinatorCore:
                 not_before = shop.started_at + shop.settings.recovery_s
                 self._roster.expect_return(job_id, not_before=not_before)
                 self._pauses.restore(job_id)
+        self._gangs.restore()
         for job_id, job in tuple(shop.ledger.jobs.items()):
-            if not isinstance(job.state, Leased):
+            if not isinstance(job.state, Leased) and not self._gangs.is_held(job_id):
                 self._flow.enter(job_id)
         self._scheduler.settle()
         assert not shop.effects, "recovery decides nothing"

@@ -113,6 +113,8 @@ class PauseDesk:
             return _not_live(job_id)
         if job.spec.parent is not None:
             return f"job {job_id} is a part of {job.spec.parent.job_id}; pause that one"
+        if shop.gang_of(job_id) is not None:
+            return f"job {job_id} runs on several workers and cannot be paused; cancel it instead"
         if job.cancel_reason is not None:
             return f"job {job_id} is being cancelled"
         if not isinstance(job.state, Leased):

@@ -1,5 +1,6 @@
 """Which worker may take which shape, and why not. Pure questions, no changes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lineshaft_coordinator.core.fleet import Worker
@@ -56,6 +57,20 @@ def has_room(worker: Worker, shape: Shape) -> bool:
     return not wanted.gpus or pick_devices(worker, wanted) is not None
 
 
+def gang_workers(able: Iterable[Worker], nodes: int) -> list[Worker] | None:
+    """Which workers a gang would get now, rank 0's first; None when they are too few.
+
+    Args:
+        able: Those that could start a part now.
+        nodes: How many it needs.
+    """
+    found = sorted(able, key=lambda worker: worker.used_slots)
+    lead = next((worker for worker in found if worker.free_meeting is not None), None)
+    if lead is None or len(found) < nodes:
+        return None
+    return [lead, *[worker for worker in found if worker is not lead][: nodes - 1]]
+
+
 def suits(worker: Worker, shape: Shape) -> bool:
     """Whether the worker is of the right kind: its name, tags and Python, not its load."""
     return (
@@ -63,6 +78,7 @@ def suits(worker: Worker, shape: Shape) -> bool:
         and (not shape.tags or worker.tags.issuperset(shape.tags))
         and (shape.python is None or shape.python in worker.pythons)
         and (not shape.has_environment or _makes_environments(worker))
+        and (shape.nodes == 1 or worker.has_gangs)
     )
 
 
@@ -109,6 +125,8 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
         found.append(
             Lack(f"it has Python {has}; the job was made with {shape.python}", is_for_ever=True)
         )
+    if shape.nodes > 1 and not worker.has_gangs:
+        found.append(Lack("it is too old for jobs on several workers", is_for_ever=True))
     if shape.has_environment and not _makes_environments(worker):
         found.append(Lack("it is too old to make environments; update it", is_for_ever=True))
     if worker.session is None:

@@ -35,6 +35,8 @@ class Preemption:
         if self._shop.is_stopping:
             return
         for rank, job_id, queue in self._shop.queues.heads():
+            if queue.shape.nodes > 1:
+                continue  # Room on one worker would not help it.
             if self._shop.now - queue.since >= self._shop.settings.preempt_after_s:
                 self._make_room(rank, job_id, queue.shape)
 

@@ -33,7 +33,15 @@ class AttemptStarted(Wire):
     """Which start of the worker's daemon was to get it."""
 
 
-ReturnCause = Literal["failed", "worker_lost", "not_delivered", "returned", "paused", "preempted"]
+ReturnCause = Literal[
+    "failed",
+    "worker_lost",
+    "not_delivered",
+    "returned",
+    "paused",
+    "preempted",
+    "gang",  # another rank of its gang ended first
+]
 PauseCause = Literal["user", "preempted"]
 
 

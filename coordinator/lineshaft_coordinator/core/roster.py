@@ -9,6 +9,7 @@ from typing import Literal
 
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT
 from lineshaft_coordinator.core.ledger import Leased
 from lineshaft_coordinator.core.shop import Shop
@@ -29,8 +30,8 @@ from lineshaft_protocol.worker_messages import (
 class Roster:
     """Handles the coming, going and silence of workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow) -> None:
-        self._shop, self._flow = shop, flow
+    def __init__(self, shop: Shop, flow: JobFlow, gangs: GangDesk) -> None:
+        self._shop, self._flow, self._gangs = shop, flow, gangs
 
     def on_register(self, session: Session, register: Register) -> None:
         """A worker says who it is, what it offers and what it holds."""
@@ -57,6 +58,7 @@ class Roster:
         worker.incarnation, worker.register = register.incarnation, register
         worker.capacity, worker.pythons = register.capacity, register.pythons
         worker.tags, worker.is_draining = frozenset(register.tags), register.is_draining
+        worker.meeting = register.meeting
         shop.fleet.attach(worker, session, shop.now)
         self._watch_silence(worker)
         settings = shop.settings
@@ -96,7 +98,7 @@ class Roster:
             lease.is_recalled = False
             self._count_children(worker, job_id, lease)
             self._repeat_pause(session, job_id, found)
-            reason = shop.job(job_id).cancel_reason
+            reason = shop.job(job_id).cancel_reason or self._gangs.stop_reason(job_id)
             if reason is not None:
                 shop.send(session, Stop(job_id=job_id, attempt=lease.attempt, reason=reason))
             self._flow.tell_state(job_id)
@@ -165,7 +167,9 @@ class Roster:
         attempt, worker_id = job.state.attempt, job.state.worker_id
         if job_id in shop.fleet.workers[worker_id].backlog:
             cause = "not_delivered"
-        if job.cancel_reason is not None:
+        if shop.gang_of(job_id) is not None:
+            self._gangs.on_left(job_id, cause, reason)
+        elif job.cancel_reason is not None:
             text = f"{job.cancel_reason}; {reason}, so the end of its processes was not seen"
             outcome = Outcome(
                 job_id=job_id,

@@ -13,12 +13,18 @@ import itertools
 
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
-from lineshaft_coordinator.core.placement import has_room, may_ever, pick_devices, suits
+from lineshaft_coordinator.core.placement import (
+    gang_workers,
+    has_room,
+    may_ever,
+    pick_devices,
+    suits,
+)
 from lineshaft_coordinator.core.queues import Rank, ShapeQueue
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId, WorkerId
-from lineshaft_protocol.worker_messages import Recall
+from lineshaft_protocol.worker_messages import GangSeat, Recall
 
 SHORTEST_S = 2e-5
 LOOKS_MAX = 32
@@ -33,6 +39,10 @@ class Scheduler:
 
     def __init__(self, shop: Shop, flow: JobFlow) -> None:
         self._shop, self._flow = shop, flow
+        self._gang_hold: tuple[Shape, float] | None = None
+        """The gang for which workers are set aside, and since when."""
+        self._rests: dict[Shape, float] = {}
+        """Gangs for which none are set aside now, and until when."""
 
     def settle(self) -> None:
         """Bring the rule above back after an event."""
@@ -58,6 +68,8 @@ class Scheduler:
         shop = self._shop
         while queue.size:
             rank, job_id = shop.queues.head(queue)
+            if queue.shape.nodes > 1 and self._start_gang(job_id, queue.shape, -rank[0]):
+                continue
             worker = self._best_worker(queue, job_id, priority=-rank[0])
             if worker is None:
                 if RESERVE not in shop.deadlines:
@@ -67,6 +79,8 @@ class Scheduler:
 
     def _best_worker(self, queue: ShapeQueue, job_id: JobId, *, priority: int) -> Worker | None:
         shape = queue.shape
+        if shape.nodes > 1:
+            return None
         return self._least_busy(shape, priority) or self._least_behind(shape, job_id, priority)
 
     def _least_busy(self, shape: Shape, priority: int) -> Worker | None:
@@ -126,6 +140,8 @@ class Scheduler:
     def _try(self, worker: Worker, rank: Rank, job_id: JobId, queue: ShapeQueue) -> bool:
         if not self._admits(worker, queue.shape, -rank[0]):
             return False
+        if queue.shape.nodes > 1:
+            return has_room(worker, queue.shape) and self._start_gang(job_id, queue.shape, -rank[0])
         if not has_room(worker, queue.shape) and not self._may_queue(worker, queue.shape, job_id):
             return False
         self._give(job_id, worker, queue.shape)
@@ -170,8 +186,36 @@ class Scheduler:
             if RECALL not in shop.deadlines:
                 shop.deadlines.set(RECALL, shop.now + shop.settings.recall_after_s)
         if worker.reserved_for == shape:
-            worker.reserved_for = None
-            self._flow.freed[worker.worker_id] = worker
+            self._release(worker)
+
+    def _release(self, worker: Worker) -> None:
+        worker.reserved_for = None
+        self._flow.freed[worker.worker_id] = worker
+
+    def _start_gang(self, lead_id: JobId, shape: Shape, priority: int) -> bool:
+        """Start all parts of a gang on as many workers, if there are enough; says whether."""
+        workers = gang_workers(
+            [
+                worker
+                for worker in self._shop.fleet.open.values()
+                if self._admits(worker, shape, priority) and has_room(worker, shape)
+            ],
+            shape.nodes,
+        )
+        if workers is None:
+            return False
+        meeting = workers[0].free_meeting
+        assert meeting is not None, "the first was chosen for it"
+        members = self._shop.gangs[lead_id].members
+        for rank, (job_id, worker) in enumerate(zip(members, workers, strict=True)):
+            devices = pick_devices(worker, shape.resources)
+            assert devices is not None, "has_room found devices"
+            seat = GangSeat(rank=rank, nodes=shape.nodes, meeting=meeting)
+            self._flow.lease(job_id, worker, devices=devices, is_backlog=False, seat=seat)
+        for worker in self._shop.fleet.workers.values():
+            if worker.reserved_for == shape:
+                self._release(worker)
+        return True
 
     # --- deadlines ---
 
@@ -181,16 +225,19 @@ class Scheduler:
         waiting = [
             queue
             for _, _, queue in shop.queues.heads()
-            if queue.shape.resources.cpus or _is_large(queue.shape)
+            if queue.shape.resources.cpus or _is_large(queue.shape) or queue.shape.nodes > 1
         ]
         shapes = {queue.shape for queue in waiting}
         for worker in shop.fleet.workers.values():
             if worker.reserved_for is not None and worker.reserved_for not in shapes:
-                worker.reserved_for = None
-                self._flow.freed[worker.worker_id] = worker
+                self._release(worker)
+        self._end_gang_hold(shapes)
         for queue in waiting:
             if shop.now - queue.since >= shop.settings.reserve_after_s:
-                self._set_aside(queue)
+                if queue.shape.nodes > 1:
+                    self._set_several_aside(queue)
+                else:
+                    self._set_aside(queue)
         if len(shop.queues):
             shop.deadlines.set(RESERVE, shop.now + shop.settings.reserve_after_s)
 
@@ -210,6 +257,35 @@ class Scheduler:
             chosen = min(candidates, key=lambda worker: len(worker.running))
             chosen.reserved_for = queue.shape
             chosen.reserved_priority = -self._shop.queues.head(queue)[0][0]
+
+    # Workers are set aside for one gang at a time: two that hold half of what they need each would
+    # wait for each other. And not for ever: a gang that never gets enough must not idle the rest.
+
+    def _end_gang_hold(self, shapes: set[Shape]) -> None:
+        shop, hold_s = self._shop, self._shop.settings.gang_hold_s
+        self._rests = {s: until for s, until in self._rests.items() if shop.now < until}
+        shape, since = self._gang_hold or (None, 0.0)
+        if shape is None or (shape in shapes and shop.now < since + hold_s):
+            return
+        self._gang_hold = None
+        self._rests[shape] = shop.now + hold_s
+        for worker in shop.fleet.workers.values():
+            if worker.reserved_for == shape:
+                self._release(worker)
+
+    def _set_several_aside(self, queue: ShapeQueue) -> None:
+        shop, shape = self._shop, queue.shape
+        if shape in self._rests or (self._gang_hold is not None and self._gang_hold[0] != shape):
+            return
+        if self._gang_hold is None:
+            self._gang_hold = shape, shop.now
+        workers = [w for w in shop.fleet.workers.values() if w.is_here and not w.is_draining]
+        missing = shape.nodes - sum(worker.reserved_for == shape for worker in workers)
+        free = [w for w in workers if w.reserved_for is None and may_ever(w, shape)]
+        free.sort(key=lambda worker: len(worker.running))
+        for worker in free[: max(0, missing)]:
+            worker.reserved_for = shape
+            worker.reserved_priority = -shop.queues.head(queue)[0][0]
 
     def recall(self) -> None:
         """Offer what waits too long behind a busy slot to workers that are idle."""

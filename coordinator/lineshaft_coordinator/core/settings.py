@@ -39,6 +39,9 @@ class CoreSettings(Wire):
     """Waiting before a repeat of failed code: doubled each time between these two."""
     reserve_after_s: float = 15.0
     """A job that has waited this long for a worker to become empty enough gets one set aside."""
+    gang_hold_s: float = 300.0
+    """How long workers stay set aside for a job that needs several at once; then others may have
+    them for as long, before they are set aside again."""
     horizon_s: float = 0.05
     """Brief work given to a worker ahead of time, so that it never waits for us."""
     backlog_max: int = 512

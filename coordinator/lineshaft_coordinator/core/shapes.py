@@ -19,6 +19,8 @@ class Shape:
     python: str | None
     has_environment: bool = False
     """Whether its worker must make it an environment."""
+    nodes: int = 1
+    """How many workers it takes at once, each with these resources."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> "Shape":
@@ -29,4 +31,5 @@ class Shape:
             WorkerId(spec.worker_id) if spec.worker_id else None,
             spec.python,
             spec.environment is not None,
+            spec.nodes or 1,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from lineshaft_coordinator.core.arrays import Arrays
 from lineshaft_coordinator.core.deadlines import Deadlines
 from lineshaft_coordinator.core.fleet import Fleet
+from lineshaft_coordinator.core.gang_parts import Gang, part_id
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
 from lineshaft_coordinator.core.ledger import Job, Ledger
 from lineshaft_coordinator.core.queues import Queues
@@ -17,6 +18,7 @@ from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.worker_messages import SpawnChild, ToWorker
 
 PACES_MAX = 10_000
+
 
 LookedUp = Submit | Cancel | Watch | SpawnChild
 
@@ -69,6 +71,8 @@ class Shop:
     """Requests to be answered once the job has paused, or will not."""
     preemptible: dict[JobId, None] = field(default_factory=dict)
     """Leased jobs that may be asked to pause for others."""
+    gangs: dict[JobId, Gang] = field(default_factory=dict)
+    """By their leads."""
     effects: list[Effect] = field(default_factory=list)
     is_stopping: bool = False
 
@@ -97,6 +101,20 @@ class Shop:
     def job(self, job_id: JobId) -> Job:
         """A live job."""
         return self.ledger.jobs[job_id]
+
+    def open_gang(self, lead_id: JobId) -> Gang:
+        """Begin to look after a gang all of whose jobs are live."""
+        nodes = self.job(lead_id).spec.nodes or 1
+        others = tuple(part_id(lead_id, rank) for rank in range(1, nodes))
+        gang = self.gangs[lead_id] = Gang((lead_id, *others))
+        return gang
+
+    def gang_of(self, job_id: JobId) -> Gang | None:
+        """The gang in which a live job is a rank."""
+        if not self.gangs:
+            return None
+        part = self.job(job_id).spec.part
+        return self.gangs.get(job_id if part is None else JobId(part.job_id))
 
     def pace_of(self, spec: JobSpec) -> float | None:
         """How long such jobs took lately; None when none has ended yet."""

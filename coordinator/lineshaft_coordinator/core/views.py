@@ -3,12 +3,12 @@
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core.fleet import Worker
-from lineshaft_coordinator.core.flow import leased_state
 from lineshaft_coordinator.core.ledger import Job, Leased, Paused
 from lineshaft_coordinator.core.placement import lacks, may_ever
 from lineshaft_coordinator.core.records import PauseRequested
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.core.states import leased_state
 from lineshaft_protocol.ids import JobId
 
 NEAREST_MAX = 5
@@ -45,6 +45,7 @@ def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         "priority": job.spec.priority,
         "failed_attempts": job.failed_count,
         "lost_workers": job.lost_count,
+        "nodes": job.spec.nodes or 1,
         "checkpoint_step": job.checkpoint.step if job.checkpoint is not None else None,
     }
 
@@ -107,6 +108,8 @@ def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         reasons.append(
             f"it was {job.state.reason}; {where} once 'lineshaft resume {job_id}' says so"
         )
+    elif job.spec.part is not None:
+        reasons.append(f"it is a part of job {job.spec.part.job_id} and starts with it")
     elif job_id in shop.blocked:
         reasons += [
             f"it comes after job {other}, which is "
@@ -194,6 +197,9 @@ def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:
     ahead = _jobs_ahead(shop, job_id, shape)
     if able and ahead:
         reasons.append(f"{ahead} jobs that ask for the same go before it")
+    if shape.nodes > 1:
+        free = sum(worker.capacity is not None and not lacks(worker, shape) for worker in here)
+        reasons.append(f"it needs {shape.nodes} workers at once; {free} could start a part now")
     nearest = sorted(here, key=lambda worker: _distance(worker, shape))[:NEAREST_MAX]
     for worker in nearest:
         found = lacks(worker, shape)

@@ -8,6 +8,7 @@ answered with Settled: forget it.
 
 from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import PROTOCOL_FAULT, AppendEvents
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.pausing import PauseDesk
@@ -42,8 +43,11 @@ from lineshaft_protocol.worker_messages import (
 class WorkerDesk:
     """Handles the messages of workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk) -> None:
+    def __init__(
+        self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk, gangs: GangDesk
+    ) -> None:
         self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
+        self._gangs = gangs
 
     def on_message(self, session: Session, message: FromWorker) -> None:
         """Act on what a worker said on its session."""
@@ -91,6 +95,7 @@ class WorkerDesk:
         worker.load = dict(beat.load)
         if beat.capacity is not None and beat.capacity != worker.capacity:
             worker.capacity = beat.capacity
+        worker.meeting = beat.meeting or worker.meeting
         self._shop.send(session, HeartbeatAck(sent_at=beat.sent_at))
         self._shop.fleet.changed(worker)
         self._flow.freed[worker.worker_id] = worker
@@ -118,7 +123,9 @@ class WorkerDesk:
     def _on_returned(self, worker: Worker, session: Session, returned: Returned) -> None:
         job_id = JobId(returned.job_id)
         job = self._leased(worker, job_id, returned.attempt)
-        if job is not None and job.cancel_reason is not None:
+        if job is not None and self._shop.gang_of(job_id) is not None:
+            self._gangs.on_left(job_id, "returned", returned.reason)
+        elif job is not None and job.cancel_reason is not None:
             self._finish_cancelled(job_id, returned.attempt, worker.worker_id)
         elif job is not None:
             self._flow.leave(job_id, "returned", reason=returned.reason)
@@ -128,9 +135,13 @@ class WorkerDesk:
         job_id = JobId(result.job_id)
         worker.ended_at = self._shop.now
         job = self._leased(worker, job_id, result.attempt)
-        if job is not None:
+        is_settled = True
+        if job is not None and self._shop.gang_of(job_id) is not None:
+            is_settled = self._gangs.on_ended(worker, job_id, result)
+        elif job is not None:
             self._conclude(worker, job_id, job, result)
-        self._shop.send(session, Settled(job_id=job_id, attempt=result.attempt))
+        if is_settled:
+            self._shop.send(session, Settled(job_id=job_id, attempt=result.attempt))
 
     def _conclude(self, worker: Worker, job_id: JobId, job: Job, result: AttemptResult) -> None:
         match result.status:

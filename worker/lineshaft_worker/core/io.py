@@ -11,7 +11,13 @@ from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.resources import Capacity
-from lineshaft_protocol.worker_messages import Assign, FromWorker, PauseMode, ToWorker
+from lineshaft_protocol.worker_messages import (
+    Assign,
+    FromWorker,
+    MeetingPlace,
+    PauseMode,
+    ToWorker,
+)
 
 
 class AttemptKey(NamedTuple):
@@ -191,6 +197,13 @@ class LoadSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class MeetingMoved:
+    """The port that was kept free for a gang is given out; the next one meets here."""
+
+    meeting: MeetingPlace
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """Take nothing more; with ``is_hurried`` end what runs as well."""
 
@@ -219,6 +232,7 @@ Event = (
     | AttemptReturned
     | ChildAsked
     | LoadSampled
+    | MeetingMoved
     | DrainAsked
 )
 

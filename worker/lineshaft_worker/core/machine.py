@@ -21,6 +21,7 @@ from lineshaft_protocol.worker_messages import (
     KeptAck,
     LeaveNow,
     Leaving,
+    MeetingPlace,
     Recall,
     Register,
     Registered,
@@ -58,6 +59,7 @@ from lineshaft_worker.core.io import (
     Leave,
     LoadSampled,
     LookAgain,
+    MeetingMoved,
     PauseSeen,
     Received,
     ResultRefused,
@@ -92,6 +94,7 @@ class WorkerCore:
         adopted: Attempts that outlived the daemon before us, with their lanes.
         found: Attempts that ended without a daemon; their results follow as AttemptEnded.
         now: A clock that runs forward, in seconds; the same one for every call.
+        meeting: Where a gang can meet whose rank 0 runs here; None if it cannot.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class WorkerCore:
         identity: Identity,
         capacity: Capacity,
         now: float,
+        meeting: MeetingPlace | None = None,
         adopted: tuple[tuple[Assign, int], ...] = (),
         found: tuple[AttemptKey, ...] = (),
     ) -> None:
@@ -111,24 +115,19 @@ class WorkerCore:
         own = identity.pythons[0] if identity.pythons else None
         self.flow = AttemptFlow(settings, self.bench, self._dispatcher, self._effects, python=own)
         self._watchdog = Watchdog(self.bench)
-        self._now = now
         self._session: Session | None = None
-        self._dialing_until: float | None = None
         self._retry_s = settings.reconnect_first_s
-        self._wake_at = now
-        self._heard_at = now
+        self._now = self._wake_at = self._heard_at = self._registered_at = now
         self._agreed: Registered | None = None
         self._lease_s = self._shortest_s = settings.lease_s
         """The lease of attempts without one of their own; the shortest of all, at most so old as
         the last heartbeat."""
-        self._registered_at = now
-        self._told_capacity = capacity
+        self._told_capacity, self._meeting = capacity, meeting
         self._acked_at: float | None = now if adopted else None
         """When the last heartbeat that arrived for sure was sent; our start, if we found attempts
         of a daemon before us; None when there is nothing to end."""
         self._load: dict[str, JsonValue] = {}
-        self._is_draining = self._is_hurried = False
-        self._has_left = False
+        self._is_draining = self._is_hurried = self._has_left = False
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
             self.flow.adopt(assign, lane)
@@ -174,8 +173,8 @@ class WorkerCore:
             ):
                 self.flow.on_attempt_event(event, now)
                 self._watchdog.hear(event.key, now)
-            case LoadSampled():
-                self._on_load(event)
+            case LoadSampled() | MeetingMoved():
+                self._on_machine(event)
             case DrainAsked():
                 self._is_stopping_after_drain = True
                 self._drain(is_hurried=event.is_hurried)
@@ -241,6 +240,7 @@ class WorkerCore:
                 incarnation=identity.incarnation,
                 held=self.flow.register(),
                 is_draining=self._is_draining,
+                meeting=self._meeting,
             )
         )
 
@@ -274,6 +274,7 @@ class WorkerCore:
                 load=self._load,
                 sent_at=self._now,
                 capacity=self.bench.capacity if is_news else None,
+                meeting=self._meeting,
             )
         )
 
@@ -355,10 +356,14 @@ class WorkerCore:
         soon_at = self._now + self._beat_s(lease_s) if is_fresh else self._now
         self._wake_at = min(self._wake_at, soon_at)
 
-    def _on_load(self, sampled: LoadSampled) -> None:
-        self._load = sampled.load
-        if sampled.capacity is not None:
-            self._on_capacity(sampled.capacity)
+    def _on_machine(self, event: LoadSampled | MeetingMoved) -> None:
+        if isinstance(event, MeetingMoved):
+            self._meeting = event.meeting
+            if self._agreed is not None:
+                self._beat()  # At once: it must be known before the gang is over.
+        else:
+            self._load = event.load
+            self._on_capacity(event.capacity or self.bench.capacity)
 
     def _on_capacity(self, capacity: Capacity) -> None:
         if capacity != self.bench.capacity:

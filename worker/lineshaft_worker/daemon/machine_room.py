@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from lineshaft_protocol.resources import Capacity, Gpu
+from lineshaft_worker.daemon.meeting import MeetingPort
 from lineshaft_worker.devices.affinity import cpus_near
 from lineshaft_worker.devices.gpu import NvmlUnavailable
 from lineshaft_worker.devices.inventory import Inventory, MachineInventory
@@ -43,13 +44,19 @@ class MachineRoom:
 
     Args:
         slots: How many attempts may run at once; ``None`` means one for each CPU.
+        meeting: A port of this machine that is kept free for gangs.
         cgroups: Where each runner gets a control group of its own; ``None`` if that cannot be.
     """
 
     def __init__(
-        self, restrictions: Restrictions, *, slots: int | None, cgroups: Cgroups | None = None
+        self,
+        restrictions: Restrictions,
+        *,
+        slots: int | None,
+        meeting: MeetingPort,
+        cgroups: Cgroups | None = None,
     ) -> None:
-        self.cgroups = cgroups
+        self.meeting, self.cgroups = meeting, cgroups
         self._nvml = Nvml.open()
         self._inventory = Inventory(self._nvml, environ=os.environ)
         self._restrictions, self._slots = restrictions, slots
@@ -209,7 +216,8 @@ class MachineRoom:
         return capacity.model_copy(update={"gpus": gpus})
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Let go of the driver and of the port."""
+        self.meeting.close()
         if not isinstance(self._nvml, NvmlUnavailable):
             self._nvml.close()
 

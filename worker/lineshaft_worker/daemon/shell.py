@@ -150,6 +150,7 @@ class WorkerShell:
             identity=self._identity,
             capacity=capacity,
             now=asyncio.get_running_loop().time(),
+            meeting=self._room.meeting.place(),
             adopted=tuple((self._assigns.read(key), lane) for key, lane in running.items()),
             found=found,
         )
@@ -284,6 +285,9 @@ class WorkerShell:
             return
 
         def begin() -> None:
+            is_lead = assign.gang is not None and assign.gang.rank == 0
+            if is_lead and (following := self._room.meeting.give_out()) is not None:
+                self._post(io.MeetingMoved(following))
             self._execution.start(order, lane)
             if key in self._pausing:  # It was asked before there was anybody to ask.
                 self._execution.set_pause(_order_key(key), "checkpoint")

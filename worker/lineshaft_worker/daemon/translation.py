@@ -17,6 +17,7 @@ from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime import redaction
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.daemon.meeting import variables_of
 from lineshaft_worker.execution import reports
 from lineshaft_worker.execution.orders import AttemptKey as OrderKey
 from lineshaft_worker.execution.orders import AttemptOrder, Restored
@@ -46,7 +47,7 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
-        env=_secret_variables(assign),
+        env=variables_of(assign.gang) | _secret_variables(assign),
         files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
