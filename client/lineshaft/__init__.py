@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from lineshaft.job import AsyncJob as AsyncJob
     from lineshaft.pipeline import Pipeline as Pipeline
     from lineshaft_protocol.version import __version__ as __version__
+    from lineshaft_runtime.data_refs import DataRef as DataRef
 
 __all__ = [
     "AsyncClient",
     "AsyncJob",
     "Client",
+    "DataRef",
     "Executor",
     "Filter",
     "Graph",
@@ -47,6 +49,7 @@ _MODULES = {
     "AsyncClient": "lineshaft.async_client",
     "AsyncJob": "lineshaft.job",
     "Client": "lineshaft.client",
+    "DataRef": "lineshaft_runtime.data_refs",
     "Executor": "lineshaft.executor",
     "Filter": "lineshaft.filters",
     "Graph": "lineshaft.graph",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import getpass
 import os
@@ -22,11 +23,13 @@ from lineshaft.locating import locate
 from lineshaft.mapping import in_flight
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
+from lineshaft.storing import store
 from lineshaft.stream import AsyncStream
 from lineshaft.stream_flow import StreamFlow
 from lineshaft.work import Work, fitted_of, output_of
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import ClientId
+from lineshaft_runtime.data_refs import DataRef
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -163,6 +166,22 @@ class AsyncClient:
         job: AsyncJob[ResultT] = AsyncJob(self.shell, prepared.spec.job_id)
         job.submit(prepared)
         return job
+
+    async def put(self, value: object) -> DataRef:
+        """Keep a value with the coordinator, to be used in many jobs.
+
+        Pass the reference wherever a job takes arguments, also within lists and objects: the
+        function gets the value, which is sent to a worker once. It is kept while a job names it,
+        and for a day at least.
+
+        Raises:
+            CannotPackError: Some part cannot leave the process.
+            BlobRefusedError: The coordinator cannot store it.
+            ClientClosedError: The client is closed.
+        """
+        blob = await asyncio.to_thread(self._work.shipper.value, value)
+        await store(blob, self.shell.transfers, self.shell.files)
+        return DataRef(blob.id, len(blob.data))
 
     async def map(
         self, function: Callable[..., ResultT], /, *iterables: Iterable[object], chunksize: int = 1

@@ -24,6 +24,7 @@ from lineshaft.stream_flow import StreamFlow
 from lineshaft.work import fitted_of, output_of
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_runtime.data_refs import DataRef
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -148,6 +149,20 @@ class Client:
         future: LineshaftFuture[ResultT] = LineshaftFuture(job_id, partial(self._cancel, job_id))
         self._thread.post(partial(_submit, self._shell, prepared, future))
         return future
+
+    def put(self, value: object) -> DataRef:
+        """Keep a value with the coordinator, to be used in many jobs.
+
+        Pass the reference wherever a job takes arguments, also within lists and objects: the
+        function gets the value, which is sent to a worker once. It is kept while a job names it,
+        and for a day at least.
+
+        Raises:
+            CannotPackError: Some part cannot leave the process.
+            BlobRefusedError: The coordinator cannot store it.
+            ClientClosedError: The client is closed.
+        """
+        return self._thread.run(self._client.put(value))
 
     def map(
         self, function: Callable[..., ResultT], /, *iterables: Iterable[object], chunksize: int = 1

@@ -5,7 +5,7 @@ from contextlib import suppress
 from lineshaft.shell import Shell
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import Payload
-from lineshaft_runtime.same_host import mapped
+from lineshaft_runtime.mapped import mapped
 
 
 async def fetch(shell: Shell, payload: Payload) -> bytearray | memoryview:

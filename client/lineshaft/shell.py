@@ -38,6 +38,7 @@ from lineshaft.job_events import EventFeed
 from lineshaft.link import Link, LinkEvents
 from lineshaft.questions import Questions
 from lineshaft.shipping import PYTHON, Blob, Prepared
+from lineshaft.storing import store
 from lineshaft.streams import Streams
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId, ClientId, JobId, Session
@@ -47,7 +48,7 @@ from lineshaft_protocol.versions import Versions
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.packing import BytesLike
 from lineshaft_runtime.pump import Pump
-from lineshaft_runtime.same_host import SameHostFiles, bytes_into
+from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.stream_feed import StreamFeed
 from lineshaft_runtime.transfers import BlobTransfers
 
@@ -288,9 +289,7 @@ class Shell:
             self._pump.post(WatchAsked(job_id, events=True))
 
     async def _upload_one(self, blob: Blob) -> None:
-        size_bytes = len(blob.data)
-        if not await self._link.files.give(blob.id, size_bytes, bytes_into(blob.data)):
-            await self._link.transfers.upload(blob.id, size_bytes, blob.read)
+        await store(blob, self._link.transfers, self._link.files)
         if blob.is_code:
             self._remember(blob.id)
 

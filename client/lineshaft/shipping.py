@@ -6,7 +6,7 @@ import itertools
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from lineshaft_protocol.jobs import (
     Payload,
 )
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
+from lineshaft_runtime.data_refs import collected_refs
 from lineshaft_runtime.packing import BytesLike, pack, packed_size
 
 TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
@@ -101,11 +102,20 @@ class Shipper:
             InvalidJobError: An option is out of its range.
         """
         code = self._codes.code(function)
-        with self._modules.by_value():
+        with self._modules.by_value(), collected_refs() as refs:
             buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
         name = _name_of(function) if options.name is None else options.name
         code_blob = Blob(code.id, code.data, is_code=True)
-        return self._prepared("function", buffers, options, name=name, code=code_blob)
+        return self._prepared("function", buffers, options, name=name, code=code_blob, refs=refs)
+
+    def value(self, value: object) -> Blob:
+        """Pack a value that jobs will refer to.
+
+        Raises:
+            CannotPackError: Some part cannot leave the process.
+        """
+        data = b"".join(self.by_value(lambda: pack(value)))
+        return Blob(BlobId(hashlib.sha256(data).hexdigest()), data)
 
     def plan(
         self,
@@ -127,7 +137,9 @@ class Shipper:
             CannotPackError: A filter or the data cannot leave the process.
             InvalidJobError: An option is out of its range.
         """
-        return self._prepared(kind, self.by_value(make), options, name=options.name or name)
+        with collected_refs() as refs:
+            buffers = self.by_value(make)
+        return self._prepared(kind, buffers, options, name=options.name or name, refs=refs)
 
     def pipeline(self, bundle: PipelineBundle, options: Options, *, name: str) -> Prepared:
         """Prepare a pipeline job from its bundle, with its files as blobs of their own.
@@ -154,6 +166,7 @@ class Shipper:
         name: str,
         code: Blob | None = None,
         files: tuple[Blob, ...] = (),
+        refs: Iterable[str] = (),
     ) -> Prepared:
         payload, blob = _payload(buffers)
         environment, environment_blob = _environment(options)
@@ -164,7 +177,7 @@ class Shipper:
                 payload=payload,
                 name=name[:200],
                 code=None if code is None else code.id,
-                files=tuple(each.id for each in files) or None,
+                files=(*(each.id for each in files), *refs) or None,
                 resources=options.resources,
                 tags=options.tags,
                 worker_id=options.worker_id,

@@ -9,7 +9,6 @@ this way", and the blob goes over the connection, which has the last word on err
 
 import asyncio
 import logging
-import mmap
 import os
 import secrets
 import shutil
@@ -250,15 +249,3 @@ def link_or_copy(source: Path, target: Path) -> bool:
             target.unlink(missing_ok=True)
         return False
     return True
-
-
-def mapped(path: Path) -> memoryview:
-    """Map a file; the memory may be changed without an effect on anybody else.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))

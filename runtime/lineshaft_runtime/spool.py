@@ -118,6 +118,7 @@ class JobContext:
     """What `lineshaft.run` knows of the attempt that this process executes."""
 
     __slots__ = (
+        "blobs",
         "has_saved",
         "input_data",
         "is_pause_seen",
@@ -137,7 +138,9 @@ class JobContext:
         input_data: "Callable[[], object] | None" = None,
         set_result: "Callable[[object], None] | None" = None,
         files: tuple[str, str, str] | None = None,
+        blobs: str = "",
     ) -> None:
+        self.blobs = blobs
         self.spool = spool
         self.params: Mapping[str, object] = params or {}
         self.input_data = input_data

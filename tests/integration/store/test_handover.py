@@ -25,13 +25,13 @@ from lineshaft_protocol.blob_messages import (
 )
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.wire import Wire
+from lineshaft_runtime.mapped import mapped
 from lineshaft_runtime.same_host import (
     FILE_BYTES_MIN,
     SECRET_FILE,
     SameHostFiles,
     boot_id,
     bytes_into,
-    mapped,
 )
 
 CONTENT = hashlib.shake_128(b"same host").digest(FILE_BYTES_MIN + 7)

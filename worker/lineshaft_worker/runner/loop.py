@@ -277,6 +277,7 @@ class _Attempt:
                     attempt_file(self._folder, ticket, "pause"),
                     attempt_file(self._folder, ticket, "resume"),
                 ),
+                blobs=attempt_file(self._folder, ticket, "blobs"),
             )
         )
 

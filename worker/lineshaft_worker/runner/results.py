@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
-import mmap
 import os
 from collections.abc import Sequence
 
+from lineshaft_runtime.mapped import mapped
 from lineshaft_worker.runner.frames import INLINE_BYTES_MAX
 
 BytesLike = bytes | bytearray | memoryview
@@ -18,13 +18,7 @@ def load(source: bytes | str) -> BytesLike:
     """
     if isinstance(source, bytes):
         return bytearray(source) if len(source) > 1024 else source
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size == 0:
-            return b""
-        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
-    finally:
-        os.close(descriptor)
+    return mapped(source)
 
 
 def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, str]:
