@@ -9,7 +9,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import JsonValue
@@ -18,6 +18,7 @@ from lineshaft.chunks import ChunkCall, chunks_of
 from lineshaft.core.machine import CoreSettings
 from lineshaft.errors import ClientClosedError
 from lineshaft.job import AsyncJob
+from lineshaft.job_array import AsyncJobArray, find_array
 from lineshaft.job_files import FilesLike
 from lineshaft.locating import locate
 from lineshaft.mapping import in_flight
@@ -306,6 +307,44 @@ class AsyncClient:
         job: AsyncJob[object] = AsyncJob(self.shell, prepared.spec.job_id)
         job.submit(prepared)
         return job
+
+    def array(
+        self,
+        entry_point: str,
+        params: int | Sequence[Mapping[str, object]],
+        *,
+        files: FilesLike = (),
+        at_most: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJobArray:
+        """Run files once for each set of parameters, as jobs that belong together; see arrays.md.
+
+        Args:
+            entry_point: As for `run`, as are `files` and `options`, which each item has.
+            params: Of each item; or how many items there are, each with the parameter `item`.
+            at_most: How many may be under way at a time; None for as many as there is room for.
+
+        Raises:
+            InvalidJobError: It has no items, too many, or an option is not possible.
+            LineshaftError: As `run` raises it.
+            OSError: A file cannot be read.
+        """
+        array_id, items = self._work.array(
+            entry_point, params, files=files, at_most=at_most, options=options
+        )
+        jobs = [AsyncJob[object](self.shell, each.spec.job_id) for each in items]
+        for job, prepared in zip(jobs, items, strict=True):
+            job.submit(prepared)
+        return AsyncJobArray(self.shell, array_id, jobs)
+
+    async def find_array(self, array_id: str) -> AsyncJobArray:
+        """Return an array that was submitted earlier, by whomever.
+
+        Raises:
+            QueryError: The coordinator does not know it.
+            JobRefusedError: Not all of its items were submitted.
+        """
+        return await find_array(self.shell, array_id)
 
     def job(self, job_id: str) -> AsyncJob[object]:
         """Return a job that was submitted earlier, by whomever."""

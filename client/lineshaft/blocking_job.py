@@ -1,5 +1,7 @@
 """One job, as its user sees it from a program without an event loop."""
 
+from __future__ import annotations
+
 from collections.abc import Generator
 from functools import partial
 from typing import Generic, Literal, TypeVar
@@ -80,6 +82,19 @@ class Job(Generic[ResultT]):
     def cancel(self, reason: str = "cancelled by its user") -> None:
         """End the job, whatever it is doing."""
         self._thread.post(partial(self._job.cancel, reason))
+
+    def retry(self) -> Job[ResultT]:
+        """Do a job that failed or was cancelled again, and return the new job.
+
+        It has the same code, data and options; this one stays as it ended. Who asks twice before
+        the new job has ended gets that one.
+
+        Raises:
+            JobNotFoundError: The coordinator does not know the job (any longer).
+            PayloadLostError: What it was submitted with is gone.
+            JobRefusedError: It has not ended, or succeeded.
+        """
+        return Job(self._thread.run(self._job.retry()), self._thread)
 
     def pause(self, *, freeze: bool = False, grace: float | None = None) -> str:
         """Have the job save a checkpoint and end its attempt; it waits until `resume`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -13,17 +13,17 @@ from pydantic import JsonValue
 from lineshaft.async_client import AsyncClient
 from lineshaft.blocking_job import Job
 from lineshaft.chunks import ChunkCall, chunks_of
-from lineshaft.endings import Ending
 from lineshaft.errors import LineshaftError
+from lineshaft.future_jobs import submit_for
 from lineshaft.futures import LineshaftFuture
-from lineshaft.job import AsyncJob, Decode, inline_result, packed_result
+from lineshaft.job import AsyncJob, Decode
+from lineshaft.job_array import AsyncJobArray, JobArray
 from lineshaft.loop_thread import LoopThread
 from lineshaft.mapping import in_flight
 from lineshaft.stream import Stream
 from lineshaft.stream_flow import StreamFlow
 from lineshaft.work import fitted_of, output_of
 from lineshaft_protocol.ids import JobId
-from lineshaft_protocol.outcomes import Outcome
 from lineshaft_runtime.data_refs import DataRef
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Client:
         prepared = self._work.call(function, args, kwargs)
         job_id = JobId(prepared.spec.job_id)
         future: LineshaftFuture[ResultT] = LineshaftFuture(job_id, partial(self._cancel, job_id))
-        self._thread.post(partial(_submit, self._shell, prepared, future))
+        self._thread.post(partial(submit_for, self._shell, prepared, future))
         return future
 
     def put(self, value: object) -> DataRef:
@@ -278,6 +278,48 @@ class Client:
         )
         return self._submit(prepared)
 
+    def array(
+        self,
+        entry_point: str,
+        params: int | Sequence[Mapping[str, object]],
+        *,
+        files: FilesLike = (),
+        at_most: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobArray:
+        """Run files once for each set of parameters, as jobs that belong together; see arrays.md.
+
+        Args:
+            entry_point: As for `run`, as are `files` and `options`, which each item has.
+            params: Of each item; or how many items there are, each with the parameter `item`.
+            at_most: How many may be under way at a time; None for as many as there is room for.
+
+        Raises:
+            InvalidJobError: It has no items, too many, or an option is not possible.
+            LineshaftError: As `run` raises it.
+            OSError: A file cannot be read.
+        """
+        array_id, items = self._work.array(
+            entry_point, params, files=files, at_most=at_most, options=options
+        )
+        jobs = [AsyncJob[object](self._shell, each.spec.job_id) for each in items]
+
+        async def submit() -> None:
+            for job, prepared in zip(jobs, items, strict=True):
+                job.submit(prepared)
+
+        self._thread.run(submit())
+        return JobArray(AsyncJobArray(self._shell, array_id, jobs), self._thread)
+
+    def find_array(self, array_id: str) -> JobArray:
+        """Return an array that was submitted earlier, by whomever.
+
+        Raises:
+            QueryError: The coordinator does not know it.
+            JobRefusedError: Not all of its items were submitted.
+        """
+        return JobArray(self._thread.run(self._client.find_array(array_id)), self._thread)
+
     def job(self, job_id: str) -> Job[object]:
         """Return a job that was submitted earlier, by whomever."""
         return Job(AsyncJob(self._shell, job_id), self._thread)
@@ -328,29 +370,6 @@ class Client:
 
     def _cancel(self, job_id: JobId, reason: str) -> None:
         self._thread.post(partial(self._shell.cancel, job_id, reason))
-
-
-def _submit(shell: Shell, prepared: Prepared, future: LineshaftFuture[ResultT]) -> None:
-    def on_end(ending: Ending) -> None:
-        if isinstance(ending, LineshaftError) or ending.status != "succeeded":
-            future.settle(ending, None)
-        elif (data := inline_result(ending)) is not None:
-            future.settle(ending, data)
-        else:
-            shell.spawn(_fetch(shell, ending, future))
-
-    if not future.cancelled():
-        shell.submit(prepared, on_end)
-
-
-async def _fetch(shell: Shell, outcome: Outcome, future: LineshaftFuture[ResultT]) -> None:
-    # Not when it is asked for: who asks may be a callback in the thread that would have to fetch.
-    try:
-        data = await packed_result(shell, outcome)
-    except LineshaftError as error:
-        future.settle(error, None)
-    else:
-        future.settle(outcome, data)
 
 
 def _results(futures: Generator[LineshaftFuture[ResultT]]) -> Generator[ResultT]:

@@ -1,5 +1,7 @@
 """One job, as its user sees it from an event loop."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -17,7 +19,7 @@ from lineshaft.kept_files import AsyncKeptFile, files_of
 from lineshaft.questions import LogPage, LogsWanted
 from lineshaft.shell import Shell
 from lineshaft.shipping import Prepared
-from lineshaft_protocol.client_messages import Pause, Query, Resume
+from lineshaft_protocol.client_messages import Pause, Query, Resume, Retry
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_runtime.packing import BytesLike, unpack
@@ -118,6 +120,30 @@ class AsyncJob(Generic[ResultT]):
     def cancel(self, reason: str = "cancelled by its user") -> None:
         """End the job, whatever it is doing."""
         self._shell.cancel(self._job_id, reason)
+
+    async def retry(self) -> AsyncJob[ResultT]:
+        """Do a job that failed or was cancelled again, and return the new job.
+
+        It has the same code, data and options; this one stays as it ended. Who asks twice before
+        the new job has ended gets that one.
+
+        Raises:
+            JobNotFoundError: The coordinator does not know the job (any longer).
+            PayloadLostError: What it was submitted with is gone.
+            JobRefusedError: It has not ended, or succeeded.
+            ClientClosedError: The client is closed.
+        """
+        known = await self._ask("job")
+        number = known.get("next_retry") if isinstance(known, dict) else None
+        # With its number, so that the question may be asked again after a cut.
+        asked = Retry(
+            request_id=0, job_id=self._job_id, number=number if isinstance(number, int) else None
+        )
+        match await self._shell.questions.ask(asked):
+            case {"job_id": str(job_id)}:
+                return AsyncJob(self._shell, job_id, self._decode)
+            case answer:
+                raise QueryError("retry", f"it said {answer}")
 
     async def pause(self, *, freeze: bool = False, grace: float | None = None) -> str:
         """Have the job save a checkpoint and end its attempt; it waits until `resume`.

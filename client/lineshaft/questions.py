@@ -9,9 +9,18 @@ from typing import Literal
 from pydantic import JsonValue
 
 from lineshaft.core.io import Answered, RequestAsked
+from lineshaft.endings import refusal
 from lineshaft.errors import ClientClosedError, QueryError
 from lineshaft.job_events import Event, Finished, Log, State, Told
-from lineshaft_protocol.client_messages import Drain, Heal, KeepSecret, Pause, Query, Resume
+from lineshaft_protocol.client_messages import (
+    Drain,
+    Heal,
+    KeepSecret,
+    Pause,
+    Query,
+    Resume,
+    Retry,
+)
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 
@@ -82,11 +91,14 @@ class Questions:
         self._waiting: dict[int, asyncio.Future[Answered | None]] = {}
         self._is_closed = False
 
-    async def ask(self, query: Query | Drain | Heal | KeepSecret | Pause | Resume) -> JsonValue:
+    async def ask(
+        self, query: Query | Drain | Heal | KeepSecret | Pause | Resume | Retry
+    ) -> JsonValue:
         """Return the answer to a question; its request id is set here.
 
         Raises:
             QueryError: The coordinator cannot answer it.
+            JobError: It does not do a job again.
             ClientClosedError: The client is closed.
         """
         if self._is_closed:
@@ -102,6 +114,8 @@ class Questions:
         if answer is None:
             raise ClientClosedError
         if answer.error is not None:
+            if isinstance(query, Retry) and isinstance(answer.data, dict):
+                raise refusal(query.job_id, str(answer.data.get("code")), answer.error)
             what = query.what if isinstance(query, Query) else query.type
             raise QueryError(what, answer.error)
         return answer.data

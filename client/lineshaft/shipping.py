@@ -17,10 +17,12 @@ from lineshaft.code_shelf import CodeShelf
 from lineshaft.errors import InvalidJobError
 from lineshaft.local_modules import LocalModules
 from lineshaft.options import Options, first_fault
+from lineshaft_protocol.families import item_id
 from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import (
     FILES_MAX,
     INLINE_BYTES_MAX,
+    ArrayItem,
     Environment,
     JobKind,
     JobSpec,
@@ -152,6 +154,44 @@ class Shipper:
         data: list[BytesLike] = [encode_bundle(bundle)]
         return self._prepared("pipeline", data, options, name=options.name or name, files=files)
 
+    def array(
+        self,
+        bundle: PipelineBundle,
+        each_params: Sequence[bytes],
+        options: Options,
+        *,
+        name: str,
+        at_most: int | None,
+    ) -> tuple[str, list[Prepared]]:
+        """Prepare a job array: pipeline jobs that differ in their parameters alone.
+
+        Args:
+            bundle: What they have in common; its files go to the coordinator once.
+            each_params: Packed parameters, those of item 0 first.
+            options: Of each job.
+            name: For jobs that were given none.
+            at_most: How many may be under way at a time; None for as many as there is room for.
+
+        Returns:
+            The array's id, and its items.
+
+        Raises:
+            BundleError: The bundle breaks a rule.
+            InvalidJobError: An option is out of its range.
+        """
+        bundle, files = _apart(bundle, together_bytes_max=0)
+        array_id, items = self._new_id(), list[Prepared]()
+        for index, params in enumerate(each_params):
+            data: list[BytesLike] = [encode_bundle(bundle._replace(params=params))]
+            place = {"array_id": array_id, "item": index, "count": len(each_params)}
+            item = {**place, "at_most": at_most}
+            items.append(
+                self._prepared(
+                    "pipeline", data, options, name=options.name or name, files=files, item=item
+                )
+            )
+        return array_id, items
+
     def by_value(self, make: Callable[[], MadeT]) -> MadeT:
         """Call something that pickles; the user's own modules go by value meanwhile."""
         with self._modules.by_value():
@@ -167,12 +207,15 @@ class Shipper:
         code: Blob | None = None,
         files: tuple[Blob, ...] = (),
         refs: Iterable[str] = (),
+        item: Mapping[str, object] | None = None,
     ) -> Prepared:
         payload, blob = _payload(buffers)
         environment, environment_blob = _environment(options)
         try:
+            place = None if item is None else ArrayItem.model_validate(item)
             spec = JobSpec(
-                job_id=self._new_id(),
+                job_id=self._new_id() if place is None else item_id(place.array_id, place.item),
+                array=place,
                 kind=kind,
                 payload=payload,
                 name=name[:200],
@@ -203,10 +246,12 @@ class Shipper:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
 
 
-def _apart(bundle: PipelineBundle) -> tuple[PipelineBundle, tuple[Blob, ...]]:
+def _apart(
+    bundle: PipelineBundle, *, together_bytes_max: int = TOGETHER_BYTES_MAX
+) -> tuple[PipelineBundle, tuple[Blob, ...]]:
     """Take the larger files out of a bundle, so that only those that changed are sent again."""
     sizes = [(len(content), path) for path, content in bundle.files if isinstance(content, bytes)]
-    if sum(size_bytes for size_bytes, _ in sizes) <= TOGETHER_BYTES_MAX:
+    if sum(size_bytes for size_bytes, _ in sizes) <= together_bytes_max:
         return bundle, ()
     alone = {
         path for size_bytes, path in sorted(sizes)[-FILES_MAX:] if size_bytes >= ALONE_BYTES_MIN

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lineshaft.entry_points import check_entry_point
+from lineshaft.errors import InvalidJobError
 from lineshaft.job_files import FilesLike, read_files
 from lineshaft.options import RESERVED, Options
 from lineshaft.shipping import Prepared, Shipper
+from lineshaft_protocol.jobs import ARRAY_MAX
 from lineshaft_runtime.bundles import PipelineBundle
 from lineshaft_runtime.packing import BytesLike, pack_bytes
 
@@ -132,14 +134,7 @@ class Work:
             OSError: A file cannot be read.
             RequirementsError: A requirement cannot be read.
         """
-        found = tuple(read_files(files))
-        source = check_entry_point(entry_point, found)
-        chosen = self.options.updated(options or {})
-        if source is not None and b"# /// script" in source:
-            from lineshaft.requirements import read_script  # noqa: PLC0415 - few scripts do
-
-            needs = read_script(source.decode(errors="replace"))
-            chosen = replace(chosen, needs=needs.merged(chosen.needs) if chosen.needs else needs)
+        found, chosen = self._files_and_options(entry_point, files, options)
 
         def bundle() -> PipelineBundle:
             return PipelineBundle(
@@ -154,6 +149,57 @@ class Work:
 
         made = self.shipper.by_value(bundle)
         return self.shipper.pipeline(made, chosen, name=entry_point)
+
+    def array(
+        self,
+        entry_point: str,
+        params: int | Sequence[Mapping[str, object]],
+        *,
+        files: FilesLike = (),
+        at_most: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> tuple[str, list[Prepared]]:
+        """Prepare a job array; returns its id and its items.
+
+        Raises:
+            InvalidJobError: It has no items, too many, or an option is not possible.
+            BundleError: A name of a file is not possible.
+            FilesError: There are too many or too large files, or one cannot be sent.
+            CannotPackError: A parameter cannot leave the process.
+            OSError: A file cannot be read.
+            RequirementsError: A requirement cannot be read.
+        """
+        if isinstance(params, int):
+            params = [{"item": number} for number in range(params)]
+        if not 1 <= len(params) <= ARRAY_MAX:
+            raise InvalidJobError(f"an array has 1 to {ARRAY_MAX} items, not {len(params)}")
+        found, chosen = self._files_and_options(entry_point, files, options)
+
+        def packed() -> list[bytes]:
+            return [pack_bytes(dict(each), name=f"params[{n}]") for n, each in enumerate(params)]
+
+        each_params = self.shipper.by_value(packed)
+        bundle = PipelineBundle(
+            files=found,
+            requirements=(),
+            entry_point=entry_point,
+            input_data=None,
+            params=each_params[0],
+        )
+        return self.shipper.array(bundle, each_params, chosen, name=entry_point, at_most=at_most)
+
+    def _files_and_options(
+        self, entry_point: str, files: FilesLike, options: Mapping[str, object] | None
+    ) -> tuple[tuple[tuple[str, bytes], ...], Options]:
+        found = tuple(read_files(files))
+        source = check_entry_point(entry_point, found)
+        chosen = self.options.updated(options or {})
+        if source is not None and b"# /// script" in source:
+            from lineshaft.requirements import read_script  # noqa: PLC0415 - few scripts do
+
+            needs = read_script(source.decode(errors="replace"))
+            chosen = replace(chosen, needs=needs.merged(chosen.needs) if chosen.needs else needs)
+        return found, chosen
 
 
 def graph_of(subject: Pipeline | Graph) -> Graph:

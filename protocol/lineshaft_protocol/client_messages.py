@@ -84,9 +84,20 @@ class Query(Wire):
     type: Literal["Query"] = "Query"
     request_id: int
     what: Literal[
-        "jobs", "job", "why", "story", "workers", "events", "logs", "info", "files", "secrets"
+        "jobs",
+        "job",
+        "why",
+        "story",
+        "workers",
+        "events",
+        "logs",
+        "info",
+        "files",
+        "secrets",
+        "array",
     ]
     job_id: Name | None = None
+    """Or, for ``array``, that array's id."""
     attempt: int | None = Field(default=None, ge=1, le=NUMBER_MAX)
     """For logs: only this attempt's."""
     stream: Literal["stdout", "stderr"] | None = None
@@ -95,6 +106,8 @@ class Query(Wire):
     """For logs: the last lines of what there is, instead of what follows ``after_…``."""
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
+    offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
+    """How many items of an array are left out before the first that is told."""
     after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)
     after_seq: int = Field(default=0, ge=0, le=NUMBER_MAX)
 
@@ -141,6 +154,20 @@ class Resume(Wire):
     type: Literal["Resume"] = "Resume"
     request_id: int
     job_id: Name
+
+
+class Retry(Wire):
+    """Do an ended job again, as a new job with the same code, data and options.
+
+    Answered with the new job's id once it is kept; or with why not, and a code as in Refused.
+    """
+
+    type: Literal["Retry"] = "Retry"
+    request_id: int
+    job_id: Name
+    number: int | None = Field(default=None, ge=1, le=NUMBER_MAX)
+    """Which repeat of the job it is to be, from 1: who asks twice gets one job. ``None`` for the
+    next one."""
 
 
 class KeepSecret(Wire):
@@ -242,7 +269,7 @@ class StateChanged(Wire):
 
 
 class Answer(Wire):
-    """The answer to a Query, Drain, Pause, Resume or KeepSecret."""
+    """The answer to a Query, Drain, Pause, Resume, Retry or KeepSecret."""
 
     type: Literal["Answer"] = "Answer"
     request_id: int
@@ -267,6 +294,7 @@ FromClient = Annotated[
     | Heal
     | Pause
     | Resume
+    | Retry
     | KeepSecret
     | Ping
     | BlobOffer

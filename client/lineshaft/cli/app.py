@@ -8,6 +8,7 @@ import typer
 
 from lineshaft.cli import (
     access,
+    arrays,
     daemons,
     doctor,
     environments,
@@ -62,6 +63,8 @@ def application() -> typer.Typer:
     app.command()(jobs.why)
     app.command()(jobs.story)
     app.command()(jobs.cancel)
+    app.command()(arrays.wait)
+    app.command()(arrays.retry)
     app.command()(pausing.pause)
     app.command()(pausing.resume)
     app.command()(kept.artifacts)

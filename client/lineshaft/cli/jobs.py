@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lineshaft.cli.arrays import Array, cancel_array, show_array, summary
 from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import ExitCode, UsageError
 from lineshaft.cli.flags import JobName, Json, Token, Url
@@ -49,14 +50,21 @@ def jobs(
         str | None, typer.Option(help=f"Only those: {', '.join((*STATUSES, *ENDED))}.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="The most.")] = 20,
+    array_id: Array = None,
     is_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """List jobs, the last submitted first."""
+    """List jobs, the last submitted first; or the items of an array, and how many are where."""
     if status is not None and status not in (*STATUSES, *ENDED):
         raise UsageError(f"no status {status!r}; there are: {', '.join((*STATUSES, *ENDED))}")
     output = Output(is_json=is_json)
+    if array_id is not None:
+        array = array_id
+        ask(
+            url, token, lambda client: show_array(output, client, array, status=status, limit=limit)
+        )
+        return
     found = ask(url, token, lambda client: client.jobs(status=status, limit=limit))
     if is_json:
         output.document(found)
@@ -146,7 +154,10 @@ def told(record: dict[str, JsonValue]) -> str:
     match record:
         case {"type": "JobSubmitted", "client_id": client_id, "job": {"kind": kind, **job}}:
             name = f" {job['name']}" if job.get("name") else ""
-            return f"submitted by {text_of(client_id)}: {text_of(kind)}{name}"
+            again = f", to do {job['retry_of']} again" if job.get("retry_of") else ""
+            return f"submitted by {text_of(client_id)}: {text_of(kind)}{name}{again}"
+        case {"type": "JobRetried", "retry": str(retry)}:
+            return f"done again as {retry}"
         case {"type": "AttemptStarted", "attempt": attempt, "worker_id": worker_id}:
             return f"attempt {attempt} given to worker {text_of(worker_id)}"
         case {"type": "AttemptLeft", "attempt": attempt, "cause": cause, **rest}:
@@ -186,21 +197,35 @@ def _ending(outcome: Mapping[str, JsonValue]) -> str:
 
 
 def cancel(
-    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")],
+    job_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[JOB...]", help="Ids of jobs.")
+    ] = None,
+    array_id: Array = None,
     reason: Annotated[str, typer.Option(help="Kept with the job.")] = "cancelled by its user",
     is_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """End jobs, whatever they are doing, and wait until their processes are gone."""
+    if bool(job_ids) == (array_id is not None):
+        raise UsageError("name jobs, or an array with --array ID")
     output = Output(is_json=is_json)
+    if array_id is not None:
+        array = array_id
+        counts = ask(url, token, lambda client: cancel_array(client, array, reason))
+        if is_json:
+            output.document(counts)
+        else:
+            output.line(f"array {array}: {summary(counts)}")
+        return
+    wanted = job_ids or []
 
     async def end(client: AsyncClient) -> list[dict[str, JsonValue]]:
         # All must be known before the first one is touched.
-        before = [await about(client, "job", job_id) for job_id in job_ids]
+        before = [await about(client, "job", job_id) for job_id in wanted]
         return [
             await _end(client, job_id, reason, was=was)
-            for job_id, was in zip(job_ids, before, strict=True)
+            for job_id, was in zip(wanted, before, strict=True)
         ]
 
     ended = ask(url, token, end)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from lineshaft.cli.arrays import follow_array, read_array
 from lineshaft.cli.asking import ask
-from lineshaft.cli.exits import ExitCode, UsageError
+from lineshaft.cli.exits import ExitCode, FailedError, UsageError
 from lineshaft.cli.flags import Json, Token, Url
 from lineshaft.cli.output import Output
 
@@ -99,6 +100,17 @@ Detached: TypeAlias = Annotated[
 After: TypeAlias = Annotated[
     list[str] | None, typer.Option("--after", metavar="JOB", help="Start when it has succeeded.")
 ]
+ArrayOf: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--array",
+        metavar="FILE|N",
+        help="Run it once for each object in a JSON list; or N times, with the parameter item.",
+    ),
+]
+AtMost: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Of an array: how many may be under way at a time.")
+]
 Secrets: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -144,6 +156,8 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     backoff: Backoff = None,
     after: After = None,
     secrets: Secrets = None,
+    array: ArrayOf = None,
+    at_most: AtMost = None,
     is_detached: Detached = False,
     is_json: Json = False,
     url: Url = None,
@@ -152,21 +166,19 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     """Run a script or function on a worker; show its output and progress, print its result."""
     order = make_order(entry, files or (), params or (), arguments or ())
     wanted = given({"cpus": cpus, "memory": memory, "gpus": gpus, "gpu_memory": gpu_memory})
-    options: dict[str, object] = {
-        "resources": wanted or None,
-        "tags": tags or (),
-        "priority": priority,
-        "retries": retries,
-        "timeout": timeout,
-        "backoff": backoff,
-        "after": after or (),
-        "secrets": read_secrets(secrets or ()),
+    options = given({
+        "resources": wanted or None, "tags": tags or (), "name": name or entry, "worker": worker,
+        "priority": priority, "retries": retries, "timeout": timeout, "backoff": backoff,
+        "after": after or (), "secrets": read_secrets(secrets or ()), "python": python,
+        "queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout, "nodes": nodes,
+        "silence_timeout": silence_timeout, "lost_after": lost_after,
         "requirements": read_needs(requirements or (), packages or ()),
-    }
-    options |= {"worker": worker, "python": python, "nodes": nodes, "name": name or entry}
-    options |= {"queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout}
-    options |= {"silence_timeout": silence_timeout, "lost_after": lost_after}
-    work = _submitter(order, given(options), Output(is_json=is_json), is_detached=is_detached)
+    })  # fmt: skip
+    output = Output(is_json=is_json)
+    if array is None and at_most is None:
+        work = _submitter(order, options, output, is_detached=is_detached)
+    else:
+        work = _array_submitter(order, array, at_most, options, output, is_detached)
     raise typer.Exit(ask(url, token, work))
 
 
@@ -298,6 +310,45 @@ def _submitter(
             output.document({"job_id": job.id})
         else:
             output.line(job.id)
+        return ExitCode.OK
+
+    return submit
+
+
+def _items(array: str, params: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the parameters of each item; what is said of all comes first."""
+    found = read_array(array)
+    each = [{"item": n} for n in range(found)] if isinstance(found, int) else found
+    return [{**params, **item} for item in each]
+
+
+def _array_submitter(
+    order: Order,
+    array_of: str | None,
+    at_most: int | None,
+    options: dict[str, object],
+    output: Output,
+    is_detached: bool,
+) -> "Callable[[AsyncClient], Coroutine[Any, Any, ExitCode]]":
+    if array_of is None:
+        raise UsageError("--at-most is about an array; add --array FILE or --array N")
+    items = _items(array_of, order.params)
+
+    async def submit(client: "AsyncClient") -> ExitCode:
+        array = client.options(**options).array(  # type: ignore[arg-type]  # checked there
+            order.entry_point, items, files=order.files, at_most=at_most
+        )
+        if not is_detached:
+            return await follow_array(output, client, array)
+        await _accepted(client, array[0])
+        kept = sum((await array.status()).values())
+        if kept < len(array):
+            text = f"the coordinator kept only {kept} of {len(array)} items of array {array.id}"
+            raise FailedError(f"{text}; 'lineshaft cancel --array {array.id}' ends those")
+        if output.is_json:
+            output.document({"array_id": array.id, "job_ids": [each.id for each in array]})
+        else:
+            output.line(array.id)
         return ExitCode.OK
 
     return submit

@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from lineshaft_coordinator.core.io import (
     PROTOCOL_FAULT,
     Append,
@@ -35,7 +37,9 @@ from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts
+from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.server.retrying import Retries, RetryRefusedError
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
 from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.interface import Store
@@ -45,6 +49,7 @@ from lineshaft_protocol.client_messages import (
     KeepSecret,
     Query,
     Refused,
+    Retry,
     Submit,
 )
 from lineshaft_protocol.errors import LineshaftError
@@ -89,6 +94,7 @@ class Daemon:
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
         self.questions = Questions(self.core.shop, store, secrets)
+        self.retries = Retries(self.questions.families, self.sessions, self.submit)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self._failure: BaseException | None = None
@@ -180,6 +186,24 @@ class Daemon:
         if self._has_introduced_itself(session):
             self._spawn(self._keep_secret(session, message))
 
+    def retry(self, session: Session, message: Retry) -> None:
+        """Do an ended job again, some time."""
+        client = self.core.shop.clients.get(session)
+        if self._has_introduced_itself(session) and client is not None:
+            self._spawn(self._retry(session, message, str(client.client_id or "unnamed")))
+
+    async def _retry(self, session: Session, message: Retry, client_id: str) -> None:
+        job_id = JobId(message.job_id)
+        try:
+            new_id = await self.retries.retry(job_id, message.number, client_id=client_id)
+            answer = Answer(request_id=message.request_id, data={"job_id": new_id})
+        except RetryRefusedError as error:
+            data: JsonValue = {"code": error.code}
+            answer = Answer(request_id=message.request_id, data=data, error=str(error))
+        except StoreFullError as error:
+            answer = Answer(request_id=message.request_id, error=str(error))
+        self.sessions.send(session, [answer])
+
     async def _keep_secret(self, session: Session, message: KeepSecret) -> None:
         try:
             if message.value is None:
@@ -255,7 +279,7 @@ class Daemon:
         try:
             data = await self.questions.answer(query)
             answer = Answer(request_id=query.request_id, data=data)
-        except (UnknownJobError, StoreFullError) as error:
+        except (UnknownJobError, UnknownArrayError, StoreFullError) as error:
             answer = Answer(request_id=query.request_id, error=str(error))
         self.sessions.send(session, [answer])
 

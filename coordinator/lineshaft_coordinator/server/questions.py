@@ -10,9 +10,11 @@ from lineshaft_coordinator.core import views
 from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, decode
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
+from lineshaft_protocol.families import retry_number
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.version import __version__
 
@@ -36,12 +38,14 @@ class Questions:
     def __init__(self, shop: Shop, store: Store, secrets: SecretBox) -> None:
         self._shop, self._store, self._secrets = shop, store, secrets
         self.history = History(store)
+        self.families = Families(store)
 
     async def answer(self, query: Query) -> JsonValue:
         """Answer a query.
 
         Raises:
             UnknownJobError: It is about a job that nobody knows.
+            UnknownArrayError: Likewise, of an array.
         """
         job_id = JobId(query.job_id or "")
         match query.what:
@@ -66,6 +70,10 @@ class Questions:
                 return await self.files(job_id)
             case "secrets":
                 return dict(self._secrets.names())
+            case "array":
+                return await self.array(
+                    job_id, status=query.status, offset=query.offset, limit=query.limit
+                )
 
     async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
         """Jobs, the last submitted first; live ones as they are now."""
@@ -90,8 +98,33 @@ class Questions:
         row = await self._store.row_of(job_id)
         if row is None:
             raise UnknownJobError(job_id)
-        facts = self._merged(row)
+        facts = self._merged(row) | await self._related(job_id)
         return facts if row.is_live else facts | await self._measured(job_id)
+
+    async def _related(self, job_id: JobId) -> dict[str, JsonValue]:
+        """The job's array, and what runs it again or was run by it again."""
+        known = await self.families.known(job_id)
+        retries = await self.families.retries(job_id)
+        item, own = known.spec.array if known is not None else None, retry_number(job_id)
+        return {
+            "retry_of": known.spec.retry_of if known is not None else None,
+            "next_retry": next_number(retries),
+            "retried_as": [row.job_id for row in retries if retry_number(row.job_id) > own],
+            "array_id": item.array_id if item is not None else None,
+            "item": item.item if item is not None else None,
+        }
+
+    async def array(
+        self, array_id: str, *, status: str | None = None, offset: int = 0, limit: int = 100
+    ) -> dict[str, JsonValue]:
+        """How many items of an array are where, and some of them.
+
+        Raises:
+            UnknownArrayError: Nobody knows the array.
+        """
+        return await self.families.array(
+            array_id, self._merged, status=status, offset=offset, limit=limit
+        )
 
     async def _measured(self, job_id: JobId) -> dict[str, JsonValue]:
         """What the last attempt of an ended job took."""
@@ -139,10 +172,16 @@ class Questions:
         records = await self._store.records_of(job_id)
         if not records:
             raise UnknownJobError(job_id)
-        return [
+        retries = await self.families.retries_of(job_id)
+        again: list[JsonValue] = [
+            {"at": row.submitted_at, "type": "JobRetried", "job_id": job_id, "retry": row.job_id}
+            for row in retries
+        ]
+        told: list[JsonValue] = [
             {"seq": seq, "at": at, **_told(decode(data).model_dump(mode="json", exclude_none=True))}
             for seq, at, data in records
         ]
+        return told + again
 
     async def files(self, job_id: JobId) -> list[JsonValue]:
         """Checkpoints and artifacts of a job that are kept, the oldest first."""

@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Tokens
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
+from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.store.errors import (
     BackupExistsError,
     StoreError,
@@ -31,6 +33,7 @@ from lineshaft_protocol.wire import NUMBER_MAX
 LIMIT_MAX = 1000
 TAIL_MAX = 10_000
 WAIT_S_MAX = 60
+_RETRY_STATUS = {"unknown_job": 404, "blob_missing": 410, "draining": 503}
 
 
 class Actions(Protocol):
@@ -46,6 +49,14 @@ class Actions(Protocol):
 
     async def resume(self, job_id: JobId) -> None:
         """Let a job go on."""
+        ...
+
+    async def retry(self, job_id: JobId) -> JobId:
+        """Do an ended job again; returns the new job's id.
+
+        Raises:
+            RetryRefusedError: It cannot be done again.
+        """
         ...
 
     async def back_up(self, data: Path, target: Path) -> Summary:
@@ -107,6 +118,13 @@ class Rest:
                 ),
                 Route("/api/v1/jobs/{job_id}/files", self._guarded(self._files)),
                 Route("/api/v1/jobs/{job_id}/files/{file_id}", self._guarded(self._content)),
+                Route("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry), methods=["POST"]),
+                Route("/api/v1/arrays/{job_id}", self._guarded(self._array)),
+                Route(
+                    "/api/v1/arrays/{job_id}/cancel",
+                    self._guarded(self._cancel_array),
+                    methods=["POST"],
+                ),
                 Route("/api/v1/workers", self._guarded(self._workers)),
                 Route(
                     "/api/v1/admin/backup",
@@ -152,8 +170,10 @@ class Rest:
                 return _error(403, "only the local token of the coordinator's machine opens this")
             try:
                 data = await answer(request)
-            except UnknownJobError as error:
+            except (UnknownJobError, UnknownArrayError) as error:
                 return _error(404, str(error))
+            except RetryRefusedError as error:
+                return _error(_RETRY_STATUS.get(error.code, 409), str(error))
             except StoreFullError as error:
                 return _error(507, str(error))
             except (BackupExistsError, StoreNotWritableError, OtherDataError) as error:
@@ -225,6 +245,26 @@ class Rest:
             is_freeze = verb == "freeze"
             await self._actions.pause(job_id, "paused over HTTP", freeze=is_freeze)
         return {"job_id": job_id, "status_before": job["status"]}
+
+    async def _retry(self, request: Request) -> JsonValue:
+        job_id = _job_id(request)
+        return {"job_id": await self._actions.retry(job_id), "retry_of": job_id}
+
+    async def _array(self, request: Request) -> JsonValue:
+        return await self._questions.array(
+            _job_id(request),
+            status=request.query_params.get("status"),
+            offset=_number(request, "offset", 0, least=0),
+            limit=_number(request, "limit", 100),
+        )
+
+    async def _cancel_array(self, request: Request) -> JsonValue:
+        rows = await self._questions.families.items(_job_id(request))
+        # The last ones first: those that wait must not begin because of those that end.
+        live = [JobId(row.job_id) for row in reversed(rows.values()) if row.is_live]
+        for job_id in live:
+            await self._actions.cancel(job_id, "cancelled over HTTP")
+        return {"array_id": _job_id(request), "cancelled": len(live)}
 
     async def _files(self, request: Request) -> JsonValue:
         return await self._questions.files(_job_id(request))

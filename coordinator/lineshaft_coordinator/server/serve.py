@@ -177,6 +177,10 @@ class _Actions:
         """Let a job go on."""
         self._daemon.post(ResumeAsked(job_id))
 
+    async def retry(self, job_id: JobId) -> JobId:
+        """Do an ended job again."""
+        return await self._daemon.retries.retry(job_id, None, client_id="http")
+
     async def back_up(self, data: Path, target: Path) -> Summary:
         """Make a backup of the data folder, if it is the one that is meant."""
         own = await asyncio.to_thread(self._data.resolve)

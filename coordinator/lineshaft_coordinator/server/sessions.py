@@ -24,6 +24,7 @@ from lineshaft_protocol.client_messages import (
     FromClient,
     KeepSecret,
     Query,
+    Retry,
     Submit,
 )
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, Codec
@@ -67,6 +68,10 @@ class Desk(Protocol):
 
     def keep_secret(self, session: Session, message: KeepSecret) -> None:
         """Keep or forget a secret, some time."""
+        ...
+
+    def retry(self, session: Session, message: Retry) -> None:
+        """Do an ended job again, some time."""
         ...
 
     def submit(self, session: Session, submit: Submit) -> None:
@@ -215,6 +220,8 @@ class Sessions:
                 link.transfers.on_message(message)
             case Query():
                 self._desk.ask(session, message)
+            case Retry():
+                self._desk.retry(session, message)
             case KeepSecret():
                 self._desk.keep_secret(session, message)
             case Submit():

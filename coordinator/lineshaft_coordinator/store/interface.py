@@ -137,6 +137,16 @@ class Store(Protocol):
         """
         ...
 
+    async def rows_beginning(self, prefix: str, *, after: str = "", limit: int) -> list[JobRow]:
+        """Read the rows of jobs whose ids begin with a text, in order of the ids.
+
+        Args:
+            prefix: The text; not empty.
+            after: Only ids after this one.
+            limit: The most to read.
+        """
+        ...
+
     async def counts(self) -> Mapping[str, int]:
         """Count the jobs by status."""
         ...

@@ -118,6 +118,19 @@ def _rows(
     return [read_row(cast("RowCells", cells)) for cells in found.fetchall()]
 
 
+def rows_beginning(
+    connection: sqlite3.Connection, prefix: str, *, after: str, limit: int
+) -> list[JobRow]:
+    """List jobs whose ids begin with a text, by their ids."""
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    found = connection.execute(
+        f"SELECT {ROW_COLUMNS} FROM jobs WHERE job_id >= ? AND job_id < ? AND job_id > ?"  # noqa: S608 - constants
+        " ORDER BY job_id LIMIT ?",
+        (prefix, end, after, limit),
+    )
+    return [read_row(cast("RowCells", cells)) for cells in found.fetchall()]
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Count jobs by status: live ones one by one, ended ones in their index."""
     totals: dict[str, int] = {}

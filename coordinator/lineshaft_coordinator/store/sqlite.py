@@ -151,6 +151,11 @@ class SqliteStore:
         query = partial(queries.rows, wanted=wanted, is_live=is_live, before=before, limit=limit)
         return await self._the_readers().run(query)
 
+    async def rows_beginning(self, prefix: str, *, after: str = "", limit: int) -> list[JobRow]:
+        """See `Store.rows_beginning`."""
+        query = partial(queries.rows_beginning, prefix=prefix, after=after, limit=limit)
+        return await self._the_readers().run(query)
+
     async def counts(self) -> dict[str, int]:
         """See `Store.counts`."""
         return await self._the_readers().run(queries.counts)

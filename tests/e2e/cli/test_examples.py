@@ -74,3 +74,17 @@ def test_the_training_in_an_environment_of_its_own(pair: Farm, shell: Shell) -> 
     result = json.loads(done.out.splitlines()[-1])
     assert result["accuracy"] > 0.9
     assert result["prefix"] == str(pair.home / "environments" / built.out.strip())
+
+
+def test_the_sweep_as_an_array_ends_with_a_table(pair: Farm, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text((EXAMPLES / "sweep" / "train.py").read_text())
+
+    heading, *rows, last = run_example("sweep/sweep.py", pair, tmp_path)
+
+    cells = [line.split() for line in rows]
+    scores = {(row[0], row[1]): float(row[3]) for row in cells if row[2] == "succeeded"}
+    assert heading.split() == ["rate", "momentum", "status", "loss"]
+    assert [row[2] for row in cells] == ["succeeded"] * 4 + ["failed"] * 2
+    assert min(scores.values()) == scores["0.5", "0.5"] < 0.02
+    assert "diverges" in rows[-1]
+    assert last.endswith("4 of 6 succeeded")

@@ -308,3 +308,13 @@ async def test_a_backup_never_replaces_a_file(store: Store, tmp_path: Path) -> N
         await store.backup(target)
 
     assert target.read_text() == "mine"
+
+
+async def test_rows_whose_ids_begin_alike_are_read_in_order(store: Store) -> None:
+    for job_id in ("a.2", "a.10", "a", "ab.1", "a.1", "b.1"):
+        await store.append(submitted(job_id, b"one"))
+
+    first = await store.rows_beginning("a.", limit=2)
+    rest = await store.rows_beginning("a.", after=first[-1].job_id, limit=9)
+
+    assert [[row.job_id for row in rows] for rows in (first, rest)] == [["a.1", "a.10"], ["a.2"]]
