@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import getpass
-import os
 import random
-import re
-import socket
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -20,7 +16,7 @@ from lineshaft.errors import ClientClosedError
 from lineshaft.job import AsyncJob
 from lineshaft.job_array import AsyncJobArray, find_array
 from lineshaft.job_files import FilesLike
-from lineshaft.locating import locate
+from lineshaft.locating import default_client_id, locate
 from lineshaft.mapping import in_flight
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
@@ -81,7 +77,7 @@ class AsyncClient:
         settings: CoreSettings | None = None,
     ) -> None:
         self._where = locate(url, token)
-        self._client_id = ClientId(client_id or _default_client_id())
+        self._client_id = ClientId(client_id or default_client_id())
         self._connect_timeout_s = connect_timeout
         self._settings = settings or CoreSettings()
         self._work = Work(Shipper())
@@ -320,9 +316,11 @@ class AsyncClient:
         """Run files once for each set of parameters, as jobs that belong together; see arrays.md.
 
         Args:
-            entry_point: As for `run`, as are `files` and `options`, which each item has.
+            entry_point: As for `run`, as are the options.
             params: Of each item; or how many items there are, each with the parameter `item`.
+            files: As for `run`; sent once.
             at_most: How many may be under way at a time; None for as many as there is room for.
+            options: Of each item.
 
         Raises:
             InvalidJobError: It has no items, too many, or an option is not possible.
@@ -393,12 +391,3 @@ class AsyncClient:
         job: AsyncJob[ResultT] = AsyncJob(self.shell, prepared.spec.job_id)
         job.submit(prepared)
         return job
-
-
-def _default_client_id() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # A container may run as somebody without a name.
-        user = str(os.getuid())
-    name = f"{user}@{socket.gethostname()}-{os.getpid()}"
-    return re.sub(r"[^A-Za-z0-9_.:@+-]", "_", name).lstrip("_.:@+-")[:128] or "client"

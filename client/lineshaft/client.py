@@ -290,9 +290,11 @@ class Client:
         """Run files once for each set of parameters, as jobs that belong together; see arrays.md.
 
         Args:
-            entry_point: As for `run`, as are `files` and `options`, which each item has.
+            entry_point: As for `run`, as are the options.
             params: Of each item; or how many items there are, each with the parameter `item`.
+            files: As for `run`; sent once.
             at_most: How many may be under way at a time; None for as many as there is room for.
+            options: Of each item.
 
         Raises:
             InvalidJobError: It has no items, too many, or an option is not possible.

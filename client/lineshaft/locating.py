@@ -1,6 +1,9 @@
 """Where the coordinator of a client is."""
 
+import getpass
 import os
+import re
+import socket
 from collections.abc import Mapping
 
 from lineshaft_runtime.locating import Whereabouts
@@ -21,3 +24,13 @@ def locate(
         OSError: A file that is there cannot be read.
     """
     return Whereabouts.find(url, token, environ=os.environ if environ is None else environ)
+
+
+def default_client_id() -> str:
+    """Return a name for a client in queues and records: user, host and process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # A container may run as somebody without a name.
+        user = str(os.getuid())
+    name = f"{user}@{socket.gethostname()}-{os.getpid()}"
+    return re.sub(r"[^A-Za-z0-9_.:@+-]", "_", name).lstrip("_.:@+-")[:128] or "client"

@@ -5,12 +5,11 @@ first one arrived: the same job under the same id is accepted once and answered 
 """
 
 from lineshaft_coordinator.core.flow import JobFlow
-from lineshaft_coordinator.core.gangs import GangDesk, gang_fault
+from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
 from lineshaft_coordinator.core.pausing import PauseDesk
-from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.refusals import refusal_of
 from lineshaft_coordinator.core.roster import Roster
-from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import ClientSession, Shop
 from lineshaft_protocol.client_messages import (
     Accepted,
@@ -32,7 +31,6 @@ from lineshaft_protocol.client_messages import (
     Watch,
     Welcome,
 )
-from lineshaft_protocol.families import fault_of_item
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
@@ -154,47 +152,11 @@ class ClientDesk:
         return None
 
     def _refusal(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
-        shop = self._shop
-        if shop.is_stopping:
+        if self._shop.is_stopping:
             return "draining", "the coordinator is about to stop; submit again in a moment"
-        if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
-            text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
-            return "too_many_jobs", f"{text}; submit again when some have ended"
         if spec.parent is not None:
             return "invalid", "only a running plan has children"
-        if (fault := fault_of_item(spec) or gang_fault(self._shop, spec)) is not None:
-            return "invalid", fault
-        return self._unplaceable(spec)
-
-    def _unplaceable(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
-        """Refuse what no worker we have seen could ever run, unless its user wants to wait."""
-        shop = self._shop
-        waits = spec.timeouts is not None and spec.timeouts.queue_s is not None
-        settings = shop.settings
-        grace_s = settings.recovery_s if shop.epoch > 1 else settings.first_workers_s
-        is_recovering = shop.now < shop.started_at + grace_s
-        if waits or is_recovering or not shop.fleet.known:
-            return None
-        shape = Shape.of(spec)
-        # A worker known only by its leases, since our restart, may be able to run anything.
-        able_count = sum(
-            worker.capacity is None or may_ever(worker, shape)
-            for worker in shop.fleet.known.values()
-        )
-        if able_count >= shape.nodes:
-            return None
-        if able_count:
-            text = f"{spec.label} needs {shape.nodes} workers at once, and {able_count} could"
-            text += f" ever run a part of it ({shape.resources})"
-            return "unplaceable", f"{text}. Ask for fewer, or give queue_timeout to wait for more."
-        nearest = min(
-            shop.fleet.known.values(),
-            key=lambda worker: sum(lack.is_for_ever for lack in lacks(worker, shape)),
-        )
-        why = "; ".join(str(lack) for lack in lacks(nearest, shape) if lack.is_for_ever)
-        text = f"no worker could ever run {spec.label} ({shape.resources})"
-        text += f": the nearest is {nearest.worker_id}, but {why}"
-        return "unplaceable", f"{text}. Ask for less, or give queue_timeout to wait for one."
+        return refusal_of(self._shop, spec)
 
     def _refuse(self, session: Session, job_id: JobId, code: RefusalCode, message: str) -> None:
         self._shop.send(session, Refused(job_id=job_id, code=code, message=message))

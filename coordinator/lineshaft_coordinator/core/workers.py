@@ -12,6 +12,7 @@ from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import PROTOCOL_FAULT, AppendEvents
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.pausing import PauseDesk
+from lineshaft_coordinator.core.refusals import refusal_of
 from lineshaft_coordinator.core.retries import retry_delay_s
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shop import Shop
@@ -273,11 +274,26 @@ class WorkerDesk:
             pass  # It is on its way; the answer follows.
         elif spawn.is_repeat:
             shop.look_up(job_id, session, spawn)
+        elif shop.is_stopping:
+            pass  # The next coordinator will be asked again.
+        elif (refused := self._refusal_of_child(spec)) is not None:
+            outcome = Outcome(job_id=job_id, status="failed", attempt=0, failure=refused)
+            shop.send(session, ChildFinished(outcome=outcome))
         else:
             worker.suspend(JobId(parent.job_id))
             self._flow.freed[worker.worker_id] = worker
             shop.fleet.changed(worker)
             self._flow.accept(spec, job.client_id)
+
+    def _refusal_of_child(self, spec: JobSpec) -> Failure | None:
+        """Why a part of a plan is not kept: the same checks as of a Submit."""
+        if spec.after:
+            return Failure(cause="dependency", message="a part of a plan comes after nothing")
+        refused = refusal_of(self._shop, spec)
+        if refused is None:
+            return None
+        code, text = refused
+        return Failure(cause="unplaceable" if code == "unplaceable" else "start", message=text)
 
     def _is_anothers(self, job_id: JobId, spec: JobSpec) -> bool:
         ledger = self._shop.ledger

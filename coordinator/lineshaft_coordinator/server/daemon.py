@@ -54,8 +54,10 @@ from lineshaft_protocol.client_messages import (
 )
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import BlobId, JobId, Session
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign
+from lineshaft_protocol.worker_messages import Assign, ChildFinished, Ended, SpawnChild
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -237,7 +239,7 @@ class Daemon:
             refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
             self.sessions.send(session, [refused])
             return
-        missing = self._missing_blob(submit)
+        missing = self._missing_blob(submit.job)
         may_be_known = submit.is_repeat or not submit.is_fresh
         if missing is None or (may_be_known and self._is_at_hand(JobId(submit.job.job_id))):
             self._pump.post(Received(session, submit))
@@ -246,8 +248,30 @@ class Daemon:
         else:
             self._refuse(session, submit, missing)
 
-    def _missing_blob(self, submit: Submit) -> str | None:
-        job = submit.job
+    def told_by_worker(self, session: Session, message: Ended | SpawnChild) -> None:
+        """Give the core an end or a child, with what it names looked for as for a client's job."""
+        match message:
+            case Ended(result=result):
+                blob = result.result.blob if result.result is not None else None
+                if result.status == "succeeded" and blob and not self._blobs.refer(blob):
+                    message = _without_result(message, blob)
+            case SpawnChild(job=job, is_repeat=is_repeat):
+                missing = self._missing_blob(job)
+                if (
+                    missing is not None
+                    and not is_repeat
+                    and not self._is_at_hand(JobId(job.job_id))
+                ):
+                    text = f"blob {missing}, which this part of a plan needs, is not stored here"
+                    failure = Failure(cause="blob_missing", message=text)
+                    outcome = Outcome(
+                        job_id=job.job_id, status="failed", attempt=0, failure=failure
+                    )
+                    self.sessions.send(session, [ChildFinished(outcome=outcome)])
+                    return
+        self._pump.post(Received(session, message))
+
+    def _missing_blob(self, job: JobSpec) -> str | None:
         for blob_id in job.blobs:
             if not self._blobs.refer(blob_id):
                 return blob_id
@@ -330,3 +354,11 @@ class Daemon:
             # A bug of ours, or a store that failed: end; the next start replays the journal.
             self._failure = error
             self._broken.set()
+
+
+def _without_result(ended: Ended, blob: str) -> Ended:
+    """What an end means whose result nobody can ever have: the attempt failed."""
+    text = f"its worker named {blob} as its result, which was never stored here"
+    failure = Failure(cause="result_missing", message=text)
+    missing = {"status": "failed", "result": None, "failure": failure}
+    return ended.model_copy(update={"result": ended.result.model_copy(update=missing)})

@@ -33,7 +33,7 @@ from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.stream_frames import BytesLike, is_stream_frame
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import FromWorker, Settled
+from lineshaft_protocol.worker_messages import Ended, FromWorker, Settled, SpawnChild
 from lineshaft_runtime.connection import Connection
 from lineshaft_runtime.fair_queue import FairQueue
 
@@ -72,6 +72,10 @@ class Desk(Protocol):
 
     def retry(self, session: Session, message: Retry) -> None:
         """Do an ended job again, some time."""
+        ...
+
+    def told_by_worker(self, session: Session, message: Ended | SpawnChild) -> None:
+        """Give the core what a worker says, once the blobs that it names were looked for."""
         ...
 
     def submit(self, session: Session, submit: Submit) -> None:
@@ -226,6 +230,8 @@ class Sessions:
                 self._desk.keep_secret(session, message)
             case Submit():
                 self._desk.submit(session, message)
+            case Ended() | SpawnChild():
+                self._desk.told_by_worker(session, message)
             case _:
                 self._desk.post(Received(session, message))
 

@@ -1,5 +1,6 @@
 """Who holds what: reconnects, restarts, losses, and what comes too late."""
 
+import pytest
 from tests.unit.core.coordinator_bench import (
     CoordinatorBench,
     assigned,
@@ -19,12 +20,12 @@ from tests.unit.core.samples import (
     succeeded,
 )
 
-from lineshaft_coordinator.core.io import Append, Close, Send
+from lineshaft_coordinator.core.io import Append, Close, Send, StopPlacing
 from lineshaft_coordinator.core.records import AttemptLeft
 from lineshaft_protocol.client_messages import Answer, Drain, Heal
 from lineshaft_protocol.jobs import Parent, Timeouts
 from lineshaft_protocol.outcomes import Failure
-from lineshaft_protocol.resources import Capacity, Gpu
+from lineshaft_protocol.resources import Capacity, Gpu, Resources
 from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
@@ -491,3 +492,41 @@ def test_a_worker_that_does_not_register_first_is_closed(coordinator: Coordinato
 
     assert effects == [Close(session, 1002, "the first message must be Register")]
     assert result("j1", 1).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cause", "words"),
+    [
+        ({"resources": Resources(cpus=4000.0)}, "unplaceable", "no worker could ever run"),
+        ({"after": ("other",)}, "dependency", "comes after nothing"),
+        ({"retry_of": "other"}, "start", "must have an id as other.r1"),
+    ],
+)
+def test_a_child_goes_through_the_checks_of_a_submit(
+    coordinator: CoordinatorBench, wanted: dict[str, object], cause: str, words: str
+) -> None:
+    client, worker = coordinator.client(), coordinator.worker("w1", offers=capacity(slots=2))
+    coordinator.live(10.0, worker)
+    coordinator.submit(client, "other", priority=-5)
+    coordinator.submit(client, "p", kind="plan")
+    child = job("p.1", parent=Parent(job_id="p", attempt=1), **wanted)
+
+    effects = coordinator.receive(worker, SpawnChild(job=child))
+
+    (answer,) = told(effects, worker)
+    assert isinstance(answer, ChildFinished)
+    assert answer.outcome.failure is not None
+    assert answer.outcome.failure.cause == cause
+    assert words in answer.outcome.failure.message
+    assert records(effects) == []
+
+
+def test_a_child_asked_of_a_coordinator_that_stops_is_left_to_the_next_one(
+    coordinator: CoordinatorBench,
+) -> None:
+    client, worker = coordinator.client(), coordinator.worker("w1", offers=capacity(slots=2))
+    coordinator.submit(client, "p", kind="plan")
+    coordinator.handle(StopPlacing())
+    child = job("p.1", parent=Parent(job_id="p", attempt=1))
+
+    assert coordinator.receive(worker, SpawnChild(job=child)) == []

@@ -1,0 +1,48 @@
+"""What is not kept, whoever submits it: clients their jobs, running plans their children."""
+
+from lineshaft_coordinator.core.gangs import gang_fault
+from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.client_messages import RefusalCode
+from lineshaft_protocol.families import fault_of_item
+from lineshaft_protocol.jobs import JobSpec
+
+
+def refusal_of(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
+    """Why a new job is not kept; None if nothing speaks against it."""
+    if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
+        text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
+        return "too_many_jobs", f"{text}; submit again when some have ended"
+    if (fault := fault_of_item(spec) or gang_fault(shop, spec)) is not None:
+        return "invalid", fault
+    return _unplaceable(shop, spec)
+
+
+def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
+    """Refuse what no worker we have seen could ever run, unless its user wants to wait."""
+    waits = spec.timeouts is not None and spec.timeouts.queue_s is not None
+    settings = shop.settings
+    grace_s = settings.recovery_s if shop.epoch > 1 else settings.first_workers_s
+    is_recovering = shop.now < shop.started_at + grace_s
+    if waits or is_recovering or not shop.fleet.known:
+        return None
+    shape = Shape.of(spec)
+    # A worker known only by its leases, since our restart, may be able to run anything.
+    able_count = sum(
+        worker.capacity is None or may_ever(worker, shape) for worker in shop.fleet.known.values()
+    )
+    if able_count >= shape.nodes:
+        return None
+    if able_count:
+        text = f"{spec.label} needs {shape.nodes} workers at once, and {able_count} could"
+        text += f" ever run a part of it ({shape.resources})"
+        return "unplaceable", f"{text}. Ask for fewer, or give queue_timeout to wait for more."
+    nearest = min(
+        shop.fleet.known.values(),
+        key=lambda worker: sum(lack.is_for_ever for lack in lacks(worker, shape)),
+    )
+    why = "; ".join(str(lack) for lack in lacks(nearest, shape) if lack.is_for_ever)
+    text = f"no worker could ever run {spec.label} ({shape.resources})"
+    text += f": the nearest is {nearest.worker_id}, but {why}"
+    return "unplaceable", f"{text}. Ask for less, or give queue_timeout to wait for one."
