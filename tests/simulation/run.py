@@ -254,6 +254,8 @@ class Run:
             left += [f"{client.name} waits for answer {r}" for r in client.unanswered]
         if not self.coordinator.is_up:
             left.append("the coordinator is down")
+        else:
+            left += self._missing_workers()
         for worker in self.workers:
             if not worker.is_gone and not worker.is_up:
                 left.append(f"{worker.name} is down")
@@ -264,6 +266,16 @@ class Run:
             if worker.machine.processes:
                 left.append(f"{worker.name} has {list(worker.machine.processes)}")
         return left
+
+    def _missing_workers(self) -> list[str]:
+        # One that has nothing to say may not have noticed yet that its connection is dead; its
+        # Register would come when all should be quiet.
+        here = {w.worker_id for w in self.coordinator.its_core.shop.fleet.by_session.values()}
+        return [
+            f"{worker.name} is not back"
+            for worker in self.workers
+            if worker.is_up and not worker.is_gone and worker.name not in here
+        ]
 
     def _is_orphan(self, job_id: str) -> bool:
         # Impossible, accepted, and the process that might cancel it never heard so; or after such.
