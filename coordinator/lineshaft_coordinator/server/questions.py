@@ -165,7 +165,15 @@ class Questions:
         text = "it was cancelled" if job["status"] == "cancelled" else f"it {job['status']}"
         if job["error"]:
             text += f": {job['error']}"
-        return {"job_id": job_id, "status": job["status"], "reasons": [text]}
+        reasons: list[JsonValue] = [text]
+        if job["status"] in ("failed", "cancelled") and job["kind"] != "stream":
+            again = job["retried_as"]
+            reasons.append(
+                f"it was done again as {again[-1]}"
+                if isinstance(again, list) and again
+                else f"'lineshaft retry {job_id}' does it again"
+            )
+        return {"job_id": job_id, "status": job["status"], "reasons": reasons}
 
     async def story(self, job_id: JobId) -> list[JsonValue]:
         """Every record about a job, in order, with wall times."""

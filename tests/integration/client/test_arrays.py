@@ -131,10 +131,14 @@ def test_a_retry_is_a_new_job_and_both_stories_name_the_other(
     first = client.job(client.submit(exit_unless, gate).id)
     assert isinstance(first.exception(WAIT_S), ProcessExitedError)
     Path(gate).touch()
+    before: Any = first.why()
 
     second = first.retry()
 
     assert second.result(WAIT_S) == "through"
+    after: Any = first.why()
+    assert before["reasons"][1] == f"'lineshaft retry {first.id}' does it again"
+    assert after["reasons"][1] == f"it was done again as {second.id}"
     assert second.id == f"{first.id}.r1"
     assert first.status == "failed"
     assert story_of(client, second.id)[0]["job"]["retry_of"] == first.id
