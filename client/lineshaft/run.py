@@ -162,7 +162,7 @@ def _keep(kind: str, path: "str | os.PathLike[str]", body: dict[str, object]) ->
     else:
         context.spool.write(kind, body)
         if kind == "checkpoint":
-            context.has_saved = context.has_saved or context.is_pause_seen
+            context.note_saved()
 
 
 def __getattr__(name: str) -> "Mapping[str, object]":

@@ -30,6 +30,8 @@ ITEMS_MAX = 1000
 INTEGER_BITS_MAX = 1024
 ENVIRONMENT_VARIABLE = "LINESHAFT_SPOOL"
 """Names the spool of the running job; children of the job inherit it."""
+FILES_VARIABLE = "LINESHAFT_FILES"
+"""Beginning of the names of this attempt's files; children of the job inherit it, too."""
 
 
 class SpoolWriter:
@@ -121,11 +123,13 @@ class JobContext:
         "blobs",
         "has_saved",
         "input_data",
+        "is_child",
         "is_pause_seen",
         "kept_folder",
         "params",
         "pause_file",
         "resume_file",
+        "saved_file",
         "set_result",
         "spool",
     )
@@ -148,6 +152,10 @@ class JobContext:
         self.kept_folder: str | None = files[0] if files else None
         self.pause_file: str | None = files[1] if files else None
         self.resume_file: str | None = files[2] if files else None
+        self.is_child = False
+        """Whether this process is not the one that was given the attempt."""
+        self.saved_file = ""
+        """Where a child of the job says that it saved, and the job looks; empty: nowhere."""
         self.is_pause_seen = False
         """The job asked whether it should pause, and was told so."""
         self.has_saved = False
@@ -161,7 +169,29 @@ class JobContext:
     @property
     def has_paused(self) -> bool:
         """Whether the end of the job's code is a pause: it asked, it saved, it is still wanted."""
-        return self.is_pause_seen and self.has_saved and self.is_pause_wanted
+        if not self.is_pause_wanted:
+            return False
+        return (self.is_pause_seen and self.has_saved) or self._has_a_child_saved
+
+    @property
+    def _has_a_child_saved(self) -> bool:
+        try:
+            wanted = os.stat(self.pause_file or "").st_mtime_ns  # noqa: PTH116 - see above
+            return os.stat(self.saved_file).st_mtime_ns >= wanted  # noqa: PTH116 - see above
+        except OSError:
+            return False
+
+    def note_saved(self) -> None:
+        """A checkpoint was saved: if that was asked for, the end of the job may be a pause."""
+        if not self.is_pause_seen:
+            return
+        self.has_saved = True
+        if self.saved_file and self.is_child:
+            try:
+                os.close(os.open(self.saved_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                os.utime(self.saved_file)
+            except OSError:  # The job then ends as one that did not save.
+                pass
 
 
 class _Place:
@@ -179,9 +209,18 @@ def current() -> JobContext:
     """Return the attempt this process belongs to: attached, named by the environment, or none."""
     context = _Place.context
     if context is None:
-        path = os.environ.get(ENVIRONMENT_VARIABLE)
-        context = _Place.context = JobContext(SpoolWriter(path) if path else None)
+        path, prefix = os.environ.get(ENVIRONMENT_VARIABLE), os.environ.get(FILES_VARIABLE)
+        files = files_of(prefix) if path and prefix else None
+        context = JobContext(SpoolWriter(path) if path else None, files=files)
+        context.is_child = True
+        context.saved_file = f"{prefix}saved" if files else ""
+        _Place.context = context
     return context
+
+
+def files_of(prefix: str) -> tuple[str, str, str]:
+    """Return where copies go, a wish to pause is left, and a checkpoint lies."""
+    return f"{prefix}kept", f"{prefix}pause", f"{prefix}resume"
 
 
 def _plain(value: object) -> object:

@@ -33,6 +33,7 @@ from lineshaft_worker.environments.interpreters import find_interpreters
 from lineshaft_worker.environments.provision import Environments, Settings, find_uv
 from lineshaft_worker.environments.sources import ALLOWED, Sources
 from lineshaft_worker.execution.cgroups import Cgroups, is_usable
+from lineshaft_worker.execution.limits import JobLimits
 
 EXIT_CANNOT_START = 2
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
@@ -68,6 +69,14 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="folder of cgroup v2 in which each runner gets a group; default auto: where one was "
         "delegated to us, as by Delegate=yes of systemd; off: none",
+    )
+    flags.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what a process of a job may have at most: files=4096, processes=500 (of this "
+        "user, with all else it runs), file-size=20GiB; repeatable",
     )
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
@@ -161,6 +170,7 @@ async def _work(chosen: argparse.Namespace) -> None:
         slots=chosen.slots,
         meeting=MeetingPort(address),
         cgroups=cgroups_of(str(chosen.cgroup)),
+        limits=JobLimits.parse(chosen.limit),
     )
     environments = environments_of(chosen, where.home, room)
     identity = Identity(

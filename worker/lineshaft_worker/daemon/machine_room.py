@@ -20,6 +20,7 @@ from lineshaft_worker.devices.nvml import Nvml
 from lineshaft_worker.devices.quarantine import Quarantine, left_on, occupied
 from lineshaft_worker.devices.selection import Restrictions
 from lineshaft_worker.execution.cgroups import PROCESS_ISOLATION, Cgroups
+from lineshaft_worker.execution.limits import JobLimits
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class MachineRoom:
         slots: How many attempts may run at once; ``None`` means one for each CPU.
         meeting: A port of this machine that is kept free for gangs.
         cgroups: Where each runner gets a control group of its own; ``None`` if that cannot be.
+        limits: What each process of a job may have at most.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class MachineRoom:
         slots: int | None,
         meeting: MeetingPort,
         cgroups: Cgroups | None = None,
+        limits: JobLimits | None = None,
     ) -> None:
-        self.meeting, self.cgroups = meeting, cgroups
+        self.meeting, self.cgroups, self.limits = meeting, cgroups, limits or JobLimits()
         self._nvml = Nvml.open()
         self._inventory = Inventory(self._nvml, environ=os.environ)
         self._restrictions, self._slots = restrictions, slots

@@ -81,7 +81,7 @@ class WorkerShell:
         self._execution = Execution(
             state / "execution",
             report=self._on_report,
-            interpreter_of=self._preparing.launch,
+            interpreter_of=room.limits.on(self._preparing.launch),
             cgroups=room.cgroups,
         )
         self._uplink = Uplink(dial, self._post)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -33,6 +34,8 @@ class Launch(NamedTuple):
     variables: Mapping[str, str] = {}
     inherited: tuple[int, ...] = ()
     """Descriptors that stay open for as long as any process of the runner is there."""
+    limits: tuple[tuple[int, int], ...] = ((resource.RLIMIT_CORE, 0),)
+    """Limits of every process, by the kernel's number: a dump would have the job's secrets."""
 
 
 class ExitRecord(NamedTuple):
@@ -67,7 +70,8 @@ class RunnerProcess:
         """
         program = (str(launch.interpreter), "-P", "-m", "lineshaft_worker.runner", str(folder))
         # The shim is ours, so is its interpreter; only the runner's may be another.
-        command = (sys.executable, "-I", "-S", _SHIM, str(folder), str(cgroup or ""), "--")
+        limits = ",".join(f"{kind}={value}" for kind, value in launch.limits)
+        command = (sys.executable, "-I", "-S", _SHIM, str(folder), str(cgroup or ""), limits, "--")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         # All that grows is made now: a full disk shall refuse before there is a process.
         os.close(os.open(folder / SPOOL, flags, 0o600))

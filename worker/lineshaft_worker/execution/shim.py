@@ -1,7 +1,7 @@
 """A tiny parent for one runner: outlives the daemon, and leaves no process behind.
 
-Runs as ``python -I -S shim.py FOLDER CGROUP -- PROGRAM [ARGUMENT…]`` and imports the standard
-library only, and little of it: one shim per runner stays in memory as long as the runner.
+Runs as ``python -I -S shim.py FOLDER CGROUP LIMITS -- PROGRAM [ARGUMENT…]`` and imports the
+standard library only, and little of it: one shim per runner stays in memory as long as the runner.
 
 Theory. The shim leads a session and is a *subreaper*: whatever descends from the runner and loses
 its parent, however often it forked or called setsid, becomes the shim's child. So the shim having
@@ -28,12 +28,13 @@ GRACE_S = 5.0
 RECORD_BYTES = 512
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 SWEEP_ROUND_S = 0.02
 
 
 def main(arguments: list[str]) -> int:
     """Run one program and see to it that nothing of it is left."""
-    folder, cgroup, _, *program = arguments
+    folder, cgroup, limits, _, *program = arguments
     signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
     # Blocked, not handled: sigtimedwait then takes them one by one, with no race.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     shim.leave_word()
     if os.environ.get("LINESHAFT_SECRETS"):
         shim.start_redaction()
-    shim.start(program, prctl)
+    shim.start(program, limits, prctl)
     shim.leave_output()
     write(f"{folder}/runner.pid", str(shim.runner))
     shim.wait_for_runner(signals)
@@ -110,7 +111,7 @@ class Shim:
                 os.dup2(nothing, target)
             os.close(nothing)
 
-    def start(self, program: list[str], prctl: "Callable[..., int]") -> None:
+    def start(self, program: list[str], limits: str, prctl: "Callable[..., int]") -> None:
         """Fork, and become the runner's interpreter in the child."""
         self.runner = os.fork()
         if self.runner:
@@ -126,6 +127,8 @@ class Shim:
             for name in ("HUP", "INT", "QUIT"):
                 signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            limit(limits)
             os.execv(program[0], program)  # noqa: S606 - this is what the shim is for
         except OSError as error:
             os.write(2, f"cannot start {program[0]}: {error}\n".encode())
@@ -272,6 +275,17 @@ class Shim:
         with contextlib.suppress(OSError):
             os.rmdir(self.cgroup)  # noqa: PTH106 - no pathlib here
         return oom, peak
+
+
+def limit(limits: str) -> None:
+    """Limit this process and all it will start, as in `4=0,7=1024`; never above what it has."""
+    import resource  # noqa: PLC0415 - in the runner's process only, not in each shim's memory
+
+    for text in limits.split(","):
+        kind, value = (int(part) for part in text.split("="))
+        _, most = resource.getrlimit(kind)
+        least = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(kind, (least, least))
 
 
 def descendants(root: int) -> set[int]:

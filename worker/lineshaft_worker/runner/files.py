@@ -25,7 +25,8 @@ def attempt_file(folder: str, ticket: int, suffix: str) -> str:
     """Return the path of a file that belongs to one attempt.
 
     The suffixes are: code, payload, result, ended (a Done frame), tail (how far its events were
-    reported), first (count of events told before it began), pause (a request), resume (where a
+    reported), first (count of events told before it began), pause (a request), saved (a child of
+    the job saved after it), resume (where a
     checkpoint lies), resumed (the checkpoint, brought back), work (folder of a pipeline), blobs
     (folder of blobs that its files are made of), kept (folder of its artifacts), and
     child-N (what a plan sends to, or gets from, elsewhere).

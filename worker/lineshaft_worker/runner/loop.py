@@ -265,21 +265,19 @@ class _Attempt:
     def _attach(
         self, params: object = None, load_input: Callable[[], object] | None = None
     ) -> None:
-        ticket = self._order.ticket
-        spool.attach(
-            spool.JobContext(
-                self._runner.spool,
-                params=cast("Mapping[str, object]", params) if isinstance(params, Mapping) else {},
-                input_data=load_input,
-                set_result=self._set.append,
-                files=(
-                    attempt_file(self._folder, ticket, "kept"),
-                    attempt_file(self._folder, ticket, "pause"),
-                    attempt_file(self._folder, ticket, "resume"),
-                ),
-                blobs=attempt_file(self._folder, ticket, "blobs"),
-            )
+        prefix = attempt_file(self._folder, self._order.ticket, "")
+        # For processes that the job starts: ranks, or a script that it calls.
+        os.environ[spool.FILES_VARIABLE] = prefix
+        context = spool.JobContext(
+            self._runner.spool,
+            params=cast("Mapping[str, object]", params) if isinstance(params, Mapping) else {},
+            input_data=load_input,
+            set_result=self._set.append,
+            files=spool.files_of(prefix),
+            blobs=f"{prefix}blobs",
         )
+        context.saved_file = f"{prefix}saved"
+        spool.attach(context)
 
 
 def _awaited(value: object) -> object:
