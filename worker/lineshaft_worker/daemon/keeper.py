@@ -67,10 +67,12 @@ class Keeper:
         self._placed: dict[AttemptKey, None] = {}
         """Attempts that have a folder here; most have none, and looking for it costs 15 µs."""
         self._hashing = asyncio.Semaphore(2)
+        self._has_taken_over = False
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def take_over(self) -> None:
-        """Go on with what the daemon before us kept."""
+        """Go on with what the daemon before us kept, and with what was taken since the start."""
+        self._has_taken_over = True
         for place in sorted(self._folder.iterdir()):
             job_id, _, number = place.name.rpartition("@")
             if not number.isdecimal():
@@ -154,6 +156,8 @@ class Keeper:
             self._enter(key, file)
 
     def _enter(self, key: AttemptKey, file: KeptFile) -> None:
+        if not self._has_taken_over:
+            return  # Its note is on the disk, and will be found there.
         shelf = self._shelf(key)
         shelf.waiting.append(file)
         checkpoints = [each for each in shelf.waiting if each.kind == "checkpoint"]
@@ -171,11 +175,15 @@ class Keeper:
         except OSError as error:
             logger.warning("outputs are lost", extra={"job": key.job_id, "why": str(error)})
             return
-        self._shelf(key).outputs = place / "outputs"
-        self._work(key)
+        if self._has_taken_over:
+            self._shelf(key).outputs = place / "outputs"
+            self._work(key)
 
     def is_busy(self, key: AttemptKey) -> bool:
         """Whether files of the attempt are not stored yet."""
+        if not self._has_taken_over:
+            # An end that is found at the start must not be settled over its files.
+            return self._place(key).is_dir()
         shelf = self._shelves.get(key)
         return shelf is not None and shelf.task is not None
 

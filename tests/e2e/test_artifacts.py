@@ -1,0 +1,152 @@
+"""What jobs leave arrives whole, whatever it is called, however large it is, whoever dies."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.e2e.farm import Farm, farm, until
+
+from lineshaft import Client
+
+LARGE_BYTES = 1 << 30
+MEMORY_MAX = 256 << 20
+"""Most memory of a daemon that moved the large file, in bytes; each has about 60 MiB when idle."""
+NAMES = [
+    "../up", "../../etc/passwd", "/etc/passwd", "a/../../up", "a/./b", "a//b", "a/", ".", "..",
+    "back\\slash", "C:drive", "nul\x00byte", "new\nline", "bell\x07", "x" * 300, "a/" * 600,
+    "trailing. ", "\ud800",
+]  # fmt: skip
+NAMED = f"""
+from lineshaft import run
+open("model", "w").write("weights")
+run.artifact("model", name="good")
+for name in {NAMES!r}:
+    run.artifact("model", name=name)
+"""
+LEAVES = """
+import os
+from lineshaft import run
+os.mkdir("outputs")
+with open("outputs/large.bin", "wb") as file:
+    file.write(b"begin")
+    file.truncate(run.params["bytes"])
+"""
+RECEDES = """
+import signal
+from pathlib import Path
+from lineshaft import run
+saved = run.latest_checkpoint()
+while saved is None:
+    signal.sigtimedwait((), 0.01)
+    if run.should_pause():
+        Path("state").write_text("41")
+        run.checkpoint("state", step=41)
+        run.paused()
+run.result([int(Path(saved.path).read_text()), saved.attempt])
+"""
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Farm]:
+    """A coordinator that soon makes room for what is urgent."""
+    with farm(tmp_path / "farm", "preempt_after_s=0.2") as made:
+        made.start_worker("w1", "--slots", "1")
+        yield made
+
+
+def leaving(client: Client, size_bytes: int) -> Any:
+    return client.run("job.py", files={"job.py": LEAVES}, params={"bytes": size_bytes})
+
+
+def hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_no_name_of_an_artifact_leads_out_of_anything(pair: Farm, tmp_path: Path) -> None:
+    with pair.client() as client:
+        job = client.run("job.py", files={"job.py": NAMED})
+        job.result(60)
+        artifacts = job.artifacts()
+
+        assert [each.name for each in artifacts if each.problem is None] == ["good"]
+        assert all(each.sha256 is None for each in artifacts if each.problem is not None)
+        assert len(artifacts) > len(NAMES) // 2, "those whose names can be told are on the list"
+        (good,) = (each for each in artifacts if each.problem is None)
+        good.download(tmp_path / "got" / "good")
+    assert [each.name for each in (tmp_path / "got").iterdir()] == ["good"]
+    assert not (pair.home / "workers" / "up").exists()
+
+
+def test_urgent_work_takes_the_place_of_what_can_wait_and_gives_it_back(hasty: Farm) -> None:
+    with hasty.client() as client:
+        hasty.until_ready(client)
+        low = client.run("job.py", files={"job.py": RECEDES}, preemptible=True)
+        until(lambda: low.status == "running", what="it has the only slot")
+
+        urgent = client.submit(pow, 2, 5, priority=5)  # type: ignore[call-arg]
+
+        assert urgent.result(60) == 32
+        assert low.result(60) == [41, 1]
+        story: Any = low.story()
+        types = [record["type"] for record in story]
+        assert types.count("AttemptStarted") == 2
+        assert "preempted" in str(story)
+
+
+def test_a_daemon_that_is_killed_while_it_stores_is_followed_by_one_that_goes_on(
+    empty_farm: Farm, tmp_path: Path
+) -> None:
+    size_bytes = 256 << 20
+    worker = empty_farm.start_worker("w1", "--slots", "1")
+    with empty_farm.client() as client:
+        empty_farm.until_ready(client)
+        job = leaving(client, size_bytes)
+        until(lambda: [*empty_farm.home.glob("workers/w1/kept/*@*/*.data*")], what="it is taken")
+
+        worker.kill()
+        empty_farm.start_worker("w1", "--slots", "1")
+
+        assert job.result(60) is None
+        (artifact,) = job.artifacts()
+        path = artifact.download(tmp_path / "got.bin")
+        assert (path.stat().st_size, hash_of(path)) == (size_bytes, artifact.sha256)
+        story: Any = job.story()
+        assert [r["attempt"] for r in story if r["type"] == "AttemptStarted"] == [1]
+        until(lambda: not [*empty_farm.home.glob("workers/w1/kept/*")], what="nothing waits there")
+
+
+def test_a_large_artifact_moves_in_flat_memory(empty_farm: Farm, tmp_path: Path) -> None:
+    worker = empty_farm.start_worker("w1", "--slots", "1")
+    with empty_farm.client() as client:
+        empty_farm.until_ready(client)
+        job = leaving(client, LARGE_BYTES)
+        job.result(300)
+        (artifact,) = job.artifacts()
+        before = psutil.Process().memory_info().rss
+        most = 0
+
+        def look(done: int, total: int) -> None:
+            nonlocal most
+            del done, total
+            most = max(most, psutil.Process().memory_info().rss - before)
+
+        path = artifact.download(tmp_path / "got.bin", progress=look)
+
+        assert hash_of(path) == artifact.sha256
+        assert most < MEMORY_MAX, "the client's"
+        assert empty_farm.coordinator is not None
+        for process in (worker, empty_farm.coordinator):
+            assert peak_of(process.pid) < MEMORY_MAX, process.name
+    os.truncate(path, 0)
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory a process has had, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
