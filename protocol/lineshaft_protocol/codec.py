@@ -1,6 +1,7 @@
 """Control messages as text frames: one message, or a batch as a JSON array of messages."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,10 +20,26 @@ MessageT = TypeVar("MessageT")
 
 
 class Codec(Generic[MessageT]):
-    """Reads and writes the messages of one direction."""
+    """Reads and writes the messages of one direction.
 
-    def __init__(self, adapter: TypeAdapter[MessageT], many: TypeAdapter[list[MessageT]]) -> None:
-        self._one, self._many = adapter, many
+    What reads is made when the first message comes: a process reads one or two directions of
+    four, and to make all takes a good part of a client's import.
+    """
+
+    def __init__(
+        self,
+        one: Callable[[], TypeAdapter[MessageT]],
+        many: Callable[[], TypeAdapter[list[MessageT]]],
+    ) -> None:
+        self._make_one, self._make_many = one, many
+
+    @cached_property
+    def _one(self) -> TypeAdapter[MessageT]:
+        return self._make_one()
+
+    @cached_property
+    def _many(self) -> TypeAdapter[list[MessageT]]:
+        return self._make_many()
 
     def decode(self, text: bytes | str) -> list[MessageT]:
         """Read one frame.
@@ -70,14 +87,18 @@ def _first_fault(error: ValidationError) -> str:
 
 
 FROM_CLIENT: Codec[client_messages.FromClient] = Codec(
-    TypeAdapter(client_messages.FromClient), TypeAdapter(list[client_messages.FromClient])
+    lambda: TypeAdapter(client_messages.FromClient),
+    lambda: TypeAdapter(list[client_messages.FromClient]),
 )
 TO_CLIENT: Codec[client_messages.ToClient] = Codec(
-    TypeAdapter(client_messages.ToClient), TypeAdapter(list[client_messages.ToClient])
+    lambda: TypeAdapter(client_messages.ToClient),
+    lambda: TypeAdapter(list[client_messages.ToClient]),
 )
 FROM_WORKER: Codec[worker_messages.FromWorker] = Codec(
-    TypeAdapter(worker_messages.FromWorker), TypeAdapter(list[worker_messages.FromWorker])
+    lambda: TypeAdapter(worker_messages.FromWorker),
+    lambda: TypeAdapter(list[worker_messages.FromWorker]),
 )
 TO_WORKER: Codec[worker_messages.ToWorker] = Codec(
-    TypeAdapter(worker_messages.ToWorker), TypeAdapter(list[worker_messages.ToWorker])
+    lambda: TypeAdapter(worker_messages.ToWorker),
+    lambda: TypeAdapter(list[worker_messages.ToWorker]),
 )

@@ -16,5 +16,9 @@ class Wire(BaseModel):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=True, ser_json_inf_nan="constants"
+        defer_build=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=True,
+        ser_json_inf_nan="constants",
     )
