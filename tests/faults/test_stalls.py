@@ -1,5 +1,6 @@
 """F7, F9, F12 and F17: processes that stand still, clocks that jump, messages said twice."""
 
+import os
 import signal
 import threading
 import time
@@ -23,16 +24,14 @@ STOPS = rounds(3, 200)
 SUBMITS = rounds(1000, 10_000)
 VOICES = 8
 
-HOLD = """
-import os, signal
-from lineshaft import run
 
-with open(run.params["pids"], "a") as file:
-    file.write(f"{os.getpid()}\\n")
-while not os.path.exists(run.params["gate"]):
-    signal.sigtimedwait((), 0.02)
-run.result(os.getpid())
-"""
+def hold(pids: str, gate: str) -> int:
+    """A function: its lease outlasts its `lost_after`, so that only a judge ends it."""
+    with open(pids, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not os.path.exists(gate):
+        signal.sigtimedwait((), 0.02)
+    return os.getpid()
 
 
 def pids_in(path: Path) -> list[int]:
@@ -54,17 +53,17 @@ def test_a_worker_that_stood_still_past_lost_after_never_gets_its_word_in(tmp_pa
             made.until_ready(client)
             for number in range(STOPS):
                 pids, gate = tmp_path / f"pids-{number}", tmp_path / f"gate-{number}"
-                params = {"pids": str(pids), "gate": str(gate)}
-                job = client.run("hold.py", files={"hold.py": HOLD}, params=params, lost_after=0.5)
+                future = client.submit(hold, str(pids), str(gate))
                 until(lambda pids=pids: pids_in(pids), what="it runs")
-                first = cast("list[dict[str, Any]]", client.jobs(status="live"))[0]["worker_id"]
+                live = cast("list[dict[str, Any]]", client.jobs(status="live"))[0]
+                job, first = client.job(live["job_id"]), live["worker_id"]
                 other = next(name for name in names if name != first)
                 daemon = made.workers[first].popen
                 daemon.send_signal(signal.SIGSTOP)
                 until(lambda pids=pids: len(pids_in(pids)) == 2, what="it runs elsewhere")
                 # Both go on, one of them without right: it ends, and is reported by who sleeps.
                 gate.touch()
-                assert job.result(30) == pids_in(pids)[1]
+                assert future.result(30) == pids_in(pids)[1]
                 daemon.send_signal(signal.SIGCONT)
                 until(lambda first=first: Farm.here(client).get(first), what="it woke up")
                 until(
@@ -92,11 +91,10 @@ def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> No
         with made.client() as client:
             made.until_ready(client)
             pids, gate = tmp_path / "pids", tmp_path / "gate"
-            params = {"pids": str(pids), "gate": str(gate)}
-            long = client.run("hold.py", files={"hold.py": HOLD}, params=params, lost_after=0.5)
+            long = client.submit(hold, str(pids), str(gate))
             until(lambda: pids_in(pids), what="it runs")
             assert made.coordinator is not None
-            # Five times longer than a worker may be silent, twelve times its lost_after.
+            # Five times longer than a worker may be silent, thirty times its lost_after.
             made.coordinator.popen.send_signal(signal.SIGSTOP)
             pause(6.0)
             made.coordinator.popen.send_signal(signal.SIGCONT)
@@ -106,7 +104,8 @@ def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> No
             gate.touch()
 
             assert [long.result(30)] == pids_in(pids), "the same process"
-            story = cast("list[dict[str, Any]]", long.story())
+            job_id = cast("list[dict[str, Any]]", client.jobs())[0]["job_id"]
+            story = cast("list[dict[str, Any]]", client.job(job_id).story())
             assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
     tell("F9", "coordinator stood still for 6 s", 1, "nobody was judged lost")
 
