@@ -71,8 +71,8 @@ PLANTED = {
     ),
     "a full disk ends the worker's daemon": Planted(
         "worker/lineshaft_worker/daemon/shell.py",
-        "        except (OSError, KeyError, ValueError) as error:\n            failure =",
-        "        except (KeyError, ValueError) as error:\n            failure =",
+        "        except (OSError, KeyError, ValueError) as error:\n            text =",
+        "        except (KeyError, ValueError) as error:\n            text =",
         "tests/faults/test_full_disk_on_workers.py"
         "::test_a_full_disk_of_a_worker_fails_what_needs_it_and_ends_nothing_else",
     ),

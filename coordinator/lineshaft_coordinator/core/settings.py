@@ -5,6 +5,8 @@ from lineshaft_protocol.wire import Wire
 
 LEASE_SHARE = 0.8
 """Less than 0.9 / 1.1: what two clocks that are wrong by 10 % can make of the same time."""
+LEASED_FROM_S = 2.0
+"""The shortest ``lost_after`` with a lease of its own: a worker speaks twice a second at most."""
 
 
 class CoreSettings(Wire):
@@ -72,12 +74,14 @@ class CoreSettings(Wire):
         """How long a worker may go on alone with this job, and how long ending it may take then.
 
         Both are over before we give the job away, with clocks of either side wrong by 10 %:
-        (lease + ending) / 0.9 < lost_after / 1.1.
+        (lease + ending) / 0.9 < lost_after / 1.1. Brief work, and a job that is given away sooner
+        than a worker can ask twice, has no such lease: of two attempts the later one counts.
         """
         is_own = spec.timeouts is not None and spec.timeouts.lost_after_s is not None
-        if not is_own and not is_long(spec.kind):
-            return self.lease_brief_s, self.ending_s / 3
         lost_after_s = self.lost_after_s_of(spec)
+        is_brief = not is_own and not is_long(spec.kind)
+        if is_brief or lost_after_s < LEASED_FROM_S:
+            return self.lease_brief_s, self.ending_s / 3
         ending_s = min(self.ending_s, lost_after_s / 4)
         return LEASE_SHARE * lost_after_s - ending_s, ending_s / 3
 

@@ -21,6 +21,8 @@ FINISHED = Finished(outcome=Outcome(job_id="j1", status="succeeded", attempt=1))
 class _Peer:
     """A connection that keeps what it is given to send."""
 
+    is_writable = True
+
     def __init__(self) -> None:
         self.frames: list[list[Wire]] = []
         self.arrived = asyncio.Event()
