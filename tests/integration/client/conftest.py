@@ -103,7 +103,8 @@ def wait_for_workers(client: Client, count: int = 1) -> None:
 @pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A coordinator and a worker with two slots, for all tests that leave them as they are."""
-    made = Shop(tmp_path_factory.mktemp("shop"))
+    # All workers are known before the first test: what fits nowhere is refused from the start.
+    made = Shop(tmp_path_factory.mktemp("shop"), "--set", "first_workers_s=0")
     made.hire()
     try:
         with made.client() as client:
