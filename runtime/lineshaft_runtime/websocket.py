@@ -241,9 +241,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         # checked, because uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._is_connected = True
-        self._transport.set_write_buffer_limits(
-            high=self._limits.write_high_bytes, low=self._limits.write_low_bytes
-        )
+        limits = self._limits
+        self._transport.set_write_buffer_limits(limits.write_high_bytes, limits.write_low_bytes)
         self.peer = peer_name(self._transport)
         if greeting := self._handshake.begin(self.peer):
             self._transport.write(greeting)
@@ -329,9 +328,9 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self.request = opened.request
         if (limits := opened.limits) is not None:
             self._limits = limits
-            self._reader.limit(
-                text_bytes_max=limits.text_bytes, binary_bytes_max=limits.binary_bytes
-            )
+            text_bytes, binary_bytes = limits.text_bytes, limits.binary_bytes
+            self._reader.limit(text_bytes_max=text_bytes, binary_bytes_max=binary_bytes)
+            self._transport.set_write_buffer_limits(limits.write_high_bytes, limits.write_low_bytes)
         self._transport.write(opened.reply)
         self._plan_ping()
         self._is_corked = True

@@ -20,7 +20,7 @@ from lineshaft_coordinator.gateway.plans import Plans
 from lineshaft_coordinator.gateway.python_jobs import PythonJobs
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_coordinator.gateway.uploads import UPLOAD_BYTES_MAX, Uploads
-from lineshaft_coordinator.server.admission import Gate, Grant, Tokens
+from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Visit
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.seed import Register, UnencodableError, decode_json, read_data_ref
@@ -69,9 +69,12 @@ class Gateway:
             running=running,
         )
 
-    def admit(self, grant: Grant) -> Admitted:
-        """Who listens to a new connection of the holder of this grant."""
-        return Admitted(Conversation(self._desks, grant.token_id), LIMITS)
+    def doors(self) -> list[Door]:
+        """Its WebSocket."""
+        return [Door(PATH, self._admit)]
+
+    def _admit(self, visit: Visit) -> Admitted:
+        return Admitted(Conversation(self._desks, visit.grant.token_id), LIMITS)
 
     def routes(self) -> list[Route]:
         """The HTTP endpoints of an upstream worker, and those of its registry that only read."""

@@ -119,6 +119,43 @@ class Tokens:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody who may come in, at a door."""
+
+    request: UpgradeRequest
+    grant: Grant
+    params: Mapping[str, str]
+    """What stood in the path for the names in the door's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One path for WebSockets of clients, beside those of Lineshaft's own protocol."""
+
+    path: str
+    """As ``/ws/{job_id}``: a name in braces stands for one part of a path."""
+    admit: Callable[[Visit], Listener | Admitted | Rejection]
+    """Decides who listens."""
+    no_token: str = "the token is missing or not known here\n"  # noqa: S105 - a text
+    """Told to who brings no token."""
+    bad_token: str = "the token is missing or not known here\n"  # noqa: S105 - a text
+    """Told to who brings one that is not known."""
+
+    def params(self, path: str) -> Mapping[str, str] | None:
+        """What stands for the names in the door's path; None: the path is not of this door."""
+        wanted, given = self.path.split("/"), path.split("/")
+        if len(wanted) != len(given):
+            return None
+        params: dict[str, str] = {}
+        for want, give in zip(wanted, given, strict=True):
+            if want.startswith("{") and give:
+                params[want.strip("{}")] = give
+            elif want != give:
+                return None
+        return params
+
+
 class Gate:
     """Decides about each connection before it is answered.
 
@@ -131,8 +168,8 @@ class Gate:
 
     def __init__(self, tokens: Tokens, sessions: Sessions, *, is_loopback: bool) -> None:
         self._tokens, self._sessions, self._is_loopback = tokens, sessions, is_loopback
-        self.extra: dict[str, Callable[[Grant], Listener | Admitted]] = {}
-        """Other doors for clients, by path: who listens to the holder of this grant."""
+        self.doors: list[Door] = []
+        """Other paths for clients; the first that fits is taken."""
 
     def accept(self, request: UpgradeRequest) -> Listener | Admitted | Rejection:
         """Who listens to this connection, or why nobody does."""
@@ -140,16 +177,28 @@ class Gate:
         if refusal is not None:
             return refusal
         roles: dict[str, Role] = {"/v1/client": "client", "/v1/worker": "worker"}
-        make = self.extra.get(request.path)
-        role = roles.get(request.path) if make is None else "client"
+        role = roles.get(request.path)
         if role is None:
-            return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
+            return self._at_door(request)
         grant = self._tokens.grant(request.token)
         if grant is None:
             return Rejection(401, "the token is missing or not known here\n")
         if not grant.allows(role):
-            return Rejection(403, f"this token is for a {grant.role}, not for a {role}\n")
-        return self._sessions.listener(role) if make is None else make(grant)
+            return _wrong_role(grant, role)
+        return self._sessions.listener(role)
+
+    def _at_door(self, request: UpgradeRequest) -> Listener | Admitted | Rejection:
+        for door in self.doors:
+            params = door.params(request.path)
+            if params is None:
+                continue
+            grant = self._tokens.grant(request.token)
+            if grant is None:
+                return Rejection(401, door.bad_token if request.token else door.no_token)
+            if not grant.allows("client"):
+                return _wrong_role(grant, "client")
+            return door.admit(Visit(request, grant, params))
+        return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
 
     def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
         """Refuse what a web page of somebody else may have caused."""
@@ -159,6 +208,10 @@ class Gate:
         if origin is not None and urlsplit(origin).netloc != host:
             return Rejection(403, f"pages of {origin} may not come here\n")
         return None
+
+
+def _wrong_role(grant: Grant, role: Role) -> Rejection:
+    return Rejection(403, f"this token is for a {grant.role}, not for a {role}\n")
 
 
 def local_token(home: Path) -> str:

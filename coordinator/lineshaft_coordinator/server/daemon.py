@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import JsonValue
 
@@ -35,6 +36,8 @@ from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
+from lineshaft_coordinator.feeds.hub import Hub
+from lineshaft_coordinator.feeds.job_source import JobSource
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts
 from lineshaft_coordinator.server.families import UnknownArrayError
@@ -61,6 +64,9 @@ from lineshaft_protocol.worker_messages import Assign, ChildFinished, Ended, Spa
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
+
+Tap: TypeAlias = Callable[[Sequence[Effect]], None]
+"""Hears what was committed. Must not block or raise, and does for most batches next to nothing."""
 
 
 class Daemon:
@@ -96,6 +102,9 @@ class Daemon:
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
         self.questions = Questions(self.core.shop, store, secrets)
+        self.feeds = Hub(JobSource(self.sessions, store))
+        self.taps: list[Tap] = [self.questions.history.kept]
+        """Told of each batch once it is on disk, before anybody else hears of it."""
         self.retries = Retries(self.questions.families, self.sessions, self.submit)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
@@ -314,7 +323,8 @@ class Daemon:
         if batch is not None:
             # All or nothing: while there is no room, nobody hears anything of it.
             await self.room.wait_for(partial(self._store.append, batch))
-            self.questions.history.kept(effects)
+            for tap in self.taps:
+                tap(effects)
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
+from starlette.routing import Route
 
 from lineshaft_coordinator.core.io import PauseAsked, ResumeAsked
 from lineshaft_coordinator.core.ledger import CorruptJournalError
@@ -14,6 +17,7 @@ from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
+    Door,
     Gate,
     InsecureListenError,
     Tokens,
@@ -112,6 +116,7 @@ async def _run(
             if stop.done():
                 actions.obstacle = "stopping"
                 daemon.stop_placing()
+                daemon.feeds.close("the coordinator stops; it keeps all jobs")
         finally:
             await server.close("the coordinator stops; it keeps all jobs")
             for task in (tidying, pump, stop):
@@ -137,14 +142,17 @@ def _make_server(
     gateway = doors.Gateway(
         daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
     )
-    gate.extra[doors.PATH] = gateway.admit
+    groups: list[RouteGroup] = [
+        gateway,
+    ]
+    for group in groups:
+        gate.doors += group.doors()
 
     def obstacle() -> str | None:
         return actions.obstacle or daemon.room.obstacle
 
-    rest = Rest(
-        daemon.questions, actions, daemon.blob_file, tokens, gate, obstacle, gateway.routes()
-    )
+    more = [route for group in groups for route in group.routes()]
+    rest = Rest(daemon.questions, actions, daemon.blob_file, tokens, gate, obstacle, more)
     return Server(
         rest.application(),
         gate.accept,
@@ -156,6 +164,18 @@ def _make_server(
             ping_timeout_s=20.0,
         ),
     )
+
+
+class RouteGroup(Protocol):
+    """What one part of the coordinator serves on its port."""
+
+    def routes(self) -> Sequence[Route]:
+        """Its HTTP endpoints."""
+        ...
+
+    def doors(self) -> Sequence[Door]:
+        """Its WebSockets."""
+        ...
 
 
 class _Actions:

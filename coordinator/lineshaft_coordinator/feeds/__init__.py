@@ -1,0 +1,1 @@
+"""What jobs tell, given on live to who looks: one hub, a bounded queue for each viewer."""

@@ -1,0 +1,127 @@
+"""News of Lineshaft's own jobs: from the core while they live, from the store what was before."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from lineshaft_coordinator.feeds.hub import Ear
+from lineshaft_coordinator.feeds.told import Place
+from lineshaft_coordinator.server.sessions import Sessions
+from lineshaft_coordinator.store.interface import Store
+from lineshaft_protocol.client_messages import (
+    ClientHello,
+    Events,
+    Finished,
+    Ping,
+    Refused,
+    StateChanged,
+    Watch,
+    Welcome,
+)
+from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import is_name
+from lineshaft_protocol.version import __version__
+from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.wire import NUMBER_MAX, Wire
+
+CLIENT_ID = "feeds"
+PAGE_EVENTS = 500
+PAGE_BYTES = 256 * 1024
+TAIL_PAGES_MAX = 8
+"""So many pages are searched backwards for metrics and progress, and no more."""
+
+
+class JobSource:
+    """Reads from the core's sessions and from the store."""
+
+    def __init__(self, sessions: Sessions, store: Store) -> None:
+        self._sessions, self._store = sessions, store
+
+    def watch(self, job_id: str, ear: Ear) -> Callable[[], None]:
+        """Tell the ear of a job from now on."""
+        if not is_name(job_id):
+            asyncio.get_running_loop().call_soon(ear.on_unknown)
+            return lambda: None
+        return _JobWatch(self._sessions, job_id, ear).close
+
+    async def tail(self, job_id: str) -> Sequence[JobEvent]:
+        """Read backwards until there are metrics and progress, or it was enough."""
+        before: Place = (NUMBER_MAX, 0)
+        found: list[JobEvent] = []
+        missing = {"metrics", "progress"}
+        for _ in range(TAIL_PAGES_MAX):
+            rows = await self._store.last_events_of(
+                job_id, before=before, limit=PAGE_EVENTS, bytes_max=PAGE_BYTES
+            )
+            events = [JobEvent.model_validate_json(row.body) for row in rows]
+            found += events
+            missing -= {event.kind for event in events}
+            if not rows or not missing:
+                break
+            before = rows[-1].attempt, rows[-1].seq
+        return found[::-1]
+
+    async def page(self, job_id: str, after: Place) -> Sequence[JobEvent]:
+        """Read what stands behind a place, in order."""
+        rows = await self._store.events_of(
+            job_id, after=after, limit=PAGE_EVENTS, bytes_max=PAGE_BYTES
+        )
+        return [JobEvent.model_validate_json(row.body) for row in rows]
+
+
+class _JobWatch:
+    """A client session of the core that watches one job.
+
+    Each has a session of its own: on a shared one, what is still on its way from an earlier watch
+    of the same job could be taken for the answer to a later one, and what is in between be missed.
+    """
+
+    def __init__(self, sessions: Sessions, job_id: str, ear: Ear) -> None:
+        self._sessions, self._ear = sessions, ear
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._session = sessions.open_local(self)
+        hello = ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__))
+        sessions.speak(self._session, hello)
+        # Nothing is to be replayed: each viewer wants something else of it.
+        watch = Watch(job_id=job_id, events=True, after_attempt=NUMBER_MAX, after_seq=NUMBER_MAX)
+        sessions.speak(self._session, watch)
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._stop_pinging()
+        self._sessions.close_local(self._session)
+
+    def on_messages(self, messages: list[Wire]) -> None:
+        """The core told something, after it was committed."""
+        for message in messages:
+            match message:
+                case Events(events=events):
+                    self._ear.on_events(events)
+                case StateChanged():
+                    self._ear.on_state(message)
+                case Finished(outcome=outcome):
+                    self._ear.on_outcome(outcome)
+                case Refused():
+                    self._ear.on_unknown()
+                case Welcome(silence_s=silence_s):
+                    self._ping_later(silence_s / 3)
+                case _:
+                    pass  # Pong.
+
+    def on_closed(self, reason: str) -> None:
+        """The core ended the session."""
+        self._stop_pinging()
+        self._ear.on_lost(reason)
+
+    def _ping_later(self, interval_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._ping_timer = loop.call_later(interval_s, self._ping, interval_s)
+
+    def _ping(self, interval_s: float) -> None:
+        # The core takes a silent client for dead, and a viewer may look for hours.
+        self._sessions.speak(self._session, Ping())
+        self._ping_later(interval_s)
+
+    def _stop_pinging(self) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._ping_timer = None
