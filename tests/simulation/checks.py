@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.disk import Disk
 from tests.simulation.load import Wish, result_of
 from tests.simulation.machine import Machine, Process
+from tests.simulation.stays import DRIFT_MAX, Stays
 from tests.simulation.world import SimulationError, World
 
 from lineshaft_coordinator.core.invariants import check
@@ -41,9 +42,6 @@ from lineshaft_worker.core.machine import WorkerCore
 if TYPE_CHECKING:
     from tests.simulation.worker_node import WorkerNode
 
-DRIFT_MAX = 0.15
-"""More than any clock here is wrong by."""
-
 EXECUTING = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING)
 """Phases in which an attempt has a slot and its devices."""
 SHORT_PATIENCE_S = 15.0
@@ -61,6 +59,7 @@ class Checks:
         self._world, self._disk, self._every = world, disk, every
         self.machines: list[Machine] = []
         self.workers: list[WorkerNode] = []
+        self.stays = Stays(world)
         self._shadow = Ledger()
         self._ended: dict[str, Outcome] = {}
         self._started: dict[tuple[str, int], None] = {}
@@ -104,6 +103,7 @@ class Checks:
         """A batch became durable."""
         for record in records:
             self._on_record(record)
+        self.stays.on_commit(records)
         self._check_gangs(records)
 
     def _check_gangs(self, records: list[Record]) -> None:

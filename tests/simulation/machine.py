@@ -55,6 +55,12 @@ class Process:
     files: dict[str, KeptFile] = field(default_factory=dict[str, KeptFile])
     """What it saved and the coordinator has not on record."""
     saved_count: int = 0
+    began_at: float | None = None
+    """When its daemon was told that its code began."""
+    signs: int = 0
+    """How often its daemon was told of it."""
+    signed_at: float = 0.0
+    """When that was last, or when it last learned of a child."""
     pause: PauseMode = "none"
     standing: Callable[[], None] | None = None
     """What it does next once it is no longer frozen."""
@@ -109,6 +115,12 @@ class Machine:
         """Tell this daemon what happens; None while there is none."""
         self._tell = tell
         self._listener += 1
+
+    def _sign(self, process: Process, event: object) -> None:
+        """Tell the daemon something that shows that the attempt goes on."""
+        process.signs += 1
+        process.signed_at = self._world.now
+        self._emit(event)
 
     def _emit(self, event: object) -> None:
         listener = self._listener
@@ -205,12 +217,12 @@ class Machine:
             return
         process.pause = mode
         if mode == "freeze":
-            self._emit(PauseSeen(key, is_frozen=True))
+            self._sign(process, PauseSeen(key, is_frozen=True))
             return
         if process.standing is not None:
             standing, process.standing = process.standing, None
             self._world.after(0.0, standing)
-        self._emit(PauseSeen(key, is_frozen=False))
+        self._sign(process, PauseSeen(key, is_frozen=False))
         if mode == "checkpoint":
             self._react(process)
 
@@ -227,7 +239,9 @@ class Machine:
                 return
             if fails:
                 self._world.mark("save_failed")
-                self._emit(PauseSeen(process.key, is_frozen=False, problem="the disk is full"))
+                self._sign(
+                    process, PauseSeen(process.key, is_frozen=False, problem="the disk is full")
+                )
                 return
             self._save(process)
             job_id, attempt = process.key
@@ -254,13 +268,14 @@ class Machine:
             step=process.saved_count,
         )
         process.files[file.file_id] = file
-        self._emit(FileStored(process.key, file))
+        self._sign(process, FileStored(process.key, file))
 
     def answer(self, key: AttemptKey, outcome: Outcome) -> None:
         """A child that a process waits for has ended."""
         process = self.processes.get(key)
         if process is None or process.asked.pop(JobId(outcome.job_id), None) is None:
             return
+        process.signs, process.signed_at = process.signs + 1, self._world.now
         process.a_child_failed |= outcome.status != "succeeded"
         if not process.asked and process.is_executing:
             self._check_load()
@@ -318,7 +333,8 @@ class Machine:
     def _do(self, process: Process, what: str) -> None:
         match what:
             case "began":
-                self._emit(AttemptBegan(process.key))
+                process.began_at = self._world.now
+                self._sign(process, AttemptBegan(process.key))
             case "speak":
                 self._speak(process)
             case "ask":
@@ -341,14 +357,14 @@ class Machine:
         process.spoken.append(event)
         if self._pause_dice.random() < 0.4:
             self._save(process)
-        self._emit(AttemptSpoke(process.key, (event,)))
+        self._sign(process, AttemptSpoke(process.key, (event,)))
 
     def _ask(self, process: Process) -> None:
         process.asked_count += 1
         spec = child_of(process.key.job_id, process.key.attempt, process.asked_count)
         process.asked[JobId(spec.job_id)] = spec
         self._world.mark("child_asked")
-        self._emit(ChildAsked(process.key, spec))
+        self._sign(process, ChildAsked(process.key, spec))
 
     def _end(self, process: Process) -> None:
         job_id, attempt = process.key

@@ -25,10 +25,12 @@ from lineshaft_coordinator.core.scheduler import Scheduler
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.worker_messages import Assign, GangSeat, SpawnChild
+from lineshaft_worker.core import watchdog
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.flow import AttemptFlow
 from lineshaft_worker.core.machine import WorkerCore
 from lineshaft_worker.core.supplies import Supplies
+from lineshaft_worker.core.watchdog import Watchdog
 
 Patch = Callable[[object, str, object], None]
 
@@ -392,6 +394,48 @@ def _the_rest_of_a_gang_goes_on(patch: Patch) -> None:
     patch(GangDesk, "_break", only_notes_it)
 
 
+def _queue_deadline_lost(patch: Patch) -> None:
+    recover = CoordinatorCore._recover
+
+    def without_it(self: CoordinatorCore) -> None:
+        recover(self)
+        for job_id in self.shop.ledger.jobs:
+            self.shop.deadlines.clear(("queue", job_id))
+
+    patch(CoordinatorCore, "_recover", without_it)
+
+
+def _pause_deadline_not_set(patch: Patch) -> None:
+    patch(PauseDesk, "_watch", lambda _self, _job_id, _grace_s, **_: None)
+
+
+def _pause_deadline_lost(patch: Patch) -> None:
+    patch(PauseDesk, "restore", lambda _self, _job_id: None)
+
+
+def _silence_not_watched(patch: Patch) -> None:
+    patch(Watchdog, "watch", lambda _self, _key, _now: None)
+
+
+def _adopted_has_not_begun(patch: Patch) -> None:
+    adopt = AttemptFlow.adopt
+
+    def as_new(self: AttemptFlow, assign: Any, lane: int) -> None:
+        adopt(self, assign, lane)
+        for attempt in self._bench.attempts.values():
+            attempt.has_begun = False
+
+    patch(AttemptFlow, "adopt", as_new)
+
+
+def _waiting_is_silence(patch: Patch) -> None:
+    patch(Watchdog, "hold", lambda _self, _now: None)
+
+
+def _standing_still_is_silence(patch: Patch) -> None:
+    patch(watchdog, "_may_be_silent", lambda attempt: bool(attempt.children))
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence),
@@ -429,6 +473,13 @@ MUTANTS: Mapping[str, Mutant] = {
     "the rest of a gang goes on": Mutant(_the_rest_of_a_gang_goes_on),
     "a job starts before its environment is there": Mutant(_environment_not_awaited),
     "an environment is built for nobody": Mutant(_build_not_ended),
+    "a queue_timeout is lost over a restart": Mutant(_queue_deadline_lost),
+    "a pause is waited for for ever": Mutant(_pause_deadline_not_set),
+    "a pause is waited for for ever after a restart": Mutant(_pause_deadline_lost),
+    "nobody watches for silence": Mutant(_silence_not_watched),
+    "what a new daemon finds running has not begun": Mutant(_adopted_has_not_begun, 580),
+    "the time in which a plan waited counts as silence": Mutant(_waiting_is_silence),
+    "the time in which a job stands still is silence": Mutant(_standing_still_is_silence),
     "an array has no limit": Mutant(_array_without_limit),
     "an item that ended keeps its place in its array": Mutant(_place_kept),
 }

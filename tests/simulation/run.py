@@ -120,6 +120,7 @@ class Run:
         for node in [self.coordinator, *self.workers, *self.clients]:
             self.world.after(self.dice.uniform(0.0, 0.5), node.start)
         self._let_loose()
+        self.checks.stays.watch(self.coordinator, self.workers)
         self.world.run(STORM_S)
         self._calm_down()
         self._wait_for_the_end()

@@ -243,7 +243,7 @@ class WorkerNode(Node):
                     if assign.gang is not None and assign.gang.rank == 0:
                         self.post(MeetingMoved(self._new_meeting()))
                 case StopAttempt(key=key, grace_s=grace_s):
-                    machine.stop(key, grace_s)
+                    self._stop_attempt(key, grace_s)
                 case RevokeAttempt(key=key):
                     machine.revoke(key)
                 case ForgetAttempt(key=key):
@@ -281,6 +281,10 @@ class WorkerNode(Node):
             self._flush(session, messages)
         if any(isinstance(effect, Leave) for effect in effects):
             self._leave()
+
+    def _stop_attempt(self, key: AttemptKey, grace_s: float | None) -> None:
+        self.checks.stays.on_stop(self.machine, self.its_core.bench.attempts[key])
+        self.machine.stop(key, grace_s)
 
     def _new_meeting(self) -> MeetingPlace:
         self._meeting_port += 1

@@ -88,6 +88,8 @@ class AttemptFlow:
         for attempt in self._bench.attempts.values():
             if attempt.is_forgotten:
                 continue
+            if attempt.pause == "unknown" and "pause" not in features:
+                attempt.pause = "none"  # Such a coordinator has nobody frozen.
             if attempt.has_begun and attempt.phase is Phase.RUNNING:
                 self._send(Began(job_id=attempt.key.job_id, attempt=attempt.key.attempt))
             self._outbox.repeat(attempt)
@@ -112,7 +114,8 @@ class AttemptFlow:
     def adopt(self, assign: Assign, lane: int) -> None:
         """Take over an attempt that outlived the daemon before us."""
         key = AttemptKey(JobId(assign.job.job_id), assign.attempt)
-        attempt = self._bench.attempts[key] = Attempt(key, assign, Phase.RUNNING, pause="unknown")
+        attempt = Attempt(key, assign, Phase.RUNNING, pause="unknown", has_begun=True)
+        self._bench.attempts[key] = attempt
         self._bench.take_lane(attempt, lane)
 
     def find(self, key: AttemptKey) -> Attempt:
@@ -373,10 +376,9 @@ class AttemptFlow:
         """A child job ended: its plan goes on as soon as there is a slot for it."""
         key = self._parents.pop(JobId(outcome.job_id), None)
         attempt = self._bench.attempts.get(key) if key is not None else None
-        if attempt is None:
-            return
-        attempt.children.pop(JobId(outcome.job_id), None)
-        self._resuming.setdefault(attempt.key, []).append(outcome)
+        if attempt is not None:
+            attempt.children.pop(JobId(outcome.job_id), None)
+            self._resuming.setdefault(attempt.key, []).append(outcome)
 
     def _resume_plans(self) -> None:
         for key in tuple(self._resuming):

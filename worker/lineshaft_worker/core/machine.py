@@ -139,6 +139,7 @@ class WorkerCore:
         """Take one event in, and say what must be done about it, in order."""
         assert now >= self._now, "time runs forward"
         self._now = now
+        self._watchdog.hold(now)
         match event:
             case Received(session=session, message=message):
                 # Our Register on a newer session already said what we hold; acting on the older
@@ -180,8 +181,7 @@ class WorkerCore:
                 self._drain(is_hurried=event.is_hurried)
         self.flow.fill(now, acked_at=self._acked_at)
         self._leave_if_done()
-        effects = self._effects[:]
-        self._effects.clear()
+        effects, self._effects[:] = self._effects[:], []
         return effects
 
     def next_deadline(self) -> float | None:
