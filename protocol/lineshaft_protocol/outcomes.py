@@ -80,3 +80,5 @@ class AttemptResult(Wire):
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     peak_gpu_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     """Most memory it was seen to have on its GPUs together; ``None`` if it was not looked at."""
+    reason: str | None = None
+    """Why the worker stopped it, when the coordinator had not asked for that."""

@@ -41,6 +41,13 @@ PLANTED = {
         "            self._owner.finish(attempt, Stopped(), Ending())\n        else:",
         f"{STOPPING}::test_no_child_survives_a_stop_whatever_it_tried",
     ),
+    "a shim holds no lease": Planted(
+        f"{EXECUTION}/shim.py",
+        "                if left_s <= 0:\n",
+        "                if left_s <= -3600:\n",
+        "tests/faults/test_dead_daemons.py"
+        "::test_an_attempt_whose_daemon_is_away_ends_before_it_begins_elsewhere",
+    ),
     "a new daemon ends what it finds running": Planted(
         f"{EXECUTION}/pool.py",
         "        host.process.poke()\n",

@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 EXECUTING = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING)
 """Phases in which an attempt has a slot and its devices."""
-SHORT_PATIENCE_S = 15.0
-"""No daemon here stands still for so long that a lease longer than this could notice."""
-ABSENCE_SHARE = 0.05
 
 LOST = ("was lost", "was not seen")
 """Words in a reason that say: a lease expired."""
@@ -313,20 +310,9 @@ class Checks:
                 is_of_another_round = rival.key.job_id in ranks and rival.key.attempt != attempt
                 is_itself = rival.key.job_id == job_id and rival is not process
                 if is_itself or is_of_another_round:
-                    if self._stood_still(other, process.assign.job):
-                        self._world.mark("overlap of one that stood still")
-                        continue
                     raise SimulationError(
                         f"{process.key} begins on {machine.name} beside {rival.key} on {other.name}"
                     )
-
-    def _stood_still(self, machine: Machine, spec: JobSpec) -> bool:
-        """Whether a daemon was dead or frozen for longer than its job's lease can make up for."""
-        own_s = spec.timeouts.lost_after_s if spec.timeouts is not None else None
-        if own_s is None or own_s > SHORT_PATIENCE_S:
-            return False
-        worker = next(worker for worker in self.workers if worker.machine is machine)
-        return worker.absent_s(self._world.now - 3 * own_s) > ABSENCE_SHARE * own_s
 
     def on_over(self, machine: Machine, process: Process) -> None:
         """A process is gone."""

@@ -32,6 +32,7 @@ from lineshaft_worker.core.io import (
 )
 
 BEGAN_S = 0.02
+LEASE_LOOK_S_MAX = 30.0
 
 
 @dataclass(slots=True)
@@ -108,6 +109,10 @@ class Machine:
         self.given_back: Callable[[], None] = lambda: None
         """Called when a GPU has its memory back."""
         self._listener = 0
+        self.clock: Callable[[], float] = lambda: world.now
+        """The machine's own, which may run fast or slow."""
+        self._leases: tuple[float, float] | None = None
+        """Since when leases count on that clock, and the lease of attempts without their own."""
 
     # --- the daemon ---
 
@@ -156,12 +161,40 @@ class Machine:
 
     def lose_power(self) -> None:
         """Everything on the machine is gone."""
+        self._leases = None
         self.processes.clear()
         self._lanes.clear()
         self._kept_until.clear()
         self.unchecked.clear()
 
+    def _watch_lease(self, process: Process) -> None:
+        """Be its shim: end it when its lease is over, whatever became of the daemon."""
+        if self.processes.get(process.key) is not process or not process.is_executing:
+            return
+        wait_s = LEASE_LOOK_S_MAX
+        if self._leases is not None:
+            since, otherwise_s = self._leases
+            assign = process.assign
+            lease_s = otherwise_s if assign.lease_s is None else assign.lease_s
+            grace_s = 0.0 if assign.lease_grace_s is None else assign.lease_grace_s
+            left_s = since + lease_s + grace_s / 3 - self.clock()
+            if left_s <= 0:
+                if not process.is_dying:
+                    self._world.mark("lease_ended_by_shim")
+                    self.stop(process.key, grace_s)
+                return
+            wait_s = min(wait_s, left_s)
+        self._world.after(wait_s + 0.001, lambda: self._watch_lease(process))
+
     # --- what the daemon wants ---
+
+    def leases_since(self) -> float | None:
+        """What a new daemon reads of the one before it."""
+        return None if self._leases is None else self._leases[0]
+
+    def keep_leases(self, since: float, otherwise_s: float) -> None:
+        """Have all leases count from then."""
+        self._leases = since, otherwise_s
 
     def start(self, key: AttemptKey, assign: Assign, lane: int) -> None:
         """Give an attempt to a lane."""
@@ -305,6 +338,7 @@ class Machine:
             self._world.mark("runner_death")
             self._world.after(self._dice.uniform(0.0, script.run_s), lambda: self._die(process))
         self._witness.on_began(self, process)
+        self._watch_lease(process)
         self._check_load()
         for uuid in process.assign.devices or ():
             is_judged = all(uuid not in (p.assign.devices or ()) for p in self.unchecked.values())

@@ -230,6 +230,15 @@ def _lease_never_ends(patch: Patch) -> None:
 
     patch(WorkerCore, "_end_leases", forgets)
     patch(WorkerCore, "_lease_ends_at", lambda _self: None)
+    # Else the shims do what the daemon does not.
+    _shims_hold_no_lease(patch)
+
+
+def _shims_hold_no_lease(patch: Patch) -> None:
+    def told_to_nobody(self: WorkerCore, since: float) -> None:
+        self._acked_at = since
+
+    patch(WorkerCore, "_keep_leases", told_to_nobody)
 
 
 def _every_id_is_new(patch: Patch) -> None:
@@ -455,7 +464,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "a job starts before what it comes after": Mutant(_dependencies_ignored),
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
     "the client repeats events": Mutant(_events_not_deduplicated, 0),
-    "the worker's lease never ends": Mutant(_lease_never_ends, 120),
+    "the worker's lease never ends": Mutant(_lease_never_ends),
+    "a lease ends with its daemon": Mutant(_shims_hold_no_lease, 140),
     "leases are judged right after a restart": Mutant(_no_recovery_window),
     "every id is taken for a new one": Mutant(_every_id_is_new),
     "children are not asked for again": Mutant(_children_not_asked_again, 50),

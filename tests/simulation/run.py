@@ -165,8 +165,8 @@ class Run:
 
     def _stall_worker(self, worker: WorkerNode) -> None:
         self.world.mark("worker_stall")
-        worker.stalled_until = self.world.now + self.dice.uniform(0.1, 0.8)
-        worker.absences.append((self.world.now, worker.stalled_until))
+        longest_s = self.dice.choice((0.8, 0.8, 20.0))
+        worker.stalled_until = self.world.now + self.dice.uniform(0.1, longest_s)
 
     def _fill_disk(self) -> None:
         self.world.mark("disk_full")

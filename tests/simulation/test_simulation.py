@@ -51,6 +51,7 @@ RARE = (
     "half_open",
     "lane_lost",
     "late_tick",
+    "lease_ended_by_shim",
     "lease_ended_by_worker",
     "lease_expired: function",
     "lease_expired: pipeline",

@@ -18,6 +18,7 @@ from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import MeetingPlace
+from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.core.io import (
     AbandonFiles,
     AnswerChild,
@@ -40,6 +41,7 @@ from lineshaft_worker.core.io import (
     FetchBlobs,
     ForgetAttempt,
     ForgetFile,
+    KeepLeases,
     Leave,
     LoadSampled,
     MeetingMoved,
@@ -54,7 +56,7 @@ from lineshaft_worker.core.io import (
     StoreResult,
     Tick,
 )
-from lineshaft_worker.core.machine import Identity, WorkerCore
+from lineshaft_worker.core.machine import WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 
 GIVE_BACK_S = 3.0
@@ -88,27 +90,19 @@ class WorkerNode(Node):
         self.machine = Machine(world, name, capacity, faults, checks)
         self._faulty: int | None = None
         self.machine.given_back = self._sample
+        self.machine.clock = self.clock
         self.is_gone = False
         """It never comes back."""
-        self.absences: list[tuple[float, float]] = []
-        """When the daemon stood still or was dead, while what it had started went on."""
         self._open: dict[int, None] = {}
         self._building: dict[AttemptKey, None] = {}
         """Attempts whose environment is made."""
         self._meeting_port = 20_000
         self._is_leaving = self._had_lease = False
-        self._down_since = 0.0
 
     @property
     def its_core(self) -> WorkerCore:
         """The core, while the process is up."""
         return cast("WorkerCore", self.core)
-
-    def absent_s(self, since: float) -> float:
-        """How long it has supervised nothing since then, in seconds."""
-        now = self.world.now
-        spans = [*self.absences, *([] if self.is_up else [(self._down_since, now)])]
-        return sum(max(0.0, min(to, now) - max(begin, since)) for begin, to in spans)
 
     def make_core(self) -> Core:
         self._open, self._is_leaving, self._had_lease = {}, False, False
@@ -131,12 +125,12 @@ class WorkerNode(Node):
             now=self.clock(),
             meeting=self._new_meeting(),
             adopted=adopted,
+            acked_at=self.machine.leases_since(),
         )
         return cast("Core", core)
 
     def start(self) -> None:
         super().start()
-        self.absences.append((self._down_since, self.world.now))
         for event in self.machine.recount():
             self.post(event)
         self.machine.listen(self.post)
@@ -147,7 +141,6 @@ class WorkerNode(Node):
             return
         self.world.mark("power_loss" if loses_power else "daemon_crash")
         self.stop("loses power" if loses_power else "daemon crashes")
-        self._down_since = self.world.now
         self.machine.listen(None)
         if loses_power:
             self.machine.lose_power()
@@ -157,7 +150,9 @@ class WorkerNode(Node):
             self.machine.lose_power()
             self.is_gone = True
             return
-        self.world.after(self.dice.uniform(0.2, 12.0 if loses_power else 3.0), self._start_again)
+        # Long enough now and then that what it left has been given to others.
+        longest_s = 12.0 if loses_power else self.dice.choice((3.0, 40.0))
+        self.world.after(self.dice.uniform(0.2, longest_s), self._start_again)
 
     def _start_again(self) -> None:
         if not self.is_up:
@@ -251,8 +246,8 @@ class WorkerNode(Node):
                     if key in self._building:
                         raise SimulationError(f"{self.name} builds on for the forgotten {key}")
                     machine.forget(key)
-                case AskPause() | ForgetFile() | AbandonFiles():
-                    self._do_about_pauses(effect)
+                case AskPause() | ForgetFile() | AbandonFiles() | KeepLeases():
+                    self._do_aside(effect)
                 case AnswerChild(key=key, outcome=outcome):
                     machine.answer(key, outcome)
                 case FetchBlobs(key=key):
@@ -290,8 +285,10 @@ class WorkerNode(Node):
         self._meeting_port += 1
         return MeetingPlace(address=self.name, port=self._meeting_port)
 
-    def _do_about_pauses(self, effect: AskPause | ForgetFile | AbandonFiles) -> None:
+    def _do_aside(self, effect: AskPause | ForgetFile | AbandonFiles | KeepLeases) -> None:
         match effect:
+            case KeepLeases(since=since, otherwise_s=otherwise_s):
+                self.machine.keep_leases(since, otherwise_s)
             case AskPause(key=key, mode=mode):
                 self.machine.ask_pause(key, mode)
             case ForgetFile(key=key, file_id=file_id):

@@ -22,7 +22,7 @@ from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
 from lineshaft_runtime.sizes import parse_size
 from lineshaft_runtime.stopping import stop_on_signals
-from lineshaft_worker.core.machine import Identity
+from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.daemon.machine_room import MachineRoom, own_python
 from lineshaft_worker.daemon.meeting import MeetingPort, address_towards
 from lineshaft_worker.daemon.shell import WorkerShell

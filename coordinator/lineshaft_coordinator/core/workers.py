@@ -190,9 +190,10 @@ class WorkerDesk:
                     reason = f"worker {worker.worker_id} was drained"
                     self._flow.leave(job_id, "returned", reason=reason)
                 else:
-                    self._roster.give_up(
-                        job_id, "worker_lost", f"worker {worker.worker_id} stopped it"
-                    )
+                    reason = f"worker {worker.worker_id} stopped it"
+                    if result.reason is not None:
+                        reason += f": {result.reason}"
+                    self._roster.give_up(job_id, "worker_lost", reason)
 
     def _finish_cancelled(self, job_id: JobId, attempt: int, worker_id: WorkerId) -> None:
         reason = self._shop.job(job_id).cancel_reason

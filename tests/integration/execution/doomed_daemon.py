@@ -10,7 +10,10 @@ from pathlib import Path
 
 from tests.integration.execution.execution_bench import ExecutionBench, until
 
+from lineshaft_worker.execution.leases import LeasePage
 from lineshaft_worker.execution.reports import AttemptBegan, AttemptEnded
+
+LEASE_S = 1.5
 
 COUNTING = """
 import os, time
@@ -61,6 +64,14 @@ async def main(state_folder: Path, scenario: str, go: str) -> None:
             bench.execution.settled(key)
             # The acknowledgement goes with the next order.
             await bench.ended(bench.call(bytes, 4))
+        case "leased":
+            page = LeasePage.open(state_folder)
+            page.renew(time.monotonic(), 600.0)
+            order = {"lease_s": LEASE_S, "lease_grace_s": 0.3}
+            key = bench.run({"job.py": COUNTING}, "job.py", params={"go": go}, **order)
+            await until(lambda: "line 99" in bench.text(key))
+            # A heartbeat was answered just before the daemon dies.
+            page.renew(time.monotonic(), 600.0)
         case _:
             raise ValueError(scenario)
     print("under way", *[report.key.job_id for report in bench.of(AttemptEnded)], flush=True)

@@ -29,6 +29,7 @@ from lineshaft_protocol.resources import Capacity, Gpu, Resources
 from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
+    Ended,
     HealDevice,
     Heartbeat,
     HeartbeatAck,
@@ -342,6 +343,19 @@ def test_what_a_worker_stopped_by_itself_counts_as_lost(coordinator: Coordinator
 
     assert isinstance(records(effects)[0], AttemptLeft)
     assert records(effects)[0] == left("j1", 1, "worker_lost", "worker w1 stopped it")
+
+
+def test_the_reason_of_a_worker_that_stopped_an_attempt_is_told(
+    coordinator: CoordinatorBench,
+) -> None:
+    client, worker = coordinator.client(), coordinator.worker("w1")
+    coordinator.submit(client, "j1")
+    why = result("j1", 1, "stopped").model_copy(update={"reason": "its lease ran out"})
+
+    effects = coordinator.receive(worker, Ended(result=why))
+
+    said = "worker w1 stopped it: its lease ran out"
+    assert records(effects)[0] == left("j1", 1, "worker_lost", said)
 
 
 # --- drain ---

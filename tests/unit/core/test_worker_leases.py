@@ -10,7 +10,7 @@ from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import Timeouts
 from lineshaft_protocol.worker_messages import Assign, Heartbeat, HeartbeatAck
-from lineshaft_worker.core.io import AttemptKey, Close, Send, StopAttempt
+from lineshaft_worker.core.io import AttemptKey, Close, KeepLeases, Send, StopAttempt
 from lineshaft_worker.core.machine import BEAT_S_MIN
 
 J1, J2 = AttemptKey(JobId("j1"), 1), AttemptKey(JobId("j2"), 1)
@@ -129,3 +129,34 @@ def test_an_adopted_attempt_keeps_its_lease() -> None:
     effects = worker.after(31.0)
 
     assert StopAttempt(J1, 3.0) in effects
+
+
+def test_a_lease_counts_from_what_the_daemon_before_us_heard() -> None:
+    assign = Assign(job=job("j1"), attempt=1, epoch=1, lease_s=30.0, lease_grace_s=3.0)
+    worker = WorkerBench(adopted=((assign, 0),), acked_s_ago=20.0)
+    began_at = worker.now
+
+    effects = worker.after(100.0, until=StopAttempt)
+
+    assert StopAttempt(J1, 3.0) in effects
+    assert worker.now == began_at + 10.0
+
+
+def test_what_outlived_its_lease_is_ended_at_once() -> None:
+    assign = Assign(job=job("j1"), attempt=1, epoch=1, lease_s=30.0, lease_grace_s=3.0)
+    worker = WorkerBench(adopted=((assign, 0),), acked_s_ago=3000.0)
+
+    assert StopAttempt(J1, 3.0) in worker.after(0.01)
+
+
+def test_each_answered_heartbeat_renews_the_leases_that_others_watch(worker: WorkerBench) -> None:
+    sent_at = worker.now
+
+    assert worker.receive(HeartbeatAck(sent_at=sent_at)) == [KeepLeases(sent_at, 450.0)]
+    worker.cut()
+    worker.after(5.0)
+    worker.connected()
+    again_at = worker.now
+    worker.after(1.0)
+
+    assert KeepLeases(again_at, 450.0) in worker.registered()

@@ -9,6 +9,7 @@ from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign, Registered, ToWorker
+from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.core.io import (
     AttemptEnded,
     AttemptKey,
@@ -24,7 +25,7 @@ from lineshaft_worker.core.io import (
     StartAttempt,
     Tick,
 )
-from lineshaft_worker.core.machine import Identity, WorkerCore
+from lineshaft_worker.core.machine import WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 
 
@@ -36,6 +37,7 @@ class WorkerBench:
         offers: Capacity | None = None,
         *,
         adopted: tuple[tuple[Assign, int], ...] = (),
+        acked_s_ago: float | None = None,
     ) -> None:
         self.now = 100.0
         self.offers = offers or capacity()
@@ -52,6 +54,7 @@ class WorkerBench:
             capacity=self.offers,
             now=self.now,
             adopted=adopted,
+            acked_at=None if acked_s_ago is None else self.now - acked_s_ago,
         )
 
     # --- given ---

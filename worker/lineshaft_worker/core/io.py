@@ -210,35 +210,23 @@ class DrainAsked:
     is_hurried: bool = False
 
 
+AttemptNews = AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked | FileStored | PauseSeen
+SupplyNews = BlobsArrived | BlobsFailed | EnvironmentReady | EnvironmentFailed
+BlobNews = SupplyNews | BlobGone | EnvironmentProgress | ResultStored | ResultRefused
+
 Event = (
     Connected
     | Disconnected
     | Received
     | Tick
-    | BlobsArrived
-    | BlobsFailed
-    | EnvironmentReady
-    | EnvironmentFailed
-    | EnvironmentProgress
-    | BlobGone
-    | AttemptBegan
-    | AttemptSpoke
+    | AttemptNews
+    | BlobNews
     | AttemptEnded
     | DevicesChecked
-    | ResultStored
-    | ResultRefused
-    | FileStored
-    | PauseSeen
-    | AttemptReturned
-    | ChildAsked
     | LoadSampled
     | MeetingMoved
     | DrainAsked
 )
-
-AttemptNews = AttemptBegan | AttemptSpoke | AttemptReturned | ChildAsked | FileStored | PauseSeen
-SupplyNews = BlobsArrived | BlobsFailed | EnvironmentReady | EnvironmentFailed
-BlobNews = SupplyNews | BlobGone | EnvironmentProgress | ResultStored | ResultRefused
 
 # --- effects ---
 
@@ -262,6 +250,15 @@ class Send:
 
     session: Session
     message: FromWorker
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLeases:
+    """Leases count from ``since``, also for what watches over attempts when we are dead."""
+
+    since: float
+    otherwise_s: float
+    """The lease of attempts that were given without one, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +379,7 @@ Effect = (
     Connect
     | Close
     | Send
+    | KeepLeases
     | FetchBlobs
     | PrepareEnvironment
     | CancelPreparing

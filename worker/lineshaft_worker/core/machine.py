@@ -4,13 +4,10 @@ On every connection it says what it holds, then repeats what was not acknowledge
 reconnect and restart of the coordinator are one code path.
 """
 
-from dataclasses import dataclass
-
 from pydantic import JsonValue
 
-from lineshaft_protocol.ids import JobId, Session, WorkerId
+from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.resources import Capacity
-from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.worker_messages import (
     Assign,
     ChildFinished,
@@ -34,6 +31,7 @@ from lineshaft_worker.core import leases
 from lineshaft_worker.core.attempts import Bench, Phase
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.flow import AttemptFlow
+from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.core.io import (
     AttemptBegan,
     AttemptEnded,
@@ -56,6 +54,7 @@ from lineshaft_worker.core.io import (
     EnvironmentReady,
     Event,
     FileStored,
+    KeepLeases,
     Leave,
     LoadSampled,
     LookAgain,
@@ -74,19 +73,6 @@ BEAT_S_MIN = 0.5
 """The most often a worker speaks because of a short lease, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who the worker is; does not change while its daemon runs."""
-
-    worker_id: WorkerId
-    incarnation: str
-    capabilities: dict[str, JsonValue]
-    tags: tuple[str, ...] = ()
-    pythons: tuple[str, ...] = ()
-    """Minors that jobs can have here, our own first."""
-    versions: Versions
-
-
 class WorkerCore:
     """Connects, takes work, runs as much of it as the machine allows, and reports.
 
@@ -94,6 +80,8 @@ class WorkerCore:
         adopted: Attempts that outlived the daemon before us, with their lanes.
         found: Attempts that ended without a daemon; their results follow as AttemptEnded.
         now: A clock that runs forward, in seconds; the same one for every call.
+        acked_at: When the last heartbeat that was answered to the daemon before us was sent, on
+            that clock: what it left has leases from then. None if that is not known.
         meeting: Where a gang can meet whose rank 0 runs here; None if it cannot.
     """
 
@@ -107,6 +95,7 @@ class WorkerCore:
         meeting: MeetingPlace | None = None,
         adopted: tuple[tuple[Assign, int], ...] = (),
         found: tuple[AttemptKey, ...] = (),
+        acked_at: float | None = None,
     ) -> None:
         self.settings, self.identity = settings, identity
         self.bench = Bench(capacity)
@@ -123,9 +112,10 @@ class WorkerCore:
         """The lease of attempts without one of their own; the shortest of all, at most so old as
         the last heartbeat."""
         self._told_capacity, self._meeting = capacity, meeting
-        self._acked_at: float | None = now if adopted else None
-        """When the last heartbeat that arrived for sure was sent; our start, if we found attempts
-        of a daemon before us; None when there is nothing to end."""
+        heard_at = now if acked_at is None else min(acked_at, now)
+        self._acked_at: float | None = heard_at if adopted else None
+        """When the last heartbeat that arrived for sure was sent, by us or, if we found attempts
+        of the daemon before us, by that; None when there is nothing to end."""
         self._load: dict[str, JsonValue] = {}
         self._is_draining = self._is_hurried = self._has_left = False
         self._is_stopping_after_drain = True
@@ -245,7 +235,8 @@ class WorkerCore:
         )
 
     def _on_registered(self, registered: Registered) -> None:
-        self._agreed, self._acked_at = registered, self._registered_at
+        self._agreed = registered
+        self._keep_leases(self._registered_at)
         self._retry_s = self.settings.reconnect_first_s
         assert self._session is not None, "only a session can be answered"
         self._beat()
@@ -288,6 +279,10 @@ class WorkerCore:
             return None
         return self._acked_at + (self._shortest_s if self._agreed else self._find_shortest_s())
 
+    def _keep_leases(self, since: float) -> None:
+        self._acked_at = since
+        self._effects.append(KeepLeases(since, self._lease_s))
+
     def _find_shortest_s(self) -> float:
         found_s = leases.shortest_s(self.bench, otherwise_s=self._lease_s)
         return self._lease_s if found_s is None else found_s
@@ -322,7 +317,7 @@ class WorkerCore:
             case Settled(job_id=job_id, attempt=attempt):
                 self.flow.on_settled(_key(job_id, attempt))
             case HeartbeatAck(sent_at=sent_at):
-                self._acked_at = sent_at
+                self._keep_leases(sent_at)
             case EventsAck():
                 self.flow.on_events_ack(message)
             case Stop(job_id=job_id, attempt=attempt):

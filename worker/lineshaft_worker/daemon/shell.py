@@ -15,10 +15,12 @@ from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign, EventsAck, PauseMode
 from lineshaft_runtime.pump import Pump
 from lineshaft_worker.core import io
+from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.core.io import AttemptKey
-from lineshaft_worker.core.machine import Identity, WorkerCore
+from lineshaft_worker.core.machine import WorkerCore
 from lineshaft_worker.core.settings import CoreSettings
 from lineshaft_worker.daemon.assigns import Assigns
+from lineshaft_worker.daemon.broken import BrokenDaemonError
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.daemon.children import Children
 from lineshaft_worker.daemon.device_desk import DeviceDesk
@@ -30,23 +32,17 @@ from lineshaft_worker.daemon.supply import Supply
 from lineshaft_worker.daemon.translation import (
     SecretGoneError,
     events_of,
+    order_key,
     order_of,
     result_of,
 )
 from lineshaft_worker.daemon.uplink import Dial, Uplink
 from lineshaft_worker.environments.provision import Environments
 from lineshaft_worker.execution import reports
-from lineshaft_worker.execution.orders import AttemptKey as OrderKey
+from lineshaft_worker.execution.leases import LeasePage
 from lineshaft_worker.execution.pool import Execution
 
 logger = logging.getLogger(__name__)
-
-
-class BrokenDaemonError(RuntimeError):
-    """A bug of ours was met; what runs goes on, and the next daemon takes it over."""
-
-    def __init__(self) -> None:
-        super().__init__("the worker met a bug of its own; the log says more")
 
 
 class WorkerShell:
@@ -72,7 +68,7 @@ class WorkerShell:
         drain_s: float,
         environments: Environments,
     ) -> None:
-        self._identity, self._room = identity, room
+        self._identity, self._room, self._state = identity, room, state
         self._grace_s, self._drain_s = grace_s, drain_s
         self._cache = BlobCache(state / "blobs", bytes_max=cache_bytes_max)
         self._assigns = Assigns(state / "assigns")
@@ -99,6 +95,7 @@ class WorkerShell:
         self._result_files: dict[AttemptKey, reports.ResultFile] = {}
         self._left = asyncio.Event()
         self._broken = asyncio.Event()
+        self._leases: LeasePage | None = None
         self._pump: Pump[io.Event, io.Effect] | None = None
         self._early: list[io.Event] = []
         """What happened before there was a core to tell."""
@@ -135,6 +132,7 @@ class WorkerShell:
         """Make a core that has what the daemon before us left running."""
         await self._environments.open()
         adopted = await self._execution.open()
+        self._leases = LeasePage.open(self._state / "execution")
         await self._streams.open()
         # Looked at before anything is offered: memory on a GPU may be of a job that ended while
         # no daemon was there.
@@ -153,6 +151,7 @@ class WorkerShell:
             meeting=self._room.meeting.place(),
             adopted=tuple((self._assigns.read(key), lane) for key, lane in running.items()),
             found=found,
+            acked_at=self._leases.since(),
         )
 
     async def _leave_when(self, stopping: asyncio.Event) -> None:
@@ -182,6 +181,8 @@ class WorkerShell:
         self._streams.close()
         await self._preparing.close()
         await self._execution.close(keep_running=True)
+        if self._leases is not None:
+            self._leases.close()
         self._room.close()
 
     async def _watch_machine(self) -> None:
@@ -201,7 +202,8 @@ class WorkerShell:
         match event:
             case io.Received(message=EventsAck(job_id=job_id, attempt=attempt, seq=seq)):
                 # On whatever session it was said: what is on disk stays there.
-                self._execution.events_kept(OrderKey(JobId(job_id), attempt), seq)
+                key = AttemptKey(JobId(job_id), attempt)
+                self._execution.events_kept(order_key(key), seq)
             case _:
                 pass
         if self._pump is None:
@@ -236,7 +238,7 @@ class WorkerShell:
                 case io.StopAttempt(key=key, grace_s=grace_s):
                     self._stop(key, grace_s)
                 case io.RevokeAttempt(key=key):
-                    self._execution.revoke(_order_key(key))
+                    self._execution.revoke(order_key(key))
                 case io.FetchBlobs(key=key, blob_ids=blob_ids):
                     if missing := self._supply.hold(key, blob_ids):
                         self._spawn(self._fetch(key, missing))
@@ -252,6 +254,9 @@ class WorkerShell:
                     self._stand_aside(effect)
                 case io.AnswerChild(key=key, outcome=outcome):
                     self._spawn(self._children.answer(key, outcome))
+                case io.KeepLeases(since=since, otherwise_s=otherwise_s):
+                    assert self._leases is not None, "there is a core once there is a page"
+                    self._leases.renew(since, otherwise_s)
                 case io.Connect():
                     self._uplink.connect()
                 case io.Close(session=session, reason=reason):
@@ -290,7 +295,7 @@ class WorkerShell:
                 self._post(io.MeetingMoved(following))
             self._execution.start(order, lane)
             if key in self._pausing:  # It was asked before there was anybody to ask.
-                self._execution.set_pause(_order_key(key), "checkpoint")
+                self._execution.set_pause(order_key(key), "checkpoint")
 
         if assign.devices:
             self._devices.start(key, assign, begin)
@@ -300,7 +305,7 @@ class WorkerShell:
     def _stop(self, key: AttemptKey, grace_s: float | None) -> None:
         most_s = self._grace_s if grace_s is None else min(grace_s, self._grace_s)
         if not self._devices.stop(key):
-            self._execution.stop(_order_key(key), most_s)
+            self._execution.stop(order_key(key), most_s)
 
     def _stand_aside(
         self, effect: io.AskPause | io.AbandonFiles | io.ForgetFile | io.LookAgain
@@ -320,13 +325,13 @@ class WorkerShell:
             self._pausing.add(key)
         else:
             self._pausing.discard(key)
-        self._execution.set_pause(_order_key(key), mode)
+        self._execution.set_pause(order_key(key), mode)
 
     def _forget(self, key: AttemptKey) -> None:
         self._preparing.forget(key)
         self._pausing.discard(key)
         self._keeper.forget(key)
-        self._execution.settled(_order_key(key))
+        self._execution.settled(order_key(key))
         self._assigns.remove(key)
         self._result_files.pop(key, None)
         for gone in self._supply.release(key):
@@ -366,8 +371,7 @@ class WorkerShell:
                 if not report.processes_gone:
                     logger.error("processes of an attempt cannot be ended", extra={"key": key})
                 must_store = file is not None or self._keeper.is_busy(key)
-                ended = io.AttemptEnded(key, result, must_store, report.gone_pid)
-                self._post(ended)
+                self._post(io.AttemptEnded(key, result, must_store, report.gone_pid))
             case reports.AttemptFroze(is_frozen=is_frozen, problem=problem):
                 self._post(io.PauseSeen(key, is_frozen, problem))
             case reports.AttemptEvents():
@@ -394,7 +398,3 @@ class WorkerShell:
             # It could not save: it must not end, so it is no longer asked to.
             self._ask_pause(key, "none")
             self._post(io.PauseSeen(key, is_frozen=False, problem=problem))
-
-
-def _order_key(key: AttemptKey) -> OrderKey:
-    return OrderKey(key.job_id, key.attempt)

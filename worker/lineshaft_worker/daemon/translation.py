@@ -27,6 +27,11 @@ TEXT_MAX = 64 * 1024
 """Longest traceback or message that travels, in characters."""
 
 
+def order_key(key: AttemptKey) -> OrderKey:
+    """The same attempt, in the words of the execution layer."""
+    return OrderKey(key.job_id, key.attempt)
+
+
 def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
     """What the execution layer is told to run.
 
@@ -54,6 +59,8 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
         devices=assign.devices or (),
         run_s=job.timeouts.run_s if job.timeouts is not None else None,
         memory_bytes=(wanted.memory_bytes or None) if wanted is not None else None,
+        lease_s=assign.lease_s,
+        lease_grace_s=assign.lease_grace_s,
         checkpoint=_restored(assign.checkpoint, cache),
     )
 
@@ -97,6 +104,7 @@ def result_of(
     payload: Payload | None = None
     failure: Failure | None = None
     file: reports.ResultFile | None = None
+    reason: str | None = None
     match outcome:
         case reports.Succeeded(result=content):
             if isinstance(content, bytes):
@@ -105,7 +113,9 @@ def result_of(
                 file = content
         case reports.Failed(error=error):
             failure = failure_of(error)
-        case reports.Stopped() | reports.Paused():
+        case reports.Stopped(reason=said):
+            reason = said
+        case reports.Paused():
             pass
     statuses: Mapping[type, str] = {
         reports.Succeeded: "succeeded",
@@ -119,6 +129,7 @@ def result_of(
             "status": statuses.get(type(outcome), "stopped"),
             "result": payload,
             "failure": failure,
+            "reason": reason,
             "run_s": max(0.0, ended.run_s),
             "peak_memory_bytes": ended.peak_memory_bytes,
             "peak_gpu_memory_bytes": gpu_peak_bytes,

@@ -22,6 +22,10 @@ from lineshaft_worker.runner.frames import Done
 
 Lines = tuple[str, ...]
 
+LEASE_OVER = (
+    "its lease ran out: no heartbeat was answered, or the worker's daemon did not run, for too long"
+)
+
 
 def ended(attempt: Attempt, outcome: Outcome, ending: Ending) -> AttemptEnded:
     """Return what is told of an attempt's end."""
@@ -61,6 +65,8 @@ def outcome_of_exit(attempt: Attempt, record: ExitRecord | None, last_lines: Lin
     """Return how an attempt ended whose process ended before it could say."""
     if attempt.verdict is not None:
         return _own(attempt, last_lines)
+    if record is not None and record.is_lease_over:
+        return Stopped(LEASE_OVER)
     if record is None:
         failure = Failure(
             cause="signal",

@@ -140,6 +140,7 @@ class Host:
         frame = Execute(
             attempt.ticket, order.key.job_id, order.key.attempt, order.kind, order.name,
             order.code_id or "", code, payload, order.run_s, order.memory_bytes,
+            order.lease_s, order.lease_grace_s,
         )  # fmt: skip
         is_awaited = not self.sent and self.is_ready
         self.sent[attempt.ticket] = attempt

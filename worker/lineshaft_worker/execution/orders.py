@@ -65,6 +65,10 @@ class AttemptOrder:
     """Longest run; then it is stopped and failed with cause "timeout"."""
     memory_bytes: int | None = None
     """Most memory of all its processes; beyond it the attempt fails with cause "oom"."""
+    lease_s: float | None = None
+    """How long it may go on when no heartbeat is answered; None: as `LeasePage` says."""
+    lease_grace_s: float | None = None
+    """How long it may take to end itself when its shim ends it for that."""
     checkpoint: Restored | None = None
     """From which it goes on."""
     environment: str = ""

@@ -47,6 +47,8 @@ class ExitRecord(NamedTuple):
     peak_bytes: int
     was_told: bool
     run_s: float
+    is_lease_over: bool = False
+    """The shim ended it because nobody had heard of the coordinator for too long."""
 
 
 class RunnerProcess:
@@ -232,6 +234,7 @@ def read_exit(folder: Path) -> ExitRecord | None:
         record["peak_bytes"],
         bool(record["was_told"]),
         record["run_s"],
+        bool(record.get("is_lease_over")),  # Not in the records of older shims.
     )
 
 

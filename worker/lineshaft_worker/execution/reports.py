@@ -99,7 +99,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The attempt was ended because `stop` was called."""
+    """The attempt was ended because `stop` was called, or by its shim."""
+
+    reason: str | None = None
+    """Why, when nobody called `stop`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,18 @@ no child means that no process of the attempt is left. It ends in three steps: t
 killed until the kernel says there is no child, then the exit record is written. The daemon sees
 the end of the shim through a pidfd and never needs to be its parent, so a daemon that was killed
 is followed by one that finds everything as it was.
+
+The shim also holds the lease of what its runner executes. The runner says how long that is (in its
+`current` page), the daemon since when it counts (in one page for all, `LEASE_PAGE`). When it is
+over the shim ends the runner as if it was told to: a daemon that is alive has done so before, so
+then it is dead or stands still, and the coordinator is about to start the attempt elsewhere.
 """
 
 import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 import time
 
@@ -26,6 +32,12 @@ if TYPE_CHECKING:
 GRACE_S = 5.0
 """When asked to end by somebody who left no order."""
 RECORD_BYTES = 512
+LEASE_PAGE = "leases"
+LEASES = struct.Struct("<dd")
+"""Since when leases count, on CLOCK_BOOTTIME, and the lease of what has none; 0 for neither."""
+CURRENT_BYTES = 4096
+LEASE_LOOK_S_MAX = 30.0
+"""A lease is looked at this often: what we wait with stands still while the machine sleeps."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -77,6 +89,7 @@ class Shim:
         self.was_told = False
         self.is_frozen = False
         self.killed = False
+        self.is_lease_over = False
         # Room for the record, so that it can be written also when the disk is full by then.
         write(f"{folder}/exit.json.part", " " * RECORD_BYTES)
 
@@ -146,19 +159,56 @@ class Shim:
                 self.killed = True
                 self.signal_group(signal.SIGKILL)
                 kill_at = now + 1.0
-            wait_s = 3600.0 if kill_at is None else kill_at - now
+            if kill_at is None:
+                left_s, grace_s = self.lease_left()
+                if left_s <= 0:
+                    self.is_lease_over = True
+                    kill_at = self.ask_to_end(grace_s)
+                    continue
+                wait_s = left_s
+            else:
+                wait_s = kill_at - now
             info = signal.sigtimedwait(signals, max(wait_s, 0.0))
             if info is not None and info.si_signo == signal.SIGUSR1:
                 self.freeze(is_wanted=self.is_freeze_ordered())
             if info is not None and info.si_signo == signal.SIGTERM:
-                # What stands still would not hear it.
-                self.freeze(is_wanted=False)
-                grace_s = self.ordered_grace()
                 self.was_told = True
-                if grace_s > 0:
-                    self.signal_group(signal.SIGTERM)
-                wanted = time.monotonic() + grace_s
+                wanted = self.ask_to_end(self.ordered_grace())
                 kill_at = wanted if kill_at is None else min(kill_at, wanted)
+
+    def ask_to_end(self, grace_s: float) -> float:
+        """Have the runner end itself; return when it has had its time, on the monotonic clock."""
+        # What stands still would not hear it.
+        self.freeze(is_wanted=False)
+        if grace_s > 0:
+            self.signal_group(signal.SIGTERM)
+        return time.monotonic() + grace_s
+
+    def lease_left(self) -> tuple[float, float]:
+        """Return how long to wait before the lease is looked at again, and the grace after it.
+
+        Seconds; the first is not above 0 when the lease is over. While nothing is executed nothing
+        is leased, and who begins something with a shorter lease than before sends SIGUSR1.
+        """
+        try:
+            with open(f"{self.folder}/current", "rb") as file:  # noqa: PTH123 - no pathlib here
+                current = file.read(CURRENT_BYTES)
+            with open(f"{self.folder}/../../{LEASE_PAGE}", "rb") as file:  # noqa: PTH123 - likewise
+                since, otherwise_s = LEASES.unpack(file.read(LEASES.size))
+            lease_s, grace_s = LEASES.unpack(current[-LEASES.size :])
+        except (OSError, struct.error):
+            return 3600.0, GRACE_S
+        lease_s = lease_s or otherwise_s
+        grace_s = grace_s or GRACE_S
+        if not since or not lease_s:
+            return 3600.0, grace_s
+        # A daemon that is alive shall do it itself: it tells more, and knows of more.
+        ends = since + lease_s + grace_s / 3
+        left_s = ends - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if any(current[:4]):
+            return min(left_s, LEASE_LOOK_S_MAX), grace_s
+        # Nothing begins before a heartbeat is answered again, and then with most of its lease left.
+        return max(left_s, lease_s / 8), grace_s
 
     def is_freeze_ordered(self) -> bool:
         """Read whether all processes shall stand still."""
@@ -257,6 +307,7 @@ class Shim:
         record = (
             f'{{"exit_code": {code}, "signal": {number}, "is_oom": {int(is_oom)}, '
             f'"peak_bytes": {peak}, "was_told": {int(self.was_told)}, '
+            f'"is_lease_over": {int(self.is_lease_over)}, '
             f'"started": {self.started!r}, "run_s": {time.monotonic() - self.started_monotonic!r}}}'
         )
         with open(f"{self.folder}/exit.json.part", "r+", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here

@@ -19,6 +19,8 @@ DESCRIPTION = "runner.json"
 SHIM_PID = "shim.pid"
 CURRENT_BYTES = 4096
 _LENGTH = struct.Struct("<I")
+LEASE = struct.Struct("<dd")
+"""At the end of the page, for the shim: the attempt's lease and grace in seconds; 0 for none."""
 
 
 def attempt_file(folder: str, ticket: int, suffix: str) -> str:
@@ -50,9 +52,10 @@ class Current:
         finally:
             os.close(descriptor)
 
-    def begin(self, record: bytes) -> None:
+    def begin(self, record: bytes, lease_s: float = 0.0, grace_s: float = 0.0) -> None:
         """Say what starts now. The record must fit in the page."""
         page = self._page
+        page[-LEASE.size :] = LEASE.pack(lease_s, grace_s)
         page[4 : 4 + len(record)] = record
         page[:4] = _LENGTH.pack(len(record))
 
@@ -71,7 +74,7 @@ def read_current(folder: str) -> bytes | None:
     if len(page) < 4:
         return None
     (length,) = _LENGTH.unpack_from(page)
-    return page[4 : 4 + length] if 0 < length <= CURRENT_BYTES - 4 else None
+    return page[4 : 4 + length] if 0 < length <= CURRENT_BYTES - 4 - LEASE.size else None
 
 
 def write_whole(path: str, data: bytes) -> None:

@@ -39,6 +39,10 @@ class Execute(NamedTuple):
     payload: bytes | str
     run_s: float | None
     memory_bytes: int | None
+    lease_s: float | None = None
+    """How long it may go on when nobody hears of the coordinator; None: as all that say nothing."""
+    grace_s: float | None = None
+    """How long it may take to end itself then."""
 
 
 class Revoke(NamedTuple):
@@ -120,7 +124,7 @@ _NONE = type(None)
 _TYPES: dict[type[Frame], tuple[type | tuple[type, ...], ...]] = {
     Execute: (
         int, str, int, str, str, str, (bytes, str, _NONE), (bytes, str), (float, int, _NONE),
-        (int, _NONE),
+        (int, _NONE), (float, int, _NONE), (float, int, _NONE),
     ),
     Revoke: (int,),
     Ack: (list,),

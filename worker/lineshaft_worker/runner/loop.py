@@ -1,7 +1,9 @@
 """The runner: takes attempts one after the other, executes them, says how they ended."""
 
 import contextlib
+import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,7 +17,7 @@ from lineshaft_runtime import spool
 from lineshaft_runtime.packing import CannotPackError, PackingError, pack, unpack
 from lineshaft_worker.runner.codes import CodeShelf
 from lineshaft_worker.runner.failures import FailureError, describe, exit_status, print_failure
-from lineshaft_worker.runner.files import STREAMS, Current, attempt_file
+from lineshaft_worker.runner.files import SHIM_PID, STREAMS, Current, attempt_file
 from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
 from lineshaft_worker.runner.local_imports import LocalImports
@@ -36,6 +38,9 @@ class Runner:
         self._pid = os.getpid()
         self._shim_children = f"/proc/{os.getppid()}/task/{os.getppid()}/children"
         self._current = Current(folder)
+        self._shim = _shim_of(folder)
+        self._lease_s: float | None = None
+        """That of the last attempt: the shim looks at the clock often enough for it."""
         self.imports = LocalImports(folder)
         self._link = Link(folder, CodeShelf[Function]())
         self._streams = [
@@ -67,7 +72,8 @@ class Runner:
             order.ticket, order.job_id, order.attempt, order.kind, order.name[:200], order.run_s,
             order.memory_bytes, started_wall, started, begins,
         )  # fmt: skip
-        self._current.begin(record.encode())
+        self._current.begin(record.encode(), order.lease_s or 0.0, order.grace_s or 0.0)
+        self._tell_lease(order.lease_s or math.inf)
         attempt = _Attempt(order, function, self._folder, self)
         status, failure = "ok", None
         result: tuple[bytes | None, int, str] = (None, 0, "")
@@ -108,6 +114,13 @@ class Runner:
             )
         )
         self._current.end()
+
+    def _tell_lease(self, lease_s: float) -> None:
+        """Have the shim look again, if it may sleep for longer than this."""
+        is_shorter = self._lease_s is None or lease_s < self._lease_s
+        self._lease_s = lease_s
+        if is_shorter and self._shim:
+            os.kill(self._shim, signal.SIGUSR1)
 
     def _store(self, packed: list[BytesLike], ticket: int) -> tuple[bytes | None, int, str]:
         path = attempt_file(self._folder, ticket, "result")
@@ -278,6 +291,15 @@ class _Attempt:
         )
         context.saved_file = f"{prefix}saved"
         spool.attach(context)
+
+
+def _shim_of(folder: str) -> int:
+    """Return the shim's process, which is our parent; 0 if there is none."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open(f"{folder}/{SHIM_PID}", "rb") as file:  # noqa: PTH123 - no pathlib here
+            pid = int(file.read().split()[0])
+        return pid if pid == os.getppid() else 0
+    return 0
 
 
 def _awaited(value: object) -> object:
