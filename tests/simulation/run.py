@@ -166,7 +166,9 @@ class Run:
     def _stall_worker(self, worker: WorkerNode) -> None:
         self.world.mark("worker_stall")
         longest_s = self.dice.choice((0.8, 0.8, 20.0))
-        worker.stalled_until = self.world.now + self.dice.uniform(0.1, longest_s)
+        until = self.world.now + self.dice.uniform(0.1, longest_s)
+        # A second stall within a longer one does not wake it.
+        worker.stalled_until = max(worker.stalled_until, until)
 
     def _fill_disk(self) -> None:
         self.world.mark("disk_full")
