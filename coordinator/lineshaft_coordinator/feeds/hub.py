@@ -237,11 +237,11 @@ class _Channel:
         """Tell what is kept, at the viewer's pace, until it has all that was told to others."""
         try:
             while place < self._latest.place:
-                await viewer.has_room()
                 page = await self._source.page(self.job_id, place)
                 if not page:
                     break  # Pruned meanwhile, or told by an attempt whose events are gone.
                 for event in page:
+                    await viewer.has_room()
                     viewer.hear(Told(event))
                 place = seat.told = place_of(page[-1])
         except Exception:

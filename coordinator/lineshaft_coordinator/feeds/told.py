@@ -104,8 +104,12 @@ class Dialect(Protocol):
         """For finding what was encoded already."""
         ...
 
-    def snapshot(self, latest: Latest) -> Message | None:
-        """Tell a viewer who comes late where the job is; None: nothing."""
+    def snapshot(self, latest: Latest, behind: Place) -> Message | None:
+        """Tell a viewer who comes late where the job is, and behind which place it is told more.
+
+        Returns:
+            What to tell; None: nothing.
+        """
         ...
 
     def message(self, news: News) -> Message | None:

@@ -46,6 +46,20 @@ class ViewerQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def has_room_for(self, message: Message) -> bool:
+        """Whether it can be offered and nothing must go."""
+        limits = self._limits
+        size_bytes = self.size_bytes + len(message.data)
+        return len(self._waiting) < limits.messages and size_bytes <= limits.size_bytes
+
+    @property
+    def is_half_free(self) -> bool:
+        """Whether there is room for history, which comes at the viewer's own pace."""
+        limits = self._limits
+        return (
+            len(self._waiting) * 2 <= limits.messages and self.size_bytes * 2 <= limits.size_bytes
+        )
+
     @property
     def is_hopeless(self) -> bool:
         """Whether so much waits that must not be dropped that the viewer has to go."""

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
+from lineshaft_coordinator.feeds.thinner import Thinner
 from lineshaft_coordinator.feeds.told import Dialect, Latest, Message, Place, Told
 from lineshaft_coordinator.feeds.viewer_queue import QueueLimits, ViewerQueue, Waiting
-from lineshaft_runtime.connection import Connection, Limits, UpgradeRequest
+from lineshaft_protocol.events import JobEvent
+from lineshaft_runtime.connection import Connection, Limits
 
 STUCK_S = 30.0
 """A viewer to whom for so long nothing could be given that must not be dropped is let go."""
+CHECK_S = 5.0
+"""How often it is looked whether one is."""
 TRY_LATER = 1013
 UNKNOWN = 4404
 """Close code: nobody knows the job."""
@@ -34,6 +38,8 @@ class QueuedViewer:
         dialect: How it reads news.
         wake: Called when there is something to take, or the end was reached. Must not block.
         limits: What the viewer may cost.
+        thinner: Sums up what comes too often for it; None: it is told everything.
+        drain: Takes at once what can be taken without waiting; None: that is nothing.
     """
 
     def __init__(
@@ -41,24 +47,59 @@ class QueuedViewer:
         dialect: Dialect,
         wake: Callable[[], None],
         *,
+        drain: Callable[[], None] | None = None,
         limits: QueueLimits | None = None,
+        thinner: Thinner | None = None,
     ) -> None:
         self.dialect = dialect
+        self._thinner = thinner
+        self._held_timer: asyncio.TimerHandle | None = None
         self.queue = ViewerQueue(limits or QueueLimits())
-        self._wake = wake
-        self._half = (limits or QueueLimits()).messages // 2
+        self._wake, self._drain = wake, drain
         self._room: asyncio.Future[None] | None = None
         self.ending: tuple[int, str] | None = None
         """Code and reason of the close that follows what waits; None: the feed goes on."""
 
     def begin(self, latest: Latest, behind: Place) -> None:
         """Tell it the snapshot."""
-        del behind  # Said by dialects that number what they tell.
-        self.tell(self.dialect.snapshot(latest))
+        self.tell(self.dialect.snapshot(latest, behind))
 
     def hear(self, told: Told) -> None:
-        """Tell it news."""
-        self.tell(told.by(self.dialect))
+        """Tell it news, all or the sum of some."""
+        thinner, news = self._thinner, told.news
+        if thinner is None:
+            self.tell(told.by(self.dialect))
+        elif isinstance(news, JobEvent) and thinner.takes(news):
+            self._plan_held(thinner, news)
+        else:
+            self._tell_held()
+            self.tell(told.by(self.dialect))
+
+    def leave(self) -> None:
+        """It is gone."""
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+            self._held_timer = None
+
+    def is_stuck(self) -> bool:
+        """Whether it does not take what must not be dropped, and has to go."""
+        now = asyncio.get_running_loop().time()
+        since = self.queue.stuck_since()
+        return self.queue.is_hopeless or (since is not None and now - since >= STUCK_S)
+
+    def _plan_held(self, thinner: Thinner, event: JobEvent) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s = thinner.hold(event, loop.time())
+        if wait_s <= 0:
+            self._tell_held()
+        elif self._held_timer is None:
+            self._held_timer = loop.call_later(wait_s, self._tell_held)
+
+    def _tell_held(self) -> None:
+        self.leave()
+        assert self._thinner is not None, "only a thinner holds"
+        for event in self._thinner.release(asyncio.get_running_loop().time()):
+            self.tell(self.dialect.message(event))
 
     def unknown(self) -> None:
         """Tell it that there is no such job."""
@@ -70,7 +111,7 @@ class QueuedViewer:
 
     async def has_room(self) -> None:
         """Wait until half of its queue is free."""
-        while len(self.queue) > self._half:
+        while not self.queue.is_half_free:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -78,6 +119,9 @@ class QueuedViewer:
         """Put a message at the end of its queue."""
         if message is None or self.ending is not None:
             return
+        if self._drain is not None and not self.queue.has_room_for(message):
+            # Many came in one turn: who reads all the same shall not lose any of them.
+            self._drain()
         self.queue.offer(message, asyncio.get_running_loop().time())
         if message.is_last:
             self.ending = 1000, "that was all"
@@ -92,7 +136,7 @@ class QueuedViewer:
     def take(self) -> Waiting | None:
         """Take the next message for it."""
         waiting = self.queue.take()
-        if self._room is not None and not self._room.done() and len(self.queue) <= self._half:
+        if self._room is not None and not self._room.done() and self.queue.is_half_free:
             self._room.set_result(None)
         return waiting
 
@@ -109,6 +153,7 @@ class WebSocketViewer:
         dialect: How it reads news.
         gap: How it is told of what was skipped; None: it is not.
         limits: What the viewer may cost.
+        thinner: See QueuedViewer.
     """
 
     def __init__(
@@ -119,9 +164,12 @@ class WebSocketViewer:
         *,
         gap: GapTeller | None = None,
         limits: QueueLimits | None = None,
+        thinner: Thinner | None = None,
     ) -> None:
         self._subscribe, self._unsubscribe, self._gap = subscribe, unsubscribe, gap
-        self.viewer = QueuedViewer(dialect, self._plan_flush, limits=limits)
+        self.viewer = QueuedViewer(
+            dialect, self._plan_flush, drain=self._flush, limits=limits, thinner=thinner
+        )
         self._connection: Connection | None = None
         self._is_planned = False
         self._watchdog: asyncio.TimerHandle | None = None
@@ -148,6 +196,7 @@ class WebSocketViewer:
         self._connection = None
         if self._watchdog is not None:
             self._watchdog.cancel()
+        self.viewer.leave()
         self._unsubscribe(self.viewer)
 
     def _plan_flush(self) -> None:
@@ -176,44 +225,20 @@ class WebSocketViewer:
         elif viewer.queue.is_hopeless:
             self._give_up(connection)
         elif viewer.queue and self._watchdog is None:
-            self._watchdog = asyncio.get_running_loop().call_later(STUCK_S / 6, self._check)
+            self._watchdog = asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
     def _check(self) -> None:
         """Let go who cannot take what must not be dropped."""
         self._watchdog = None
-        connection, queue = self._connection, self.viewer.queue
-        if connection is None or not queue:
+        connection = self._connection
+        if connection is None or not self.viewer.queue:
             return
-        loop = asyncio.get_running_loop()
-        since = queue.stuck_since()
-        if since is not None and loop.time() - since >= STUCK_S:
+        if self.viewer.is_stuck():
             self._give_up(connection)
         else:
-            self._watchdog = loop.call_later(STUCK_S / 6, self._check)
+            self._watchdog = asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
     @staticmethod
     def _give_up(connection: Connection) -> None:
         # Who does not read will not read the goodbye; the connection's own limit ends it then.
         connection.close(TRY_LATER, "too slow; come again")
-
-
-def query_place(request: UpgradeRequest, name: str) -> Place | None:
-    """Read a place from a query.
-
-    Raises:
-        ValueError: It is none.
-    """
-    text = request.query.get(name)
-    return None if text is None else parse_place(text)
-
-
-def parse_place(text: str) -> Place:
-    """Read ``ATTEMPT.SEQ``.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    attempt, _, seq = text.partition(".")
-    if not (attempt.isdecimal() and seq.isdecimal() and max(len(attempt), len(seq)) <= 16):
-        raise ValueError(f"a place is ATTEMPT.SEQ, as in an earlier message, not {text[:40]!r}")
-    return int(attempt), int(seq)

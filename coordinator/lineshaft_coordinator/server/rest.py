@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Tokens
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
 from lineshaft_coordinator.server.families import UnknownArrayError
+from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
@@ -82,14 +82,13 @@ class Rest:
         questions: Questions,
         actions: Actions,
         blob_file: Callable[[str], Path | None],
-        tokens: Tokens,
-        gate: Gate,
+        guard: Guard,
         is_ready: Callable[[], str | None],
         more: Sequence[Route] = (),
     ) -> None:
         self._questions, self._actions = questions, actions
         self._blob_file = blob_file
-        self._tokens, self._gate, self._is_ready = tokens, gate, is_ready
+        self._guard, self._is_ready = guard, is_ready
         self._more = more
 
     def application(self) -> Starlette:
@@ -152,22 +151,12 @@ class Rest:
         *,
         is_local: bool = False,
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Let in who has a token for clients, or the local one alone; and no other site's page."""
+        """Let in whom the guard lets in, and say what went wrong."""
 
         async def endpoint(request: Request) -> Response:
-            headers = request.headers
-            refusal = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
-            if refusal is not None:
-                return _error(refusal.status, refusal.text)
-            scheme, _, secret = headers.get("authorization", "").partition(" ")
-            token = secret.strip() if scheme.lower() == "bearer" else None
-            grant = self._tokens.grant(token or request.query_params.get("token"))
-            if grant is None:
-                return _error(401, "send a token for clients: Authorization: Bearer <token>")
-            if not grant.allows("client"):
-                return _error(403, f"this token is for a {grant.role}")
-            if is_local and grant.token_id != LOCAL_ID:
-                return _error(403, "only the local token of the coordinator's machine opens this")
+            grant = self._guard.enter(request, is_local=is_local)
+            if isinstance(grant, Refusal):
+                return _error(grant.status, grant.text)
             try:
                 data = await answer(request)
             except (UnknownJobError, UnknownArrayError) as error:

@@ -15,6 +15,7 @@ from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.feeds.live_routes import LiveRoutes
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
     Door,
@@ -27,6 +28,7 @@ from lineshaft_coordinator.server.admission import (
 )
 from lineshaft_coordinator.server.backups import OtherDataError, Summary
 from lineshaft_coordinator.server.daemon import Daemon
+from lineshaft_coordinator.server.guard import Guard
 from lineshaft_coordinator.server.rest import Rest
 from lineshaft_coordinator.server.tls import fingerprint, server_context
 from lineshaft_coordinator.server.upkeep import Upkeep
@@ -142,8 +144,10 @@ def _make_server(
     gateway = doors.Gateway(
         daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
     )
+    guard = Guard(tokens, gate)
     groups: list[RouteGroup] = [
         gateway,
+        LiveRoutes(daemon.feeds, daemon.questions, guard),
     ]
     for group in groups:
         gate.doors += group.doors()
@@ -152,7 +156,7 @@ def _make_server(
         return actions.obstacle or daemon.room.obstacle
 
     more = [route for group in groups for route in group.routes()]
-    rest = Rest(daemon.questions, actions, daemon.blob_file, tokens, gate, obstacle, more)
+    rest = Rest(daemon.questions, actions, daemon.blob_file, guard, obstacle, more)
     return Server(
         rest.application(),
         gate.accept,

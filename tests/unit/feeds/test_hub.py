@@ -80,7 +80,7 @@ async def test_a_state_that_changes_while_history_is_read_is_told_behind_it() ->
     hub = Hub(theatre)
     theatre.say(*map(event, range(1, 8)))
     hub.subscribe("j", guest, since=(0, 0))
-    await turns(4)
+    await turns(6)
     assert 0 < len(guest.news) < 7
 
     theatre.move("paused")
@@ -166,7 +166,7 @@ async def test_whenever_viewers_come_nothing_is_missed_or_told_twice(seed: int) 
                 await turns(dice.randint(0, 4))
                 theatre.tell(*new)
         await turns(dice.randint(0, 5))
-    await turns(400)
+    await turns(2000)
 
     for guest in guests:
         _check(guest, seq, is_there=True)

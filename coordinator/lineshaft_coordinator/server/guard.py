@@ -1,0 +1,39 @@
+"""Who may ask over HTTP: the same rules for every route."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Grant, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not answered."""
+
+    status: int
+    text: str
+
+
+class Guard:
+    """Looks at requests before they are answered."""
+
+    def __init__(self, tokens: Tokens, gate: Gate) -> None:
+        self._tokens, self._gate = tokens, gate
+
+    def enter(self, request: Request, *, is_local: bool = False) -> Grant | Refusal:
+        """Let in who has a token for clients, or the local one alone; and no other site's page."""
+        headers = request.headers
+        rejection = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
+        if rejection is not None:
+            return Refusal(rejection.status, rejection.text)
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        token = secret.strip() if scheme.lower() == "bearer" else None
+        grant = self._tokens.grant(token or request.query_params.get("token"))
+        if grant is None:
+            return Refusal(401, "send a token for clients: Authorization: Bearer <token>")
+        if not grant.allows("client"):
+            return Refusal(403, f"this token is for a {grant.role}")
+        if is_local and grant.token_id != LOCAL_ID:
+            return Refusal(403, "only the local token of the coordinator's machine opens this")
+        return grant
