@@ -122,7 +122,16 @@ def _rebuilt(outcome: Outcome, failure: Failure) -> Exception:
         )
     where = f" on worker {outcome.worker_id}" if outcome.worker_id else ""
     error.add_note(f"raised by lineshaft job {outcome.job_id}, attempt {outcome.attempt}{where}")
+    if failure.message.endswith(said := _text_of(error)) and failure.message != said:
+        error.add_note(failure.message)  # Of a job in several processes it names the one.
     return _caused(error, failure)
+
+
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        return ""
 
 
 def _unpickled(failure: Failure) -> tuple[Exception | None, str]:

@@ -68,6 +68,9 @@ class JobOptions(TypedDict, total=False):
     """Wait after its code failed, in seconds, doubled with each failure; or (first, longest)."""
     nodes: int | None
     """On how many workers a pipeline job runs at once; ``resources`` are those of each."""
+    processes: int | None
+    """In how many processes a pipeline job runs on each worker, as torchrun starts them;
+    ``resources`` are those of all of them together."""
     preemptible: bool
     """Whether it may be asked to pause when a job of a higher priority finds no room."""
     checkpoints_kept: int | None
@@ -102,6 +105,7 @@ class Options:
     secrets: Mapping[str, str] | None = None
     backoff: Backoff | None = None
     nodes: int | None = None
+    processes: int | None = None
     preemptible: bool = False
     checkpoints_kept: int | None = None
     needs: "Needs | None" = None
@@ -117,9 +121,8 @@ class Options:
         if not given:
             return self
         if unknown := given.keys() - RESERVED:
-            raise InvalidJobError(
-                f"no option {min(unknown)!r}; there are: {', '.join(sorted(RESERVED))}"
-            )
+            there = ", ".join(sorted(RESERVED))
+            raise InvalidJobError(f"no option {min(unknown)!r}; there are: {there}")
         # The names are checked; the values are by what they are put into.
         options = cast("JobOptions", given)
         try:
@@ -127,6 +130,7 @@ class Options:
                 self,
                 timeouts=_timeouts(self.timeouts, options),
                 nodes=options.get("nodes", self.nodes),
+                processes=options.get("processes", self.processes),
                 preemptible=options.get("preemptible", self.preemptible),
                 priority=options.get("priority", self.priority),
                 retries=options.get("retries", self.retries),

@@ -231,6 +231,7 @@ class Shipper:
                 secrets=None if options.secrets is None else dict(options.secrets),
                 backoff=options.backoff,
                 nodes=options.nodes,
+                processes=options.processes,
                 preemptible=options.preemptible,
                 checkpoints_kept=options.checkpoints_kept,
                 # A bundle is files, and its environment has a Python of its own.

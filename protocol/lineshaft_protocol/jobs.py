@@ -116,6 +116,7 @@ class Environment(Wire):
 
 
 NODES_MAX = 1024
+PROCESSES_MAX = 256
 
 
 class GangPart(Wire):
@@ -157,6 +158,9 @@ class JobSpec(Wire):
     parent: Parent | None = None
     nodes: int | None = Field(default=None, ge=1, le=NODES_MAX)
     """On how many workers a pipeline job runs at once; ``resources`` are those of each."""
+    processes: int | None = Field(default=None, ge=1, le=PROCESSES_MAX)
+    """How many processes a pipeline job runs in on each of its workers; ``None`` for one that is
+    told nothing of others. ``resources`` are those of all of them together."""
     part: GangPart | None = None
     preemptible: bool = False
     """Whether it may be asked to pause when a job of a higher priority finds no room."""

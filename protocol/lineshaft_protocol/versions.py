@@ -18,6 +18,7 @@ FEATURES = (
     "environments",
     "same_host",
     "gangs",
+    "processes",
 )
 """What this build can do beyond the protocol's first version; a peer uses what both name."""
 

@@ -1,6 +1,7 @@
 """GPUs, through a stand-in for NVIDIA's library: each job sees its own and no other."""
 
 import concurrent.futures
+import inspect
 import json
 import subprocess
 import sys
@@ -312,3 +313,27 @@ def about_job(made: Farm, job: Job[object]) -> dict[str, Any]:
         command, env=made.environ | {"LINESHAFT_URL": made.url}, check=True, capture_output=True
     )
     return json.loads(told.stdout)  # type: ignore[no-any-return]
+
+
+def tell_share(folder: str) -> str:
+    import os
+
+    with open(os.path.join(folder, os.environ["RANK"]), "w") as file:
+        file.write(os.environ["CUDA_VISIBLE_DEVICES"])
+    return ""
+
+
+def test_each_rank_sees_its_share_of_the_gpus(client: Client, tmp_path: Path) -> None:
+    source = inspect.getsource(tell_share)
+
+    client.run(
+        "share.py:tell_share",
+        files={"share.py": source},
+        params={"folder": str(tmp_path)},
+        resources={"gpus": 2},
+        processes=2,
+    ).result(60)
+
+    seen = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    assert seen.keys() == {"0", "1"}
+    assert sorted(seen.values()) == ["GPU-aaaa", "GPU-bbbb"]

@@ -76,6 +76,12 @@ PLANTED = {
         "tests/faults/test_crash_points.py"
         "::test_a_daemon_that_dies_at_any_point_of_its_work_loses_nothing[coordinator]",
     ),
+    "a dead rank does not end the others": Planted(
+        "worker/lineshaft_worker/runner/ranks.py",
+        "            self._failed = rank\n            self._end_others()\n",
+        "            self._failed = rank\n",
+        "tests/e2e/test_ranks.py::test_the_first_dead_rank_ends_all[one worker]",
+    ),
     "a full disk ends the worker's daemon": Planted(
         "worker/lineshaft_worker/daemon/shell.py",
         "        except (OSError, KeyError, ValueError) as error:\n            text =",

@@ -66,6 +66,12 @@ Nodes: TypeAlias = Annotated[
     int | None,
     typer.Option(min=1, max=1024, help="Run on this many workers at once, one part on each."),
 ]
+Processes: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=256, help="Run in this many processes on each worker, as torchrun starts them."
+    ),
+]
 Tags: TypeAlias = Annotated[
     list[str] | None, typer.Option("--tag", help="The worker must have it; repeat for more.")
 ]
@@ -143,6 +149,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     gpus: Gpus = None,
     gpu_memory: GpuMemory = None,
     nodes: Nodes = None,
+    processes: Processes = None,
     tags: Tags = None,
     worker: Worker = None,
     name: Name = None,
@@ -171,13 +178,12 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "priority": priority, "retries": retries, "timeout": timeout, "backoff": backoff,
         "after": after or (), "secrets": read_secrets(secrets or ()), "python": python,
         "queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout, "nodes": nodes,
-        "silence_timeout": silence_timeout, "lost_after": lost_after,
+        "silence_timeout": silence_timeout, "lost_after": lost_after, "processes": processes,
         "requirements": read_needs(requirements or (), packages or ()),
     })  # fmt: skip
     output = Output(is_json=is_json)
-    if array is None and at_most is None:
-        work = _submitter(order, options, output, is_detached=is_detached)
-    else:
+    work = _submitter(order, options, output, is_detached=is_detached)
+    if array is not None or at_most is not None:
         work = _array_submitter(order, array, at_most, options, output, is_detached)
     raise typer.Exit(ask(url, token, work))
 

@@ -85,7 +85,10 @@ class GangDesk:
         if gang.is_broken:
             self._flow.leave(job_id, "gang", reason=reason)
         else:
-            where = f"rank {gang.members.index(job_id)} on worker {state.worker_id}"
+            # With several processes on each worker, ranks are theirs, and the failure names one.
+            has_ranks = self._shop.job(gang.lead_id).spec.processes is not None
+            what = "part" if has_ranks else "rank"
+            where = f"{what} {gang.members.index(job_id)} on worker {state.worker_id}"
             gang.reason = f"{where}: {reason}"
             if failure is not None:
                 message = f"{where} failed: {failure.message}"

@@ -77,13 +77,14 @@ def suits(worker: Worker, shape: Shape) -> bool:
         (shape.worker_id is None or shape.worker_id == worker.worker_id)
         and (not shape.tags or worker.tags.issuperset(shape.tags))
         and (shape.python is None or shape.python in worker.pythons)
-        and (not shape.has_environment or _makes_environments(worker))
+        and (not shape.has_environment or _knows(worker, "environments"))
+        and (not shape.has_processes or _knows(worker, "processes"))
         and (shape.nodes == 1 or worker.has_gangs)
     )
 
 
-def _makes_environments(worker: Worker) -> bool:
-    return worker.register is not None and "environments" in worker.register.versions.features
+def _knows(worker: Worker, feature: str) -> bool:
+    return worker.register is not None and feature in worker.register.versions.features
 
 
 def pick_devices(worker: Worker, wanted: Resources) -> tuple[str, ...] | None:
@@ -127,7 +128,9 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
         )
     if shape.nodes > 1 and not worker.has_gangs:
         found.append(Lack("it is too old for jobs on several workers", is_for_ever=True))
-    if shape.has_environment and not _makes_environments(worker):
+    if shape.has_processes and not _knows(worker, "processes"):
+        found.append(Lack("it is too old for jobs in several processes", is_for_ever=True))
+    if shape.has_environment and not _knows(worker, "environments"):
         found.append(Lack("it is too old to make environments; update it", is_for_ever=True))
     if worker.session is None:
         found.append(Lack("it is not connected", is_for_ever=False))

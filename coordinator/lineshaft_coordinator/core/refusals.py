@@ -14,9 +14,24 @@ def refusal_of(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
     if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
         text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
         return "too_many_jobs", f"{text}; submit again when some have ended"
-    if (fault := fault_of_item(spec) or gang_fault(shop, spec)) is not None:
+    fault = fault_of_item(spec) or gang_fault(shop, spec) or _processes_fault(spec)
+    if fault is not None:
         return "invalid", fault
     return _unplaceable(shop, spec)
+
+
+def _processes_fault(spec: JobSpec) -> str | None:
+    """Why a job cannot run in several processes; None if it can, or does not want to."""
+    count = spec.processes
+    if count is None:
+        return None
+    if spec.kind != "pipeline":
+        return f"a {spec.kind} runs in one process; only pipeline jobs take processes"
+    gpus = spec.resources.gpus if spec.resources is not None else 0
+    if gpus and gpus % count and count % gpus:
+        text = f"{count} processes cannot share {gpus} GPUs evenly"
+        return f"{text}; let one be a multiple of the other"
+    return None
 
 
 def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:

@@ -21,6 +21,8 @@ class Shape:
     """Whether its worker must make it an environment."""
     nodes: int = 1
     """How many workers it takes at once, each with these resources."""
+    has_processes: bool = False
+    """Whether its worker must start several processes for it."""
 
     @classmethod
     def of(cls, spec: JobSpec) -> "Shape":
@@ -32,4 +34,5 @@ class Shape:
             spec.python,
             spec.environment is not None,
             spec.nodes or 1,
+            spec.processes is not None,
         )

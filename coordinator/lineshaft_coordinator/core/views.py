@@ -46,6 +46,7 @@ def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         "failed_attempts": job.failed_count,
         "lost_workers": job.lost_count,
         "nodes": job.spec.nodes or 1,
+        "processes": job.spec.processes or 1,
         "checkpoint_step": job.checkpoint.step if job.checkpoint is not None else None,
     }
 

@@ -103,13 +103,14 @@ class CoordinatorBench:
         offers: Capacity | None = None,
         tags: tuple[str, ...] = (),
         is_draining: bool = False,
+        versions: Versions | None = None,
     ) -> tuple[Session, list[Effect]]:
         """A worker that registers, and what is done about it."""
         session = self._connect("worker")
         register = Register(
             worker_id=WorkerId(name),
             capabilities={},
-            versions=Versions(),
+            versions=versions or Versions(),
             capacity=offers or capacity(),
             tags=tags,
             pythons=("3.11",),

@@ -21,6 +21,7 @@ from lineshaft_worker.daemon.meeting import variables_of
 from lineshaft_worker.execution import reports
 from lineshaft_worker.execution.orders import AttemptKey as OrderKey
 from lineshaft_worker.execution.orders import AttemptOrder, Restored
+from lineshaft_worker.runner.files import PROCESSES_VARIABLE
 
 ID_LENGTH_MAX = 100
 TEXT_MAX = 64 * 1024
@@ -52,7 +53,7 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
-        env=variables_of(assign.gang) | _secret_variables(assign),
+        env=_secret_variables(assign) | variables_of(assign.gang) | _processes(job),
         files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
@@ -63,6 +64,10 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
         lease_grace_s=assign.lease_grace_s,
         checkpoint=_restored(assign.checkpoint, cache),
     )
+
+
+def _processes(job: JobSpec) -> dict[str, str]:
+    return {} if job.processes is None else {PROCESSES_VARIABLE: str(job.processes)}
 
 
 def _restored(checkpoint: KeptFile | None, cache: BlobCache) -> Restored | None:

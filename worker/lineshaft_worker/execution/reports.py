@@ -20,6 +20,10 @@ FailureCause = Literal[
 ]
 
 
+FIELD_COUNT = 7
+"""How many fields a failure has in frames."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why an attempt failed."""
@@ -48,7 +52,16 @@ class Failure:
 
 
 def read_failure(fields: list[object], last_lines: tuple[str, ...]) -> Failure:
-    """Return the failure that a runner described; whatever is not as it should be is left out."""
+    """Return the failure that a runner described; whatever is not as it should be is left out.
+
+    Args:
+        fields: As in frames; of a job in several processes also what the one that failed printed.
+        last_lines: What all of it printed.
+    """
+    if len(fields) > FIELD_COUNT and isinstance(fields[-1], list):
+        *fields, own = fields
+        printed = cast("list[object]", own)
+        last_lines = tuple(line for line in printed if isinstance(line, str))
     match fields:
         case [
             str(cause),

@@ -24,6 +24,18 @@ class FailureError(Exception):
         self.error = error
 
 
+class RankFailedError(Exception):
+    """One of a job's processes ended without success.
+
+    Args:
+        fields: As `describe` returns them, and the last lines of what it printed.
+    """
+
+    def __init__(self, fields: list[object]) -> None:
+        super().__init__(str(fields[2]))
+        self.fields = fields
+
+
 def describe(error: BaseException, cause: str, redactor: "Redactor | None") -> list[object]:
     """Return the fields of a `reports.Failure`, in order, without the last lines of output.
 
@@ -32,6 +44,8 @@ def describe(error: BaseException, cause: str, redactor: "Redactor | None") -> l
         cause: One of `reports.FailureCause`.
         redactor: Takes the secrets out; None if the job has none.
     """
+    if isinstance(error, RankFailedError):
+        return error.fields
     exit_code = None
     if isinstance(error, SystemExit) and cause == "exception":
         cause, exit_code = "exit", exit_status(error)

@@ -15,6 +15,8 @@ CURRENT = "current"
 STREAMS = (SPOOL, STDOUT, STDERR)
 """Files that grow while an attempt runs, in the order of `frames.Ends`."""
 
+PROCESSES_VARIABLE = "LINESHAFT_PROCESSES"
+"""How many processes a pipeline job runs in; not there if it runs in the runner itself."""
 DESCRIPTION = "runner.json"
 SHIM_PID = "shim.pid"
 CURRENT_BYTES = 4096
@@ -30,7 +32,8 @@ def attempt_file(folder: str, ticket: int, suffix: str) -> str:
     reported), first (count of events told before it began), pause (a request), saved (a child of
     the job saved after it), resume (where a
     checkpoint lies), resumed (the checkpoint, brought back), work (folder of a pipeline), blobs
-    (folder of blobs that its files are made of), kept (folder of its artifacts), and
+    (folder of blobs that its files are made of), kept (folder of its artifacts), rank0 (what the
+    first of its processes returned), rankN.failed (why another ended, if it could say), and
     child-N (what a plan sends to, or gets from, elsewhere).
     """
     return f"{folder}/a{ticket}.{suffix}"

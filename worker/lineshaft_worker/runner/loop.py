@@ -17,7 +17,13 @@ from lineshaft_runtime import spool
 from lineshaft_runtime.packing import CannotPackError, PackingError, pack, unpack
 from lineshaft_worker.runner.codes import CodeShelf
 from lineshaft_worker.runner.failures import FailureError, describe, exit_status, print_failure
-from lineshaft_worker.runner.files import SHIM_PID, STREAMS, Current, attempt_file
+from lineshaft_worker.runner.files import (
+    PROCESSES_VARIABLE,
+    SHIM_PID,
+    STREAMS,
+    Current,
+    attempt_file,
+)
 from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
 from lineshaft_worker.runner.local_imports import LocalImports
@@ -181,13 +187,10 @@ class _Attempt:
             case "stream":
                 return self._serve_stream()
             case "pipeline":
-                value = self._run_pipeline()
+                return self._run_pipeline()
             case kind:
                 raise FailureError("start", ValueError(f"this worker cannot run a {kind!r}"))
-        try:
-            return pack(value, name="result")
-        except CannotPackError as error:
-            raise FailureError("result", error) from error
+        return _packed(value)
 
     def _call_function(self) -> object:
         self._attach()
@@ -245,7 +248,7 @@ class _Attempt:
         except CannotPackError as error:
             raise FailureError("result", error) from error
 
-    def _run_pipeline(self) -> object:
+    def _run_pipeline(self) -> list[BytesLike]:
         from lineshaft_runtime.bundles import decode_bundle, write_bundle  # noqa: PLC0415
         from lineshaft_worker.runner.entry_points import run_entry_point  # noqa: PLC0415
 
@@ -265,15 +268,29 @@ class _Attempt:
             return None if packed_input is None else unpack(bytearray(packed_input))
 
         self._attach(params, load_input)
-        returned: object = None
+
+        def run() -> list[BytesLike]:
+            returned: object = None
+            try:
+                returned = run_entry_point(bundle, work, params=params, load_input=load_input)
+                returned = _awaited(returned)
+            except SystemExit as leaving:
+                if exit_status(leaving) != 0:
+                    raise
+            _wait_for_threads()
+            return _packed(self._set[-1] if self._set else returned)
+
+        count = int(os.environ.get(PROCESSES_VARIABLE, "0"))
+        return self._run_ranks(count, run) if count else run()
+
+    def _run_ranks(self, count: int, run: Callable[[], list[BytesLike]]) -> list[BytesLike]:
+        from lineshaft_worker.runner.ranks import Ranks  # noqa: PLC0415 - few jobs have several
+
+        prefix = attempt_file(self._folder, self._order.ticket, "")
         try:
-            returned = run_entry_point(bundle, work, params=params, load_input=load_input)
-            returned = _awaited(returned)
-        except SystemExit as leaving:
-            if exit_status(leaving) != 0:
-                raise
-        _wait_for_threads()
-        return self._set[-1] if self._set else returned
+            return Ranks(count, prefix, run, self._runner.spool.redactor).execute()
+        except OSError as error:
+            raise FailureError("start", error) from error
 
     def _attach(
         self, params: object = None, load_input: Callable[[], object] | None = None
@@ -300,6 +317,13 @@ def _shim_of(folder: str) -> int:
             pid = int(file.read().split()[0])
         return pid if pid == os.getppid() else 0
     return 0
+
+
+def _packed(value: object) -> list[BytesLike]:
+    try:
+        return pack(value, name="result")
+    except CannotPackError as error:
+        raise FailureError("result", error) from error
 
 
 def _awaited(value: object) -> object:
