@@ -123,7 +123,7 @@ class AsyncClient:
         """End the connection, once the coordinator has all jobs; those go on."""
         shell, self._shell = self._shell, None
         if shell is not None:
-            await shell.sent(SENT_S)
+            await shell.jobs.sent(SENT_S)
             await shell.close()
 
     async def __aenter__(self) -> Self:

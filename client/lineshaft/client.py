@@ -147,7 +147,7 @@ class Client:
         prepared = self._work.call(function, args, kwargs)
         job_id = JobId(prepared.spec.job_id)
         future: LineshaftFuture[ResultT] = LineshaftFuture(job_id, partial(self._cancel, job_id))
-        self._thread.post(partial(submit_for, self._shell, prepared, future))
+        submit_for(self._shell, prepared, future, self._thread.post)
         return future
 
     def put(self, value: object) -> DataRef:
@@ -371,7 +371,7 @@ class Client:
         return Job(job, self._thread)
 
     def _cancel(self, job_id: JobId, reason: str) -> None:
-        self._thread.post(partial(self._shell.cancel, job_id, reason))
+        self._thread.post(partial(self._shell.jobs.cancel, job_id, reason))
 
 
 def _results(futures: Generator[LineshaftFuture[ResultT]]) -> Generator[ResultT]:

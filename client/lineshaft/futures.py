@@ -32,6 +32,9 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self.id = job_id
         """Of the job: `client.job(future.id)` tells more about it."""
         self._cancel_job = cancel_job
+        self.pin: list[LineshaftFuture[ResultT]] = []
+        """For the client, which has only this, and a weak reference: while there are callbacks to
+        be called the future is in it."""
         self._deciding = threading.Lock()
         self._is_decided = False
         self._reading = threading.Lock()
@@ -86,6 +89,14 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._cancel_job(_CANCELLED)
         return True
 
+    @override
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[ResultT]], object]) -> None:
+        """Have something called with the future when it is done, also if nobody else keeps it."""
+        self.pin[:] = (self,)
+        super().add_done_callback(fn)
+        if self._is_decided:
+            self.pin.clear()
+
     # --- for the client ---
 
     def settle(self, ending: Ending, data: BytesLike | None) -> None:
@@ -112,6 +123,8 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         # Callbacks run without the lock: they may wait for the thread that settles.
         with self._deciding:
             is_first, self._is_decided = not self._is_decided, True
+        # Whoever decides has the future in hand until its callbacks were called.
+        self.pin.clear()
         return is_first
 
     def _become_cancelled(self) -> None:

@@ -56,7 +56,7 @@ class AsyncJob(Generic[ResultT]):
 
     def submit(self, prepared: Prepared) -> None:
         """Send it off. Called once, by the client that made it."""
-        self._shell.submit(prepared, self._expect().set_result)
+        self._shell.jobs.submit(prepared, self._expect().set_result)
 
     async def result(self, timeout: float | None = None) -> ResultT:  # noqa: ASYNC109 - as in concurrent.futures
         """Wait for what the job returns.
@@ -119,7 +119,7 @@ class AsyncJob(Generic[ResultT]):
 
     def cancel(self, reason: str = "cancelled by its user") -> None:
         """End the job, whatever it is doing."""
-        self._shell.cancel(self._job_id, reason)
+        self._shell.jobs.cancel(self._job_id, reason)
 
     async def retry(self) -> AsyncJob[ResultT]:
         """Do a job that failed or was cancelled again, and return the new job.
@@ -162,7 +162,7 @@ class AsyncJob(Generic[ResultT]):
             NotPausedError: It could not save, did not react in time, or has ended.
             ClientClosedError: The client is closed.
         """
-        await self._shell.kept(self._job_id)
+        await self._shell.jobs.kept(self._job_id)
         return await self._direct(
             Pause(request_id=0, job_id=self._job_id, freeze=freeze, grace_s=grace)
         )
@@ -212,12 +212,12 @@ class AsyncJob(Generic[ResultT]):
         Raises:
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        feed = self._shell.feed(self._job_id, after)
+        feed = self._shell.jobs.feed(self._job_id, after)
         try:
             async for event in feed.read():
                 yield event
         finally:
-            self._shell.leave(self._job_id, feed)
+            self._shell.jobs.leave(self._job_id, feed)
 
     async def logs(
         self,
@@ -273,7 +273,7 @@ class AsyncJob(Generic[ResultT]):
         Raises:
             LineshaftError: Nobody knows the job, or the client was closed.
         """
-        await self._shell.kept(self._job_id)
+        await self._shell.jobs.kept(self._job_id)
         query = Query(
             request_id=0,
             what="logs",
@@ -303,7 +303,7 @@ class AsyncJob(Generic[ResultT]):
         async with asyncio.timeout(timeout):
             if self._ended is None:
                 expected = self._expect()
-                self._shell.watch(self._job_id, expected.set_result)
+                self._shell.jobs.watch(self._job_id, expected.set_result)
             assert self._ended is not None, "set in the lines above"
             # Others may wait as well, and one of them being cancelled must not end their waiting.
             ending = await asyncio.shield(self._ended)
@@ -331,7 +331,7 @@ class AsyncJob(Generic[ResultT]):
 
     async def _ask(self, what: Literal["job", "why", "story", "files"]) -> JsonValue:
         # A question may be faster than the job, and then nobody knows it.
-        await self._shell.kept(self._job_id)
+        await self._shell.jobs.kept(self._job_id)
         return await self._shell.questions.ask(Query(request_id=0, what=what, job_id=self._job_id))
 
 

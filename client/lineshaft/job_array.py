@@ -134,7 +134,7 @@ class AsyncJobArray:
 
     async def _kept(self) -> None:
         for each in self._jobs:
-            await self._shell.kept(JobId(each.id))
+            await self._shell.jobs.kept(JobId(each.id))
 
 
 class JobArray:

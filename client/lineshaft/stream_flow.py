@@ -48,7 +48,7 @@ class StreamFlow:
             shell.send_frame,
             on_results=self._on_results,
             on_room=self._pour,
-            on_fault=lambda reason: shell.cancel(self.id, reason),
+            on_fault=lambda reason: shell.jobs.cancel(self.id, reason),
         )
         # Shared between threads, under the lock.
         self._changed = threading.Condition()
@@ -77,7 +77,7 @@ class StreamFlow:
     def start(self, chunks: Iterable[object] | AsyncIterable[object]) -> None:
         """Submit the job and begin to feed it; called on the loop."""
         self._shell.open_stream(self._feed)
-        self._shell.submit(self._prepared, self._on_end)
+        self._shell.jobs.submit(self._prepared, self._on_end)
         if isinstance(chunks, AsyncIterable):
             self._shell.spawn(self._feed_from(chunks))
         else:
@@ -89,7 +89,7 @@ class StreamFlow:
     def abandon(self, reason: str = CLOSED_REASON) -> None:
         """Nobody reads any more: end the job; called on the loop."""
         if self._ending is None:
-            self._shell.cancel(self.id, reason)
+            self._shell.jobs.cancel(self.id, reason)
 
     def abandon_soon(self) -> None:
         """The same, from any thread."""

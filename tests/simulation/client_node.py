@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import cast
 
 from tests.simulation.checks import Checks
@@ -29,6 +30,7 @@ from lineshaft.core.io import (
     Send,
     SubmitAsked,
     Tick,
+    UnwatchAsked,
     WatchAsked,
     Welcomed,
 )
@@ -43,6 +45,10 @@ from lineshaft_protocol.wire import Wire
 SETTINGS = CoreSettings(reconnect_max_s=2.0, dial_s=3.0, ping_s=3.0, silence_s=9.0)
 
 
+LEFT_SHARE = 0.15
+"""Of the jobs whose user drops their future."""
+
+
 @dataclass(slots=True)
 class Told:
     """What one process heard of one job."""
@@ -52,6 +58,8 @@ class Told:
     wants_events: bool = False
     cancels_unheard: int = 0
     events: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    is_left: bool = False
+    """The user wants to hear nothing more; only that it is safe."""
 
 
 class ClientNode(Node):
@@ -140,6 +148,12 @@ class ClientNode(Node):
             self._watch(job_id, events=True)
         for pause in wish.pauses:
             self.world.after(pause.after_s, lambda pause=pause: self._pause(job_id, pause))
+        # Dice of its own, so that what else a seed does stays what it was.
+        dice = Random(f"{job_id}/{wish.at}/leaves")
+        if dice.random() < LEFT_SHARE and wish.cancel_after_s is None and not wish.pauses:
+            self.world.after(
+                dice.choice((0.0, dice.uniform(0.0, 5.0))), lambda: self._leave(job_id)
+            )
         if wish.cancel_after_s == 0.0:
             self.cancel(job_id)
         elif wish.cancel_after_s is not None:
@@ -148,6 +162,14 @@ class ClientNode(Node):
     def _watch(self, job_id: str, *, events: bool) -> None:
         self.told.setdefault(job_id, Told()).wants_events |= events
         self.post(WatchAsked(JobId(job_id), events=events))
+
+    def _leave(self, job_id: str) -> None:
+        """Drop the job's future; it is to be kept and run all the same."""
+        told = self.told.get(job_id)
+        if self.is_up and told is not None and told.outcome is None and job_id not in self.refused:
+            self.world.mark("left by its user")
+            told.is_left = True
+            self.post(UnwatchAsked(JobId(job_id)))
 
     def cancel(self, job_id: str) -> None:
         """Want a job no more."""

@@ -24,6 +24,7 @@ from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.scheduler import Scheduler
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.workers import WorkerDesk
+from lineshaft_protocol.client_messages import Unwatch
 from lineshaft_protocol.worker_messages import Assign, GangSeat, SpawnChild
 from lineshaft_worker.core import watchdog
 from lineshaft_worker.core.attempts import Bench, Phase
@@ -270,6 +271,14 @@ def _children_not_asked_again(patch: Patch) -> None:
     patch(AttemptFlow, "_send", not_repeats)
 
 
+def _left_is_forgotten(patch: Patch) -> None:
+    def at_once(self: ClientCore, job_id: Any) -> None:
+        if self.jobs.pop(job_id, None) is not None:
+            self._tell(Unwatch(job_id=job_id))
+
+    patch(ClientCore, "_on_unwatch", at_once)
+
+
 def _not_watched_again(patch: Patch) -> None:
     patch(ClientCore, "_watch", lambda _self, _job_id, _job: None)
 
@@ -469,6 +478,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "leases are judged right after a restart": Mutant(_no_recovery_window),
     "every id is taken for a new one": Mutant(_every_id_is_new),
     "children are not asked for again": Mutant(_children_not_asked_again, 50),
+    "a job whose future is dropped is not submitted again": Mutant(_left_is_forgotten),
     "jobs are not watched again": Mutant(_not_watched_again),
     "lookups are not answered": Mutant(_lookups_unanswered),
     "a plan keeps its slot while it waits": Mutant(_plan_keeps_no_place_for_its_child),

@@ -252,7 +252,10 @@ class Run:
             left += [
                 f"{client.name} waits for {job_id}"
                 for job_id, told in client.told.items()
-                if told.outcome is None and job_id not in client.refused
+                if told.outcome is None
+                and job_id not in client.refused
+                # Who dropped its future is owed that it is kept, and nothing more.
+                and not (told.is_left and told.is_accepted)
             ]
             left += [f"{client.name} waits for answer {r}" for r in client.unanswered]
         if not self.coordinator.is_up:

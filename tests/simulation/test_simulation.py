@@ -57,6 +57,7 @@ RARE = (
     "lease_expired: pipeline",
     "lease_expired: plan",
     "leave",
+    "left by its user",
     "left: failed",
     "left: not_delivered",
     "left: paused",

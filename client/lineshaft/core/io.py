@@ -57,6 +57,13 @@ class WatchAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class UnwatchAsked:
+    """Nobody here wants to know anything more of a job; it is submitted all the same."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     """The user wants the job ended."""
 
@@ -79,6 +86,7 @@ Event = (
     | Tick
     | SubmitAsked
     | WatchAsked
+    | UnwatchAsked
     | CancelAsked
     | RequestAsked
 )

@@ -25,6 +25,7 @@ from lineshaft.core.io import (
     Send,
     SubmitAsked,
     Tick,
+    UnwatchAsked,
     WatchAsked,
     Welcomed,
 )
@@ -42,6 +43,7 @@ from lineshaft_protocol.client_messages import (
     StateChanged,
     Submit,
     ToClient,
+    Unwatch,
     Watch,
     Welcome,
 )
@@ -75,6 +77,8 @@ class _Tracked:
     """Whether its id was made up here, and never used before."""
     was_sent: bool = False
     cancel_reason: str | None = None
+    is_left: bool = False
+    """Nobody here waits for it: it is let go as soon as it is accepted."""
     events: bool = False
     last: tuple[int, int] = (0, 0)
     """Attempt and number of the last event that arrived."""
@@ -122,6 +126,8 @@ class ClientCore:
                 self._on_tick()
             case WatchAsked(job_id=job_id, events=events):
                 self._on_watch(job_id, events=events)
+            case UnwatchAsked(job_id=job_id):
+                self._on_unwatch(job_id)
             case CancelAsked(job_id=job_id, reason=reason):
                 self._on_cancel(job_id, reason)
             case RequestAsked(request_id=request_id, message=message):
@@ -218,8 +224,20 @@ class ClientCore:
 
     def _on_watch(self, job_id: JobId, *, events: bool) -> None:
         job = self.jobs.setdefault(job_id, _Tracked(None))
-        job.events = job.events or events
+        job.events, job.is_left = job.events or events, False
         self._watch(job_id, job)
+
+    def _on_unwatch(self, job_id: JobId) -> None:
+        job = self.jobs.get(job_id)
+        if job is not None:
+            job.events, job.is_left = False, True
+            self._let_go(job_id, job)
+
+    def _let_go(self, job_id: JobId, job: _Tracked) -> None:
+        """Forget what nobody waits for, once the coordinator has all that was asked of it."""
+        if job.is_left and job.spec is None and job.cancel_reason is None:
+            del self.jobs[job_id]
+            self._tell(Unwatch(job_id=job_id))
 
     def _on_cancel(self, job_id: JobId, reason: str) -> None:
         job = self.jobs.setdefault(job_id, _Tracked(None))
@@ -237,6 +255,7 @@ class ClientCore:
                 if job is not None and job.spec is not None:
                     job.spec = None
                     self._effects.append(JobAccepted(JobId(job_id)))
+                    self._let_go(JobId(job_id), job)
             case Events():
                 self._on_events(message)
             case StateChanged(job_id=job_id):

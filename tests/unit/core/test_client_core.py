@@ -22,6 +22,7 @@ from lineshaft.core.io import (
     Send,
     SubmitAsked,
     Tick,
+    UnwatchAsked,
     WatchAsked,
     Welcomed,
 )
@@ -40,6 +41,7 @@ from lineshaft_protocol.client_messages import (
     StateChanged,
     Submit,
     ToClient,
+    Unwatch,
     Watch,
     Welcome,
 )
@@ -317,3 +319,59 @@ def test_what_comes_on_an_old_session_is_not_heard(client: ClientBench) -> None:
     client.welcomed()
 
     assert client.handle(Received(old, Finished(outcome=OUTCOME))) == []
+
+
+def test_a_job_that_nobody_waits_for_any_more_is_not_watched() -> None:
+    client = ClientBench()
+    client.welcomed()
+    assert client.session is not None
+    client.handle(SubmitAsked(job("j1")))
+    client.receive(Accepted(job_id="j1"))
+
+    assert client.handle(UnwatchAsked(J1)) == [Send(client.session, Unwatch(job_id="j1"))]
+    assert client.receive(Finished(outcome=OUTCOME)) == [], "it was on its way"
+    client.cut()
+    assert [e for e in client.welcomed() if isinstance(e, Send)] == []
+
+
+def test_a_job_is_submitted_until_accepted_though_nobody_waits_for_it() -> None:
+    client = ClientBench()
+    client.welcomed()
+    client.handle(SubmitAsked(job("j1")))
+
+    assert client.handle(UnwatchAsked(J1)) == []
+    client.cut()
+    again = client.welcomed()
+    assert client.session is not None
+    assert Send(client.session, Submit(job=job("j1"), is_repeat=True)) in again
+    assert client.receive(Accepted(job_id="j1")) == [
+        JobAccepted(J1),
+        Send(client.session, Unwatch(job_id="j1")),
+    ]
+
+
+def test_a_wish_to_cancel_is_repeated_though_nobody_waits_for_the_job() -> None:
+    client = ClientBench()
+    client.welcomed()
+    client.handle(SubmitAsked(job("j1")))
+    client.receive(Accepted(job_id="j1"))
+    client.cut()
+    client.handle(CancelAsked(J1, "enough"))
+
+    assert client.handle(UnwatchAsked(J1)) == []
+    again = client.welcomed()
+
+    assert client.session is not None
+    assert Send(client.session, Cancel(job_id="j1", reason="enough")) in again
+
+
+def test_who_watches_again_after_he_left_hears_the_end() -> None:
+    client = ClientBench()
+    client.welcomed()
+    client.handle(SubmitAsked(job("j1")))
+    client.handle(UnwatchAsked(J1))
+
+    client.handle(WatchAsked(J1))
+
+    assert client.receive(Accepted(job_id="j1")) == [JobAccepted(J1)]
+    assert client.receive(Finished(outcome=OUTCOME)) == [JobFinished(OUTCOME)]
