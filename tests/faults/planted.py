@@ -55,6 +55,21 @@ PLANTED = {
         "tests/integration/execution/test_adoption.py"
         "::test_a_pipeline_goes_on_in_the_same_process_with_nothing_lost",
     ),
+    "a new daemon ends a job in the middle of its work": Planted(
+        f"{EXECUTION}/pool.py",
+        "        host.process.poke()\n",
+        "        host.stop(0.0)\n",
+        "tests/faults/test_worker_kills.py"
+        "::test_killed_daemons_neither_disturb_their_job_nor_lose_a_line_of_it",
+    ),
+    "a result is accepted without its fence": Planted(
+        "coordinator/lineshaft_coordinator/core/workers.py",
+        "            and job.state.attempt == attempt\n"
+        "            and job.state.worker_id == worker.worker_id\n",
+        "",
+        "tests/faults/test_stalls.py"
+        "::test_a_result_that_a_sleeper_brings_does_not_end_the_attempt_of_another",
+    ),
     "a new daemon does not hand out again what nobody has acknowledged": Planted(
         f"{EXECUTION}/tail.py",
         "                self._repeats.append(expected)\n",

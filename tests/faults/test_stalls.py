@@ -21,6 +21,7 @@ from lineshaft_protocol.jobs import JobSpec
 
 QUICK = ("heartbeat_s=0.3", "suspect_s=0.8", "silence_s=1.2", "lost_after_brief_s=0.2")
 STOPS = rounds(3, 200)
+LATE_RESULTS = rounds(2, 100)
 SUBMITS = rounds(1000, 10_000)
 VOICES = 8
 
@@ -82,6 +83,52 @@ def test_a_worker_that_stood_still_past_lost_after_never_gets_its_word_in(tmp_pa
                 assert story[-1]["outcome"]["worker_id"] == other
                 assert story[-1]["outcome"]["attempt"] == 2
     tell("F7", "worker stood still past `lost_after`", STOPS, "every late word was refused")
+
+
+def hold_for_own(pids: str, gates: str) -> int:
+    """A function whose attempts are let go one by one; leaves word when it is about to return."""
+    with open(pids, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    own = f"{gates}-{os.environ['FAULTS_WORKER']}"
+    while not os.path.exists(own):
+        signal.sigtimedwait((), 0.02)
+    with open(f"{own}-left", "w"):
+        return os.getpid()
+
+
+def test_a_result_that_a_sleeper_brings_does_not_end_the_attempt_of_another(
+    tmp_path: Path,
+) -> None:
+    with farm(tmp_path / "farm", *QUICK) as made:
+        for name in ("w1", "w2"):
+            start_worker(made, name, "--slots", "1", "--tags", name)
+        with made.client() as client:
+            made.until_ready(client)
+            for number in range(LATE_RESULTS):
+                pids, gates = tmp_path / f"own-pids-{number}", f"{tmp_path}/own-{number}"
+                future = client.submit(hold_for_own, str(pids), gates)
+                until(lambda pids=pids: pids_in(pids), what="it runs")
+                live = cast("list[dict[str, Any]]", client.jobs(status="live"))[0]
+                first = live["worker_id"]
+                other = "w2" if first == "w1" else "w1"
+                daemon = made.workers[first].popen
+                daemon.send_signal(signal.SIGSTOP)
+                until(lambda pids=pids: len(pids_in(pids)) == 2, what="it runs elsewhere")
+                # It ends beside its daemon, which has this to tell when it wakes up.
+                Path(f"{gates}-{first}").touch()
+                until(Path(f"{gates}-{first}-left").exists, what="the first attempt ends")
+                daemon.send_signal(signal.SIGCONT)
+                # Its one slot is free, and what it had to tell is told, when this is done.
+                client.options(tags=(first,)).submit(os.getpid).result(30)
+
+                assert not future.done(), "the second attempt is still running"
+                Path(f"{gates}-{other}").touch()
+                assert future.result(30) == pids_in(pids)[1]
+                story = cast("list[dict[str, Any]]", client.job(live["job_id"]).story())
+                assert story[-1]["outcome"]["worker_id"] == other
+                assert story[-1]["outcome"]["attempt"] == 2
+    seen = "the second attempt went on, and its result counts"
+    tell("F7", "result of a worker that stood still, beside its successor", LATE_RESULTS, seen)
 
 
 def test_a_coordinator_that_stood_still_judges_nobody_lost(tmp_path: Path) -> None:

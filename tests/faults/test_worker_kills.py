@@ -64,25 +64,31 @@ def test_killed_daemons_neither_disturb_their_job_nor_lose_a_line_of_it(
     print(f"seed {seed}, {DAEMON_KILLS} kills")
     dice = random.Random(seed)
     pids = tmp_path / "pids"
-    worker = start_worker(made, "w1", "--slots", "1")
-    with made.client() as client:
+    takeovers = 0
+    with made.client() as client, made.forking("worker"):
+        worker = start_worker(made, "w1", "--slots", "1")
         made.until_ready(client)
         job = talk(client, tmp_path)
         until(lambda: pids.exists() and pids.read_text(), what="it runs")
-        for _ in range(DAEMON_KILLS):
-            if dice.random() < 0.7:
-                until(lambda: client.jobs(status="running"), what="the daemon is back")
+        for number in range(DAEMON_KILLS):
             # Else in the middle of taking over.
+            if number == 1 or dice.random() < 0.7:
+                until(lambda: Farm.here(client).get("w1"), what="the daemon is back")
+                takeovers += number > 0
             for _ in range(dice.randrange(40)):
                 select_pause()
             worker.kill()
+            # What the coordinator says of it then is of the next one.
+            until(lambda: not Farm.here(client).get("w1"), what="the daemon is away")
             worker = start_worker(made, "w1", "--slots", "1")
+        until(lambda: Farm.here(client).get("w1"), what="the last daemon is back")
         (tmp_path / "gate").touch()
 
         pid, count = cast("list[int]", job.result(60))
         check_told(job, count)
         story = cast("list[dict[str, object]]", job.story())
 
+    assert takeovers, "a daemon must have taken over what it was killed beside"
     assert pids.read_text() == f"{pid}\n", "the same process from beginning to end"
     assert ends_of(story) == ["JobSubmitted", "AttemptStarted", "JobFinished"]
     seen = f"same process, same attempt, each of {count} lines and metrics once"
