@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("client", "coordinator", "protocol", "runtime", "worker", "tests", "pyproject.toml")
-PACKAGES = ("client", "coordinator", "protocol", "runtime", "worker")
+COPIED = (
+    "client",
+    "coordinator",
+    "protocol",
+    "records",
+    "runtime",
+    "worker",
+    "tests",
+    "pyproject.toml",
+)
+PACKAGES = ("client", "coordinator", "protocol", "records", "runtime", "worker")
 SECONDS_MAX = 180
 """Far more than a test needs that notices; one that hangs for a planted bug has noticed too."""
 

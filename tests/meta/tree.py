@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "protocol/lineshaft_protocol",
     "runtime/lineshaft_runtime",
+    "records/lineshaft_records",
     "coordinator/lineshaft_coordinator",
     "worker/lineshaft_worker",
     "client/lineshaft",

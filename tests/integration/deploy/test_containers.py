@@ -88,7 +88,7 @@ def test_the_builder_gets_all_that_the_wheel_needs() -> None:
     }
 
     assert copied == let_through
-    assert {"protocol", "runtime", "coordinator", "worker", "client", "README.md"} <= copied
+    assert {"protocol", "runtime", "records", "coordinator", "worker", "client"} <= copied
 
 
 def healthcheck() -> list[str]:

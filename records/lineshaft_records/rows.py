@@ -1,0 +1,119 @@
+"""Rows of metrics, and the columns that one flush of them becomes.
+
+A metric has a column for numbers (`n:loss`) and, if it ever was something else, one for texts
+(`t:loss`): no value is lost because a metric changed its type.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was told in one call."""
+
+    attempt: int
+    """From 1."""
+    step: int | None
+    at_us: int
+    """When, microseconds since 1970."""
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Rows side by side, as columns of equal length."""
+
+    attempts: list[int]
+    steps: list[int | None]
+    at_us: list[int]
+    columns: dict[str, list[float | str | None]]
+
+
+STEP_MAX = (1 << 63) - 1
+
+
+def cell(value: object) -> tuple[str, float | str] | None:
+    """Return the kind of column that a value goes to, `n` or `t`, and what is written there.
+
+    A bool is a number, as it arrives through the seed's Python package. An integer that no double
+    can hold stays exact as a text. None says nothing.
+    """
+    if isinstance(value, float):
+        return "n", value
+    if isinstance(value, int):  # and bool
+        try:
+            number = float(value)
+        except OverflowError:
+            return "t", str(value)
+        return ("n", number) if number == value else ("t", str(value))
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return "t", clean(value)
+    if isinstance(value, dict | list | tuple):
+        return "t", json.dumps(value, default=str)
+    return "t", str(value)
+
+
+def flush_of(rows: Sequence[Row]) -> Flush:
+    """Lay rows out as columns.
+
+    Rows of one step that have no metric in common become one row with the newest time, as the seed
+    merges them; a metric that is told twice for a step keeps both values, in two rows.
+    """
+    attempts: list[int] = []
+    steps: list[int | None] = []
+    at_us: list[int] = []
+    cells: list[dict[str, float | str]] = []
+    places: dict[tuple[int, int], int] = {}
+    for row in rows:
+        made = {
+            f"{found[0]}:{clean(name)}": found[1]
+            for name, value in row.values.items()
+            if (found := cell(value)) is not None
+        }
+        step = row.step if row.step is not None and abs(row.step) <= STEP_MAX else None
+        if step is not None:
+            place = places.get((row.attempt, step))
+            if place is not None and not _share(cells[place], row.values):
+                cells[place] |= made
+                at_us[place] = max(at_us[place], row.at_us)
+                continue
+            places[row.attempt, step] = len(cells)
+        attempts.append(row.attempt)
+        steps.append(step)
+        at_us.append(row.at_us)
+        cells.append(made)
+    columns: dict[str, list[float | str | None]] = {}
+    for place, each in enumerate(cells):
+        for name, value in each.items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = [None] * len(cells)
+            column[place] = value
+    return Flush(attempts, steps, at_us, columns)
+
+
+def clean(text: str) -> str:
+    """Return a text without lone surrogates, which no file could hold."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _share(cells: Mapping[str, object], values: Mapping[str, object]) -> bool:
+    return any(f"n:{name}" in cells or f"t:{name}" in cells for name in map(clean, values))
+
+
+def row_of_event(attempt: int, at_s: float, body: Mapping[str, object]) -> Row | None:
+    """Read a told line of metrics; None if there are none in it."""
+    metrics = body.get("metrics")
+    if not isinstance(metrics, dict):
+        return None
+    step = body.get("step")
+    if isinstance(step, float) and step.is_integer():
+        step = int(step)
+    is_step = isinstance(step, int) and not isinstance(step, bool)
+    values = cast("dict[str, object]", metrics)
+    return Row(attempt, cast("int", step) if is_step else None, round(at_s * 1e6), values)

@@ -1,0 +1,280 @@
+"""Records a run from the process that does it, without a coordinator.
+
+What is told goes into a spool file, one `write(2)` a call; a keeper, a process of its own, brings
+it into the files of the record. So a call costs some microseconds whatever the disk or the keeper
+does, and a run whose process is killed is complete and says CRASHED: the keeper sees it end.
+"""
+
+import atexit
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from lineshaft_records.documents import (
+    RunInfo,
+    make_experiment,
+    merge_config,
+    write_info,
+)
+from lineshaft_records.errors import RunExistsError
+from lineshaft_records.layout import RunFolder, default_run_name, run_folder
+from lineshaft_records.provenance import rank_and_group, write_provenance
+from lineshaft_records.tee import Tee
+from lineshaft_records.text_logs import Level, append_text, log_line
+from lineshaft_runtime.spool import SpoolWriter
+
+CLOSE_WAIT_S: Final = 5.0
+FLUSH_WAIT_S: Final = 5.0
+FLUSH_ROWS: Final = 50
+FLUSH_MS: Final = 500
+POLL_S: Final = 0.005
+REASON_CHARACTERS_MAX: Final = 400
+EndStatus = Literal["FINISHED", "FAILED", "CRASHED"]
+
+
+class Run:
+    """One run of an experiment, recorded while it goes.
+
+    Its files are there when this returns. As a context manager it ends as FAILED on an exception;
+    so it does when the interpreter ends by one. Killed, it is CRASHED.
+
+    Args:
+        experiment: Name of the experiment; a folder below `base`.
+        name: Name of the run; local time, as `20261121_221913`, if None.
+        base: Where experiments lie.
+        tags: Labels, as `baseline` or `arm:tiered`.
+        description: Free text.
+        flush_rows: Rows after which the keeper brings them into their file.
+        flush_ms: Milliseconds after which it does so anyway.
+        console: Whether what is printed is copied to console.log.
+        provenance: Whether command, host and git commit are kept in provenance.yaml.
+
+    Raises:
+        BadNameError: A name cannot be that of a folder.
+        RunExistsError: There is a run of this name.
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(  # noqa: PLR0913 - each by its name
+        self,
+        experiment: str,
+        name: str | None = None,
+        *,
+        base: str | os.PathLike[str] = "experiments",
+        tags: tuple[str, ...] | list[str] = (),
+        description: str | None = None,
+        flush_rows: int = FLUSH_ROWS,
+        flush_ms: int = FLUSH_MS,
+        console: bool = True,
+        provenance: bool = True,
+    ) -> None:
+        self._closed = False
+        self._flush = (flush_rows, flush_ms)
+        self._pid = os.getpid()
+        self.folder = _made(Path(base), experiment, name)
+        rank, group = rank_and_group(os.environ)
+        info = RunInfo(
+            name=self.folder.name,
+            experiment=experiment,
+            started_at=datetime.now(UTC),
+            description=description,
+            tags=tuple(tags),
+            group=group,
+            rank=rank,
+            env_path=sys.executable,
+        )
+        self.folder.artifacts.mkdir()
+        self.folder.live.mkdir()
+        write_info(self.folder, info)
+        self._spool = SpoolWriter(str(self.folder.spool))
+        self._spool.write("begin", {})
+        if provenance:
+            write_provenance(self.folder)
+        self._keeper = self._started_keeper()
+        self._tees = self._captured() if console else ()
+        atexit.register(self._at_exit)
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return self.folder.path
+
+    def log_metrics(self, metrics: Mapping[str, object], step: int | None = None) -> None:
+        """Record numbers or texts by name. Never raises or waits; ignored once the run is closed.
+
+        Args:
+            metrics: NaN and infinities are kept; array scalars and tensors become numbers.
+            step: Where the run is; rows without one are kept, too.
+        """
+        if not self._closed:
+            self._spool.write("metrics", {"metrics": metrics, "step": step})
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Add parameters to config.yaml; of two with one name the later wins, nested ones stay so.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self._closed:
+            merge_config(self.folder, params)
+
+    def save_artifact(self, path: str | os.PathLike[str]) -> None:
+        """Have a file or folder copied below artifacts/, in the background.
+
+        Args:
+            path: A relative one keeps its folders, an absolute one only its name. What is missing
+                is told in run.log; a name that is taken by another content gets a number.
+        """
+        if self._closed:
+            return
+        name = os.fspath(path)
+        self._spool.write("artifact", {"name": name, "path": str(Path(name).absolute())})
+
+    def info(self, text: str) -> None:
+        """Add a line to run.log."""
+        self._say("INFO", text)
+
+    def warn(self, text: str) -> None:
+        """Add a warning to run.log."""
+        self._say("WARN", text)
+
+    def error(self, text: str) -> None:
+        """Add an error to run.log."""
+        self._say("ERROR", text)
+
+    def flush(self, timeout_s: float = FLUSH_WAIT_S) -> bool:
+        """Wait until all that was told is in the files of the record; returns whether it is."""
+        if self._closed:
+            return True
+        self._spool.write("flush", {})
+        told = self.folder.spool.stat().st_size
+        mark = self.folder.live / "kept"
+
+        def is_kept() -> bool:
+            try:
+                return int(mark.read_text() or 0) >= told
+            except (OSError, ValueError):
+                return False
+
+        return self._wait(is_kept, timeout_s)
+
+    def close(self, status: EndStatus = "FINISHED", reason: str | None = None) -> None:
+        """End the run. Returns once its files are complete, or after 5 s; the rest goes on then.
+
+        Args:
+            status: How it ended.
+            reason: Why, as a line of run.log.
+        """
+        if self._closed or os.getpid() != self._pid:
+            return  # A forked child ends; the run goes on.
+        if status != "FINISHED":
+            self._say("ERROR", f"run {status}: {reason or 'no reason given'}")
+        elif reason:
+            self._say("INFO", reason)
+        self._closed = True
+        for tee in self._tees:
+            tee.restore()
+        self._spool.write("close", {"status": status})
+        atexit.unregister(self._at_exit)
+        if not self._wait(lambda: not self.folder.live.exists(), CLOSE_WAIT_S):
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(CLOSE_WAIT_S)
+
+    def fail(self, reason: str | None = None) -> None:
+        """End the run as one that failed."""
+        self.close("FAILED", reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.close("FAILED", _told(error))
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder.experiment}/{self.folder.name}>"
+
+    def _say(self, level: Level, text: str) -> None:
+        if self._closed:
+            return
+        with suppress(OSError):  # A full disk must not end who trains.
+            append_text(self.folder.log, log_line(time.time(), level, text))
+
+    def _started_keeper(self) -> subprocess.Popen[bytes]:
+        rows, ms = self._flush
+        flags = ["--flush-rows", str(rows), "--flush-ms", str(ms)]
+        with (self.folder.live / "keeper.log").open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - a module of ours
+                [
+                    sys.executable,
+                    "-m",
+                    "lineshaft_records.keeper",
+                    str(self.folder.path.absolute()),
+                    "--pid",
+                    str(self._pid),
+                    *flags,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for who trains.
+            )
+
+    def _captured(self) -> tuple[Tee, ...]:
+        return (Tee("stdout", self.folder.console), Tee("stderr", self.folder.console))
+
+    def _wait(self, is_done: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not is_done():
+            if time.monotonic() > deadline:
+                return False
+            if self._keeper.poll() is not None and self.folder.live.exists():
+                # Somebody killed it: the next one goes on where it was.
+                self._keeper = self._started_keeper()
+            time.sleep(POLL_S)
+        return True
+
+    def _at_exit(self) -> None:
+        error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if isinstance(error, BaseException):
+            self.close("FAILED", _told(error))
+        else:
+            self.close()
+
+
+def _made(base: Path, experiment: str, name: str | None) -> RunFolder:
+    """Make the folder of a run, and its experiment's."""
+    chosen = name if name is not None else default_run_name(datetime.now().astimezone())
+    folder = run_folder(base, experiment, chosen)
+    make_experiment(folder.path.parent)
+    number = 1
+    while True:
+        try:
+            folder.path.mkdir()
+        except FileExistsError as error:
+            if name is not None:
+                raise RunExistsError(folder.path) from error
+            number += 1  # Two runs began in one second.
+            folder = run_folder(base, experiment, f"{chosen}-{number}")
+        else:
+            return folder
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:REASON_CHARACTERS_MAX].rstrip(": ")
