@@ -38,6 +38,8 @@ def fault_of_item(spec: JobSpec) -> str | None:
     """What is wrong with the ids of a job that says it is an item, or a repeat; None if nothing."""
     item, first = spec.array, first_of(spec.job_id)
     if item is not None:
+        if spec.line is not None:
+            return f"item {item.item} of array {item.array_id} cannot wait in a line as well"
         if item.item >= item.count:
             return f"item {item.item} is not one of {item.count}, which are counted from 0"
         expected = item_id(item.array_id, item.item)

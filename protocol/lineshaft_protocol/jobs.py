@@ -14,6 +14,8 @@ INLINE_BYTES_MAX = 32 * 1024
 
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TAGS_MAX = 64
+VARIABLES_MAX = 64
+VARIABLE_CHARACTERS_MAX = 4096
 AFTER_MAX = 10_000
 FILES_MAX = 1000
 ARRAY_MAX = 1_000_000
@@ -23,6 +25,9 @@ SECRET_CHARACTERS_MIN = 6
 SECRET_CHARACTERS_MAX = 64 * 1024
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 """Of a variable of an environment, or of a secret."""
+VariableText = Annotated[
+    str, StringConstraints(max_length=VARIABLE_CHARACTERS_MAX, pattern=r"^[^\x00]*$")
+]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 JobKind = Literal["function", "plan", "stream", "pipeline"]
@@ -99,6 +104,14 @@ class ArrayItem(Wire):
     """How many items of the array may be under way at a time; the others wait, in order."""
 
 
+class Line(Wire):
+    """A line in which jobs of different submitters wait for one another."""
+
+    name: Name
+    at_most: int = Field(ge=1, le=ARRAY_MAX)
+    """How many of its jobs may be under way at a time; the others wait, first in, first out."""
+
+
 class Parent(Wire):
     """The attempt that asked for this job while it ran: a Remote node of its plan."""
 
@@ -151,6 +164,8 @@ class JobSpec(Wire):
     timeouts: Timeouts | None = None
     backoff: Backoff | None = None
     array: ArrayItem | None = None
+    line: Line | None = None
+    """Not for items of an array, which wait for one another already."""
     retry_of: Name | None = None
     """The ended job that this one does again."""
     python: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
@@ -168,6 +183,10 @@ class JobSpec(Wire):
     """How many of its last checkpoints are kept; ``None`` leaves it to the coordinator."""
     secrets: dict[VariableName, VariableName] | None = Field(default=None, max_length=SECRETS_MAX)
     """Variables of its environment, and which of the coordinator's secrets each holds."""
+    variables: dict[VariableName, VariableText] | None = Field(
+        default=None, max_length=VARIABLES_MAX
+    )
+    """Other variables of its environment. They are kept in the journal: nothing secret."""
     files: tuple[Digest, ...] | None = Field(default=None, max_length=FILES_MAX)
     """Blobs that its payload refers to; a worker needs them before it starts."""
     environment: Environment | None = None

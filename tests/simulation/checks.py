@@ -180,6 +180,7 @@ class Checks:
         if job_id in self._wanted_still:
             raise SimulationError(f"{job_id} was paused and starts again")
         self._check_array(job_id)
+        self._check_line(job_id)
         self._goes_on_from[job_id, record.attempt] = self._shadow.jobs[JobId(job_id)].checkpoint
         for other in self._disk.specs[job_id].after or ():
             outcome = self._ended.get(other)
@@ -199,6 +200,20 @@ class Checks:
         if under_way >= item.at_most:
             raise SimulationError(f"{job_id} starts beside {under_way} of its array")
         self._world.mark("array_at_its_limit" if under_way + 1 == item.at_most else "array_item")
+
+    def _check_line(self, job_id: str) -> None:
+        line = self._disk.specs[job_id].line
+        if line is None:
+            return
+        under_way = sum(
+            isinstance(job.state, Leased)
+            and job.spec.line is not None
+            and job.spec.line.name == line.name
+            for job in self._shadow.jobs.values()
+        )
+        if under_way >= line.at_most:
+            raise SimulationError(f"{job_id} starts beside {under_way} of its line")
+        self._world.mark("line_at_its_limit")
 
     def _on_finished(self, job_id: str, outcome: Outcome) -> None:
         job = self._shadow.jobs.get(job_id)

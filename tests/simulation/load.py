@@ -11,6 +11,7 @@ from lineshaft_protocol.jobs import (
     Environment,
     JobKind,
     JobSpec,
+    Line,
     Parent,
     Payload,
     Timeouts,
@@ -127,8 +128,33 @@ def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> l
         ]
     if theme == "mixed":
         wishes += _draw_array(client, wishes[0].at, until_s)
+        wishes += _draw_line(client, wishes[0].at, until_s)
     wishes.sort(key=lambda wish: wish.at)
     return wishes
+
+
+def _draw_line(client: str, salt: float, until_s: float) -> list[Wish]:
+    # All clients put theirs into one line.
+    dice = Random(f"{client}/{salt}/line")
+    if dice.random() >= 0.2:
+        return []
+    return [
+        Wish(
+            dice.uniform(0.0, until_s),
+            JobSpec(
+                job_id=f"{client}-l{index}",
+                kind="function",
+                payload=ARGUMENTS,
+                code=SHORT,
+                retries=dice.choice([0, 2]),
+                line=Line(name="training", at_most=1),
+            ),
+            False,
+            dice.uniform(0.0, 5.0) if dice.random() < 0.15 else None,
+            False,
+        )
+        for index in range(dice.randint(2, 6))
+    ]
 
 
 def _draw_array(client: str, salt: float, until_s: float) -> list[Wish]:

@@ -376,6 +376,15 @@ def _build_not_ended(patch: Patch) -> None:
     patch(Supplies, "abandon", lambda _self, _attempt: None)
 
 
+def _line_without_limit(patch: Patch) -> None:
+    limited = arrays.limited_item
+    patch(
+        coordinator_flow,
+        "limited_item",
+        lambda spec: None if spec.line is not None else limited(spec),
+    )
+
+
 def _array_without_limit(patch: Patch) -> None:
     patch(arrays, "_has_place", lambda _array, _item: True)
 
@@ -500,6 +509,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "what a new daemon finds running has not begun": Mutant(_adopted_has_not_begun, 580),
     "the time in which a plan waited counts as silence": Mutant(_waiting_is_silence),
     "the time in which a job stands still is silence": Mutant(_standing_still_is_silence),
+    "a line has no limit": Mutant(_line_without_limit),
     "an array has no limit": Mutant(_array_without_limit),
     "an item that ended keeps its place in its array": Mutant(_place_kept),
 }

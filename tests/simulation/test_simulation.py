@@ -19,6 +19,7 @@ MUTANT_SEEDS_MAX = 60
 RARE = (
     "adoption",
     "array_at_its_limit",
+    "line_at_its_limit",
     "backlog",
     "blob_failed",
     "cancel_while_leased",

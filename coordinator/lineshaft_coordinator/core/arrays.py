@@ -1,4 +1,6 @@
-"""How many items of a job array may be under way.
+"""How many items of a job array, or jobs of a line, may be under way.
+
+What is said of arrays and items here holds for lines and their jobs, too.
 
 An item takes one of its array's places when it enters the line for a worker, and gives it back
 when it leaves the shop or stands aside: while it is paused, or waits before it is repeated. All
@@ -9,15 +11,24 @@ leased items take their places first, and the others come as they were submitted
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lineshaft_protocol.ids import JobId
-from lineshaft_protocol.jobs import ArrayItem, JobSpec
+from lineshaft_protocol.jobs import JobSpec
+
+
+class Limit(NamedTuple):
+    """Of how many others a job must wait for."""
+
+    array_id: str
+    """Of the array, or of the line: no array has such an id."""
+    at_most: int
 
 
 @dataclass(slots=True)
 class _Array:
     under_way: dict[JobId, None] = field(default_factory=dict)
-    waiting: OrderedDict[JobId, ArrayItem] = field(default_factory=OrderedDict[JobId, ArrayItem])
+    waiting: OrderedDict[JobId, Limit] = field(default_factory=OrderedDict[JobId, Limit])
 
 
 class Arrays:
@@ -34,7 +45,7 @@ class Arrays:
         """Whether the job waits for others of its array."""
         return job_id in self._waiting
 
-    def enter(self, job_id: JobId, item: ArrayItem, *, is_first: bool = False) -> bool:
+    def enter(self, job_id: JobId, item: Limit, *, is_first: bool = False) -> bool:
         """Give the item a place, or let it wait for one; True if it has one."""
         array = self._arrays.setdefault(item.array_id, _Array())
         if job_id in array.under_way or _has_place(array, item):
@@ -46,11 +57,11 @@ class Arrays:
             array.waiting.move_to_end(job_id, last=False)
         return False
 
-    def restore(self, job_id: JobId, item: ArrayItem) -> None:
+    def restore(self, job_id: JobId, item: Limit) -> None:
         """After our restart: a worker has it, so it has its place."""
         self._arrays.setdefault(item.array_id, _Array()).under_way[job_id] = None
 
-    def leave(self, job_id: JobId, item: ArrayItem) -> list[JobId]:
+    def leave(self, job_id: JobId, item: Limit) -> list[JobId]:
         """Take an item out, wherever it is; returns who has a place now and must enter the line."""
         if (array := self._arrays.get(item.array_id)) is None:
             return []
@@ -84,11 +95,15 @@ class Arrays:
         return tuple(self._arrays)
 
 
-def limited_item(spec: JobSpec) -> ArrayItem | None:
-    """Which item of an array the job is, if only so many of that may be under way."""
-    item = spec.array
-    return item if item is not None and item.at_most is not None else None
+def limited_item(spec: JobSpec) -> Limit | None:
+    """Which array or line the job is of, if only so many of that may be under way."""
+    item, line = spec.array, spec.line
+    if line is not None:
+        return Limit(f"line/{line.name}", line.at_most)
+    if item is None or item.at_most is None:
+        return None
+    return Limit(item.array_id, item.at_most)
 
 
-def _has_place(array: _Array, item: ArrayItem) -> bool:
-    return item.at_most is None or len(array.under_way) < item.at_most
+def _has_place(array: _Array, item: Limit) -> bool:
+    return len(array.under_way) < item.at_most

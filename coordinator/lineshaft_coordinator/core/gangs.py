@@ -194,6 +194,8 @@ def gang_fault(shop: Shop, spec: JobSpec) -> str | None:
         return f"a {spec.kind} runs on one worker; only pipeline jobs take nodes"
     if spec.array is not None:
         return "an item of a job array runs on one worker"
+    if spec.line is not None:
+        return "a job that waits in a line runs on one worker"
     if spec.preemptible or spec.worker_id is not None:
         what = "preemptible" if spec.preemptible else "tied to one worker"
         return f"a job on several workers cannot be {what}"

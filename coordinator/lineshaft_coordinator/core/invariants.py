@@ -306,7 +306,7 @@ def _arrays(shop: Shop) -> Iterator[str]:
             if not is_leased and job_id not in shop.queues:
                 yield f"{job_id} has a place in its array and is not under way"
         head = limited_item(shop.job(waiting[0]).spec) if waiting else None
-        if head is not None and len(under_way) < (head.at_most or 0):
+        if head is not None and len(under_way) < head.at_most:
             yield f"{waiting[0]} waits and its array has a place"
     for job_id, job in shop.ledger.jobs.items():
         if (item := limited_item(job.spec)) is None:

@@ -80,6 +80,8 @@ class ResumeAsked:
     """Likewise: going on."""
 
     job_id: JobId
+    checkpoint: str | None = None
+    """File id of the checkpoint from which, if not the last one."""
 
 
 Event = (

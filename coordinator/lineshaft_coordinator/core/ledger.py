@@ -82,6 +82,8 @@ class Job:
     """What the attempt it has now is asked to do."""
     files: dict[str, KeptFile] = field(default_factory=dict)
     """Checkpoints and artifacts that are kept, by id, the oldest first."""
+    chosen: str | None = None
+    """Id of the checkpoint from which its user wants it to go on, until it saves another."""
 
     @property
     def checkpoints(self) -> list[KeptFile]:
@@ -90,7 +92,9 @@ class Job:
 
     @property
     def checkpoint(self) -> KeptFile | None:
-        """From which it goes on: the last one that was stored."""
+        """From which it goes on: the one that was chosen, or the last one that was stored."""
+        if self.chosen is not None:
+            return self.files[self.chosen]
         return next(reversed(self.checkpoints), None)
 
 
@@ -185,8 +189,10 @@ class Ledger:
                 job.pause = record
             case PauseWithdrawn(), Leased() if job.pause is not None:
                 job.pause = None
-            case JobResumed(), Paused():
-                job.state = Queued()
+            case JobResumed(checkpoint=checkpoint), Paused():
+                if checkpoint is not None and checkpoint not in job.files:
+                    raise CorruptJournalError(f"{record!r} names no file of {job!r}")
+                job.state, job.chosen = Queued(), checkpoint or job.chosen
             case _:
                 raise CorruptJournalError(f"{record!r} does not follow {job!r}")
 
@@ -196,6 +202,8 @@ class Ledger:
         ):
             raise CorruptJournalError(f"{record!r} does not follow {job!r}")
         job.files[record.file.file_id] = record.file
+        if record.file.kind == "checkpoint" and record.file.blob is not None:
+            job.chosen = None
         for file_id in record.dropped:
             del job.files[file_id]
 

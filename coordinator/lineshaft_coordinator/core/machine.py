@@ -83,9 +83,9 @@ class CoordinatorCore:
                     self._flow.cancel(job_id, reason)
             case PauseAsked(job_id=job_id, reason=reason, freeze=freeze):
                 self._pauses.pause(job_id, reason, freeze=freeze)
-            case ResumeAsked(job_id=job_id):
+            case ResumeAsked(job_id=job_id, checkpoint=checkpoint):
                 if job_id in shop.ledger.jobs:
-                    self._pauses.resume(job_id)
+                    self._pauses.resume(job_id, checkpoint=checkpoint)
             case StopPlacing():
                 shop.is_stopping = True
         self._scheduler.settle()

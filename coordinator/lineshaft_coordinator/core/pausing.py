@@ -93,12 +93,19 @@ class PauseDesk:
         self.send_pause(job_id)
         self._flow.tell_state(job_id, reason=reason)
 
-    def resume(self, job_id: JobId) -> None:
-        """Let a job go on, wherever it is; one that is not paused just does."""
+    def resume(self, job_id: JobId, *, checkpoint: str | None = None) -> None:
+        """Let a job go on, wherever it is; one that is not paused just does.
+
+        Args:
+            job_id: The job.
+            checkpoint: File id of the one from which a paused job goes on; None, or one that is
+                not kept any more: the last.
+        """
         shop, job = self._shop, self._shop.job(job_id)
         match job.state:
             case Paused():
-                shop.record(JobResumed(job_id=job_id))
+                is_kept = any(file.file_id == checkpoint for file in job.checkpoints)
+                shop.record(JobResumed(job_id=job_id, checkpoint=checkpoint if is_kept else None))
                 self._flow.let_in(job_id)
                 self._flow.tell_state(job_id, reason="resumed")
             case Leased() if job.pause is not None:

@@ -79,6 +79,8 @@ class JobResumed(Wire):
 
     type: Literal["JobResumed"] = "JobResumed"
     job_id: Name
+    checkpoint: Name | None = None
+    """File id of the checkpoint from which it goes on, if its user chose another than the last."""
 
 
 class FileKept(Wire):

@@ -2,6 +2,7 @@
 
 from pydantic import JsonValue
 
+from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.ledger import Job, Leased, Paused
 from lineshaft_coordinator.core.placement import lacks, may_ever
@@ -134,11 +135,12 @@ def _why_delayed(shop: Shop, job_id: JobId, job: Job) -> str:
 
 
 def _why_held(shop: Shop, job_id: JobId, job: Job) -> str:
-    item = job.spec.array
+    item, line = limited_item(job.spec), job.spec.line
     assert item is not None, "only an item waits for its array"
     waiting = shop.arrays.waiting(item.array_id)
+    of_what = f"items of array {item.array_id}" if line is None else f"jobs of line {line.name}"
     return (
-        f"at most {item.at_most} items of array {item.array_id} may be under way, and "
+        f"at most {item.at_most} {of_what} may be under way, and "
         f"{len(shop.arrays.under_way(item.array_id))} are; it is number "
         f"{waiting.index(job_id) + 1} of {len(waiting)} that wait for one of them"
     )

@@ -271,7 +271,8 @@ def _told(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """A record for people: what a job carries is not part of its story."""
     job = record.get("job")
     if isinstance(job, dict):
-        record["job"] = {key: value for key, value in job.items() if key != "payload"}
+        left_out = ("payload", "variables")
+        record["job"] = {key: value for key, value in job.items() if key not in left_out}
     outcome = record.get("outcome")
     if isinstance(outcome, dict):
         failure = outcome.get("failure")

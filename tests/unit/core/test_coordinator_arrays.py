@@ -8,7 +8,7 @@ from lineshaft_coordinator.core import views
 from lineshaft_protocol.client_messages import Cancel, Pause, Refused, Resume, Submit
 from lineshaft_protocol.families import first_of, retry_id, retry_number
 from lineshaft_protocol.ids import JobId, Session
-from lineshaft_protocol.jobs import ArrayItem, JobSpec
+from lineshaft_protocol.jobs import ArrayItem, JobSpec, Line
 
 
 def item(number: int, *, at_most: int | None = 2, count: int = 4, **wanted: object) -> JobSpec:
@@ -124,3 +124,22 @@ def test_ids_of_repeats_are_counted_from_the_first_job() -> None:
         0,
         0,
     ]
+
+
+def test_jobs_of_a_line_go_one_after_the_other_whoever_submits_them(
+    coordinator: CoordinatorBench,
+) -> None:
+    worker = coordinator.worker("w1", offers=capacity(slots=8))
+    line = Line(name="training", at_most=1)
+    for number in range(3):
+        submit = Submit(job=job(f"j{number}", line=line), is_fresh=True)
+        coordinator.receive(coordinator.client(f"c{number}"), submit)
+    running = coordinator.shop.fleet.by_session[worker].lease_ids()
+
+    effects = coordinator.receive(worker, ended("j0", 1))
+
+    assert [*running] == ["j0"]
+    assert assigned(effects) == [("j1", 1)]
+    why = views.why(coordinator.shop, JobId("j2"))
+    assert why is not None
+    assert "jobs of line training may be under way" in str(why["reasons"])

@@ -4,6 +4,7 @@ import pytest
 from tests.unit.core.coordinator_bench import CoordinatorBench, assigned, records, told
 from tests.unit.core.samples import capacity, ended, started, submitted
 
+from lineshaft_coordinator.core.io import ResumeAsked
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     FileKept,
@@ -101,6 +102,27 @@ def test_a_resumed_job_goes_on_from_its_last_checkpoint_with_the_next_attempt(
     (assign,) = [m for m in told(effects, worker) if isinstance(m, Assign)]
     assert (assign.attempt, assign.checkpoint) == (2, saved(2))
     assert coordinator.shop.job(JobId("j1")).failed_count == 0
+
+
+@pytest.mark.parametrize(("chosen", "goes_on_from"), [("1.1", 1), ("9.9", 2), (None, 2)])
+def test_a_resumed_job_goes_on_from_the_checkpoint_that_is_chosen_until_it_saves_another(
+    coordinator: CoordinatorBench, chosen: str | None, goes_on_from: int
+) -> None:
+    client, worker = running(coordinator)
+    coordinator.receive(client, pause())
+    for number in (1, 2):
+        coordinator.receive(worker, Kept(job_id="j1", file=saved(number)))
+    coordinator.receive(worker, ended("j1", 1, "paused"))
+
+    effects = coordinator.handle(ResumeAsked(JobId("j1"), chosen))
+    (assign,) = [m for m in told(effects, worker) if isinstance(m, Assign)]
+    coordinator.restart()
+    found = coordinator.shop.job(JobId("j1")).checkpoint
+    worker = coordinator.worker(held=(Held(job_id="j1", attempt=2, is_running=True),))
+    coordinator.receive(worker, Kept(job_id="j1", file=saved(3, attempt=2)))
+
+    assert assign.checkpoint == found == saved(goes_on_from)
+    assert coordinator.shop.job(JobId("j1")).checkpoint == saved(3, attempt=2)
 
 
 def test_a_paused_job_waits_through_a_restart(coordinator: CoordinatorBench) -> None:

@@ -53,7 +53,12 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
-        env=_secret_variables(assign) | variables_of(assign.gang) | _processes(job),
+        env={
+            **(job.variables or {}),
+            **_secret_variables(assign),
+            **variables_of(assign.gang),
+            **_processes(job),
+        },
         files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
