@@ -10,9 +10,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.finetune.settings import TrainingSettings, training_settings
 from lineshaft_coordinator.server.serve import serve
 from lineshaft_coordinator.server.tls import self_signed
-from lineshaft_coordinator.settings import DEFAULT_PORT, CoordinatorSettings, parse_duration
+from lineshaft_coordinator.settings import (
+    DEFAULT_PORT,
+    CoordinatorSettings,
+    parse_duration,
+    read_settings_file,
+)
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
@@ -58,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=SECONDS",
         help=f"a timing; names: {', '.join(CoreSettings.model_fields)}",
     )
+    flags.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file with sections, as [training]; default HOME/lineshaft.toml if it exists",
+    )
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
@@ -101,8 +113,24 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         port_file=chosen.port_file,
         keep_finished_s=keep_finished_s,
         hands_over_files=not chosen.blobs_by_wire,
+        training=_training(flags, chosen.config, folder),
         core=_timings(flags, chosen.set),
     )
+
+
+def _training(
+    flags: argparse.ArgumentParser, chosen: Path | None, folder: Path
+) -> TrainingSettings:
+    path = chosen or folder / "lineshaft.toml"
+    try:
+        sections = read_settings_file(path, must_exist=chosen is not None)
+        return training_settings(sections.get("training", {}), os.environ)
+    except ValidationError as error:
+        first = error.errors()[0]
+        names = ".".join(map(str, first["loc"]))
+        flags.error(f"section [training] of {path}, or the environment: {names}: {first['msg']}")
+    except (OSError, ValueError) as error:
+        flags.error(f"{path}: {error}")
 
 
 def _timings(flags: argparse.ArgumentParser, texts: Sequence[str]) -> CoreSettings:

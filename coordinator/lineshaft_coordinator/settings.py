@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.finetune.settings import TrainingSettings
 
 DEFAULT_PORT = 7433
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -25,6 +26,31 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"{text!r} is no time; write a number and a unit: 90s, 45m, 12h, 30d, 2w")
     return seconds
+
+
+def read_settings_file(path: Path, *, must_exist: bool) -> dict[str, dict[str, object]]:
+    """Read the sections of a settings file.
+
+    Args:
+        path: Where it lies.
+        must_exist: Whether it is an error if there is none.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not TOML, or has something outside of a section.
+    """
+    if not must_exist and not path.exists():
+        return {}
+    import tomllib  # noqa: PLC0415 - most coordinators have no such file
+
+    sections: dict[str, dict[str, object]] = {}
+    for name, value in tomllib.loads(path.read_text()).items():
+        if not isinstance(value, dict):
+            raise ValueError(  # noqa: TRY004 - the file is wrong, not our call
+                f"{name} stands outside of a section, as [training]"
+            )
+        sections[name] = value
+    return sections
 
 
 class CoordinatorSettings(BaseModel):
@@ -47,4 +73,6 @@ class CoordinatorSettings(BaseModel):
     """Whether peers on this machine hand blobs over as files; else all go over connections."""
     keep_finished_s: float = Field(default=30 * 24 * 3600.0, gt=0)
     """How long finished jobs, their events and results are kept, in seconds."""
+    training: TrainingSettings = TrainingSettings()
+    """The training server."""
     core: CoreSettings = CoreSettings()

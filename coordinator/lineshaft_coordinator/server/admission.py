@@ -141,6 +141,10 @@ class Door:
     """Told to who brings no token."""
     bad_token: str = "the token is missing or not known here\n"  # noqa: S105 - a text
     """Told to who brings one that is not known."""
+    origins: tuple[str, ...] = ()
+    """Pages of other sites that may come here, as ``http://host:port``."""
+    other: Callable[[UpgradeRequest, Mapping[str, str]], Grant | None] | None = None
+    """What somebody may do whose token is none of the coordinator's; None: nothing."""
 
     def params(self, path: str) -> Mapping[str, str] | None:
         """What stands for the names in the door's path; None: the path is not of this door."""
@@ -173,13 +177,17 @@ class Gate:
 
     def accept(self, request: UpgradeRequest) -> Listener | Admitted | Rejection:
         """Who listens to this connection, or why nobody does."""
-        refusal = self.refuse_page(request.host, request.origin)
+        door, params = self._door_of(request.path)
+        is_welcome = door is not None and request.origin in door.origins
+        refusal = self.refuse_page(request.host, None if is_welcome else request.origin)
         if refusal is not None:
             return refusal
+        if door is not None:
+            return self._at_door(door, request, params)
         roles: dict[str, Role] = {"/v1/client": "client", "/v1/worker": "worker"}
         role = roles.get(request.path)
         if role is None:
-            return self._at_door(request)
+            return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
         grant = self._tokens.grant(request.token)
         if grant is None:
             return Rejection(401, "the token is missing or not known here\n")
@@ -187,18 +195,23 @@ class Gate:
             return _wrong_role(grant, role)
         return self._sessions.listener(role)
 
-    def _at_door(self, request: UpgradeRequest) -> Listener | Admitted | Rejection:
+    def _door_of(self, path: str) -> tuple[Door | None, Mapping[str, str]]:
         for door in self.doors:
-            params = door.params(request.path)
-            if params is None:
-                continue
-            grant = self._tokens.grant(request.token)
-            if grant is None:
-                return Rejection(401, door.bad_token if request.token else door.no_token)
-            if not grant.allows("client"):
-                return _wrong_role(grant, "client")
-            return door.admit(Visit(request, grant, params))
-        return Rejection(404, "WebSockets are at /v1/client and /v1/worker\n")
+            if (params := door.params(path)) is not None:
+                return door, params
+        return None, {}
+
+    def _at_door(
+        self, door: Door, request: UpgradeRequest, params: Mapping[str, str]
+    ) -> Listener | Admitted | Rejection:
+        grant = self._tokens.grant(request.token)
+        if grant is None and door.other is not None:
+            grant = door.other(request, params)
+        if grant is None:
+            return Rejection(401, door.bad_token if request.token else door.no_token)
+        if not grant.allows("client"):
+            return _wrong_role(grant, "client")
+        return door.admit(Visit(request, grant, params))
 
     def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
         """Refuse what a web page of somebody else may have caused."""

@@ -30,6 +30,7 @@ from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
@@ -135,6 +136,16 @@ class Daemon:
             broken.cancel()
             self.streams.close()
             await asyncio.gather(pump, broken, return_exceptions=True)
+
+    @property
+    def store(self) -> Store:
+        """The durable state, for reading."""
+        return self._store
+
+    @property
+    def shop(self) -> Shop:
+        """The core's state, for reading."""
+        return self.core.shop
 
     def stop_placing(self) -> None:
         """Start nothing more; what runs goes on without us."""

@@ -16,6 +16,8 @@ from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.feeds.live_routes import LiveRoutes
+from lineshaft_coordinator.finetune.routes import TrainingRoutes
+from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.server.admission import (
     Door,
@@ -106,24 +108,29 @@ async def _run(
     settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, upkeep: Upkeep
 ) -> None:
     actions = _Actions(settings.data, daemon, upkeep)
-    server = _make_server(settings, daemon, blobs, actions)
+    training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
+    server = _make_server(settings, daemon, blobs, actions, training)
     await server.start()
     _announce(settings, server.port)
+    training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
     with stop_on_signals() as stopping:
         tidying = asyncio.create_task(upkeep.run())
         pump = asyncio.create_task(daemon.run())
         stop = asyncio.create_task(stopping.wait())
+        trainings = asyncio.create_task(training.run())
+        tasks = (tidying, pump, trainings, stop)
         try:
-            await asyncio.wait((pump, tidying, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 actions.obstacle = "stopping"
                 daemon.stop_placing()
                 daemon.feeds.close("the coordinator stops; it keeps all jobs")
+                training.close()
         finally:
             await server.close("the coordinator stops; it keeps all jobs")
-            for task in (tidying, pump, stop):
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(tidying, pump, stop, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result
@@ -131,7 +138,11 @@ async def _run(
 
 
 def _make_server(
-    settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, actions: "_Actions"
+    settings: CoordinatorSettings,
+    daemon: Daemon,
+    blobs: BlobStore,
+    actions: "_Actions",
+    training: TrainingServer,
 ) -> Server:
     try:
         tokens = Tokens(settings.data, local_token(settings.home))
@@ -148,6 +159,7 @@ def _make_server(
     groups: list[RouteGroup] = [
         gateway,
         LiveRoutes(daemon.feeds, daemon.questions, guard),
+        TrainingRoutes(training, tokens, gate),
     ]
     for group in groups:
         gate.doors += group.doors()
@@ -197,9 +209,9 @@ class _Actions:
         """Ask a job to pause."""
         self._daemon.post(PauseAsked(job_id, reason, freeze=freeze))
 
-    async def resume(self, job_id: JobId) -> None:
+    async def resume(self, job_id: JobId, *, checkpoint: str | None = None) -> None:
         """Let a job go on."""
-        self._daemon.post(ResumeAsked(job_id))
+        self._daemon.post(ResumeAsked(job_id, checkpoint))
 
     async def retry(self, job_id: JobId) -> JobId:
         """Do an ended job again."""
