@@ -39,14 +39,23 @@ class Found(NamedTuple):
     """In the job."""
     path: Path
     size_bytes: int
+    is_executable: bool = False
 
 
 class FilesError(InvalidJobError):
     """Files of a job cannot be sent; the text says which, and what to do."""
 
 
-def read_files(files: FilesLike) -> list[tuple[str, bytes]]:
-    """Return names and contents of all files of a job.
+class JobFiles(NamedTuple):
+    """The files of a job, read."""
+
+    contents: tuple[tuple[str, bytes], ...]
+    executables: tuple[str, ...]
+    """Names of those that their owner can execute."""
+
+
+def read_files(files: FilesLike) -> JobFiles:
+    """Read all files of a job.
 
     Raises:
         FilesError: There are too many or too large ones, or one is no plain file.
@@ -62,7 +71,8 @@ def read_files(files: FilesLike) -> list[tuple[str, bytes]]:
         # A folder and a file in it may both be named; what differs is refused with the bundle.
         found = list({(each.name, each.path.resolve()): each for each in found}.values())
         check_amount(found)
-    return given + [(each.name, _read(each.path)) for each in found]
+    read = [(each.name, _read(each.path)) for each in found]
+    return JobFiles((*given, *read), tuple(each.name for each in found if each.is_executable))
 
 
 def find(path: Path, name: str) -> Iterator[Found]:
@@ -82,7 +92,7 @@ def find(path: Path, name: str) -> Iterator[Found]:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):
             raise FilesError(f"{path} is no file but {_kind(info.st_mode)}, which cannot be sent")
-        yield Found(name, path, info.st_size)
+        yield Found(name, path, info.st_size, _is_executable(info))
 
 
 def check_amount(found: list[Found]) -> None:
@@ -112,6 +122,10 @@ def _named(files: FilesLike) -> Iterator[tuple[str, bytes | Path]]:
         yield name, content.encode() if isinstance(content, str) else content
 
 
+def _is_executable(info: os.stat_result) -> bool:
+    return bool(info.st_mode & stat.S_IXUSR)
+
+
 def _read(path: Path) -> bytes:
     # Not through a pipe or device that took the place of the file meanwhile.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,7 +149,8 @@ class _Walk:
         for path in self._files(self._real_top, _rules_above(self._real_top)):
             inner = path.relative_to(self._real_top).as_posix()
             self._note(inner)
-            yield Found(f"{prefix}{inner}", path, path.stat().st_size)
+            info = path.stat()
+            yield Found(f"{prefix}{inner}", path, info.st_size, _is_executable(info))
 
     def _files(self, folder: Path, rules: tuple[_Rules, ...]) -> Iterator[Path]:
         own = _rules_of(folder)

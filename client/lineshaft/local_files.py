@@ -89,7 +89,7 @@ class _Found:
             self._take_file(Path(spec.origin))
 
     def _take_folder(self, folder: Path, name: str) -> None:
-        for file_name, content in read_files({name: folder}):
+        for file_name, content in read_files({name: folder}).contents:
             self.files[file_name] = content
             self.places[str(folder.parent / file_name)] = file_name
             if file_name.endswith(".py"):

@@ -111,6 +111,8 @@ class Options:
     needs: "Needs | None" = None
     """What it needs installed; None for whatever its worker has."""
     python: str | None = None
+    modules: tuple[str, ...] | None = None
+    """What a pipeline job cannot start without; found by us, not chosen."""
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.

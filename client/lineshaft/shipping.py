@@ -237,6 +237,7 @@ class Shipper:
                 # A bundle is files, and its environment has a Python of its own.
                 python=_python(kind, options),
                 environment=environment,
+                modules=options.modules,
             )
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lineshaft.entry_points import check_entry_point
 from lineshaft.errors import InvalidJobError
-from lineshaft.job_files import FilesLike, read_files
+from lineshaft.job_files import FilesLike, JobFiles, read_files
+from lineshaft.needed_modules import needed_modules
 from lineshaft.options import RESERVED, Options
 from lineshaft.shipping import Prepared, Shipper
 from lineshaft_protocol.jobs import ARRAY_MAX
@@ -138,7 +139,8 @@ class Work:
 
         def bundle() -> PipelineBundle:
             return PipelineBundle(
-                files=found,
+                files=found.contents,
+                executables=found.executables,
                 requirements=(),  # They are with the job, where its worker looks first.
                 entry_point=entry_point,
                 input_data=None
@@ -180,7 +182,8 @@ class Work:
 
         each_params = self.shipper.by_value(packed)
         bundle = PipelineBundle(
-            files=found,
+            files=found.contents,
+            executables=found.executables,
             requirements=(),
             entry_point=entry_point,
             input_data=None,
@@ -190,16 +193,17 @@ class Work:
 
     def _files_and_options(
         self, entry_point: str, files: FilesLike, options: Mapping[str, object] | None
-    ) -> tuple[tuple[tuple[str, bytes], ...], Options]:
-        found = tuple(read_files(files))
-        source = check_entry_point(entry_point, found)
+    ) -> tuple[JobFiles, Options]:
+        found = read_files(files)
+        source = check_entry_point(entry_point, found.contents)
         chosen = self.options.updated(options or {})
         if source is not None and b"# /// script" in source:
             from lineshaft.requirements import read_script  # noqa: PLC0415 - few scripts do
 
             needs = read_script(source.decode(errors="replace"))
             chosen = replace(chosen, needs=needs.merged(chosen.needs) if chosen.needs else needs)
-        return found, chosen
+        modules = needed_modules(entry_point, found.contents)
+        return found, replace(chosen, modules=modules) if modules else chosen
 
 
 def graph_of(subject: Pipeline | Graph) -> Graph:

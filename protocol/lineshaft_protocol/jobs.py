@@ -30,6 +30,10 @@ VariableText = Annotated[
 ]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
+ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+"""The first part of a module's name."""
+MODULES_MAX = 200
+
 JobKind = Literal["function", "plan", "stream", "pipeline"]
 
 
@@ -191,6 +195,9 @@ class JobSpec(Wire):
     """Blobs that its payload refers to; a worker needs them before it starts."""
     environment: Environment | None = None
     """``None`` for whatever its worker has installed."""
+    modules: tuple[ModuleName, ...] | None = Field(default=None, max_length=MODULES_MAX)
+    """Modules that it cannot start without and does not bring; looked for before it takes a slot
+    or device of its worker."""
 
     @property
     def blobs(self) -> tuple[str, ...]:

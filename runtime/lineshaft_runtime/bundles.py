@@ -26,6 +26,7 @@ DEPTH_MAX = 32
 REQUIREMENTS_MAX = 1000
 _VERSION = 1
 _VERSION_WITH_REFS = 2
+_VERSION_WITH_MODES = 3
 _PIECE_BYTES = 2**20
 
 
@@ -59,6 +60,8 @@ class PipelineBundle(NamedTuple):
     """Packed (`packing.pack`)."""
     params: bytes
     """Packed (`packing.pack`)."""
+    executables: tuple[str, ...] = ()
+    """Those of the files that can be executed."""
 
 
 def encode_bundle(bundle: PipelineBundle) -> bytes:
@@ -69,17 +72,18 @@ def encode_bundle(bundle: PipelineBundle) -> bytes:
     """
     check_bundle(bundle)
     has_refs = any(isinstance(content, FileRef) for _, content in bundle.files)
-    data = _packb(
-        (
-            # Workers of before need not know of blobs to take what has none.
-            _VERSION_WITH_REFS if has_refs else _VERSION,
-            [(path, *_packed(content)) for path, content in bundle.files],
-            list(bundle.requirements),
-            bundle.entry_point,
-            bundle.input_data,
-            bundle.params,
-        )
+    parts: tuple[object, ...] = (
+        [(path, *_packed(content)) for path, content in bundle.files],
+        list(bundle.requirements),
+        bundle.entry_point,
+        bundle.input_data,
+        bundle.params,
     )
+    # Workers of before need not know of blobs and modes to take what has none.
+    if bundle.executables:
+        data = _packb((_VERSION_WITH_MODES, *parts, list(bundle.executables)))
+    else:
+        data = _packb((_VERSION_WITH_REFS if has_refs else _VERSION, *parts))
     if len(data) > PACKED_BYTES_MAX:
         raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
     return data
@@ -95,7 +99,8 @@ def decode_bundle(data: bytes | bytearray | memoryview) -> PipelineBundle:
         raise BundleError(f"{len(data)} bytes are more than {PACKED_BYTES_MAX}")
     try:
         items = _items(_unpackb(data, use_list=False, max_array_len=FILES_MAX, max_map_len=0))
-        if len(items) != 6 or items[0] not in (_VERSION, _VERSION_WITH_REFS):
+        lengths = {_VERSION: 6, _VERSION_WITH_REFS: 6, _VERSION_WITH_MODES: 7}
+        if not items or lengths.get(cast("int", items[0])) != len(items):
             raise BundleError("this is no bundle, or one of another version")
         input_data = items[4]
         bundle = PipelineBundle(
@@ -104,6 +109,7 @@ def decode_bundle(data: bytes | bytearray | memoryview) -> PipelineBundle:
             _text(items[3]),
             None if input_data is None else _bytes(input_data),
             _bytes(items[5]),
+            tuple(_text(item) for item in _items(items[6])) if len(items) > 6 else (),
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise BundleError(f"damaged: {error}") from error
@@ -127,6 +133,8 @@ def check_bundle(bundle: PipelineBundle) -> None:
     if size_bytes > CONTENT_BYTES_MAX:
         raise BundleError(f"{size_bytes} bytes of files are more than {CONTENT_BYTES_MAX}")
     check_paths(path for path, _ in bundle.files)
+    if strangers := set(bundle.executables) - {path for path, _ in bundle.files}:
+        raise BundleError("it is executable but not there", min(strangers))
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -172,10 +180,11 @@ def write_bundle(bundle: PipelineBundle, folder: Path, blobs: Path | None = None
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(folder, flags)
     made: set[str] = set()
+    able = frozenset(bundle.executables)
     try:
         for path, content in bundle.files:
             pieces = _pieces(path, content, blobs) if isinstance(content, FileRef) else (content,)
-            _write_beneath(root, path, pieces, made=made)
+            _write_beneath(root, path, pieces, made=made, mode=0o700 if path in able else 0o600)
     finally:
         os.close(root)
 
@@ -195,7 +204,9 @@ def _pieces(path: str, ref: FileRef, blobs: Path | None) -> Iterator[bytes]:
         raise BundleError("its content is not what was sent", path)
 
 
-def _write_beneath(root: int, path: str, pieces: Iterable[bytes], *, made: set[str]) -> None:
+def _write_beneath(
+    root: int, path: str, pieces: Iterable[bytes], *, made: set[str], mode: int
+) -> None:
     *folders, name = path.split("/")
     opened: list[int] = []
     here, so_far = root, ""
@@ -209,7 +220,7 @@ def _write_beneath(root: int, path: str, pieces: Iterable[bytes], *, made: set[s
             here = os.open(part, flags, dir_fd=here)
             opened.append(here)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, 0o600, dir_fd=here), "wb") as file:
+        with os.fdopen(os.open(name, flags, mode, dir_fd=here), "wb") as file:
             for piece in pieces:
                 file.write(piece)
     finally:

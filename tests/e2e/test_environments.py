@@ -116,6 +116,38 @@ def test_what_cannot_be_had_fails_with_the_resolvers_words(client: Client) -> No
     assert failed.value.last_lines
 
 
+@pytest.mark.parametrize(
+    ("wanted", "where"),
+    [
+        ({}, "installed on its worker"),
+        ({"requirements": []}, "installed by its requirements"),
+        ({"requirements": ["lsother"]}, "installed by its requirements"),
+    ],
+)
+def test_a_module_that_is_not_there_is_named_and_nothing_of_the_job_runs(
+    client: Client, tmp_path: Path, wanted: dict[str, Any], where: str
+) -> None:
+    source = f"from lineshaft import run\nimport lstiny\nopen({str(tmp_path / 'ran')!r}, 'w')\n"
+    job = client.run("job.py", files={"job.py": source}, **wanted)
+
+    with pytest.raises(EnvironmentFailedError, match=f"module lstiny cannot be imported.*{where}"):
+        job.result(timeout=60)
+
+    assert not (tmp_path / "ran").exists()
+    began = [each for each in job.story() if each["type"] == "AttemptBegan"]  # type: ignore[index,call-overload]
+    assert began == []
+
+
+def test_an_executable_file_is_executable_in_the_job(client: Client, tmp_path: Path) -> None:
+    program = tmp_path / "say.sh"
+    program.write_text("#!/bin/sh\necho hello\n")
+    program.chmod(0o755)
+    source = "import subprocess\ndef main():\n    return subprocess.check_output('./say.sh')"
+    files = {"job.py": source.encode(), "say.sh": program}
+
+    assert client.run("job.py:main", files=files).result(timeout=60) == b"hello\n"
+
+
 def test_an_entry_point_that_is_not_there_is_refused_before_anything_is_sent(
     client: Client,
 ) -> None:

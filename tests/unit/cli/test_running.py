@@ -46,7 +46,7 @@ def test_a_parameter_without_a_name_is_refused(text: str) -> None:
 
 def names(order: Order) -> list[str]:
     """What the job's files will be called."""
-    return sorted(name for name, _ in read_files(order.files))
+    return sorted(name for name, _ in read_files(order.files).contents)
 
 
 def test_a_script_brings_itself() -> None:
@@ -92,7 +92,7 @@ def test_a_file_that_is_missing_is_named(entry: str, files: list[Path], said: st
 def test_arguments_become_those_of_the_script(tmp_path: Path) -> None:
     order = make_order("train.py", [], [], ["--lr", 'it\'s "0.1"'])
 
-    (tmp_path / ARGUMENTS_FILE).write_bytes(dict(read_files(order.files))[ARGUMENTS_FILE])
+    (tmp_path / ARGUMENTS_FILE).write_bytes(dict(read_files(order.files).contents)[ARGUMENTS_FILE])
     found = subprocess.run(
         [sys.executable, order.entry_point], capture_output=True, text=True, check=True
     )

@@ -28,17 +28,17 @@ def put(folder: Path, **files: str) -> None:
 
 
 def names(*paths: str) -> list[str]:
-    return [name for name, _ in read_files(list(paths))]
+    return [name for name, _ in read_files(list(paths)).contents]
 
 
 def test_a_folder_brings_what_is_in_it_under_its_name(folder: Path) -> None:
     put(folder, src__a_py="a", src__deep__b_py="b", other_py="o")
 
-    assert read_files(["src", "other.py"]) == [
+    assert read_files(["src", "other.py"]).contents == (
         ("src/a.py", b"a"),
         ("src/deep/b.py", b"b"),
         ("other.py", b"o"),
-    ]
+    )
     assert names(".") == ["other.py", "src/a.py", "src/deep/b.py"]
     assert names(str(folder / "src")) == ["src/a.py", "src/deep/b.py"]
 
@@ -98,7 +98,16 @@ def test_a_link_within_the_folder_is_sent_as_the_file_it_leads_to(folder: Path) 
     (folder / "src" / "b.py").symlink_to("a.py")
     (folder / "src" / ".#a.py").symlink_to("nobody@nowhere:1")
 
-    assert read_files(["src"]) == [("src/a.py", b"a"), ("src/b.py", b"a")]
+    assert read_files(["src"]).contents == (("src/a.py", b"a"), ("src/b.py", b"a"))
+
+
+def test_what_its_owner_can_execute_is_told(folder: Path) -> None:
+    put(folder, src__a_py="a", src__run_sh="r", go="g", plain="p")
+    for name in ("src/run.sh", "go"):
+        (folder / name).chmod(0o744)
+
+    assert read_files(["src", "go", "plain"]).executables == ("src/run.sh", "go")
+    assert read_files({"run": (folder / "go"), "text": "t"}).executables == ("run",)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,20 @@ def test_files_are_written_for_us_alone(tmp_path: Path) -> None:
     assert oct((tmp_path / "work/deep/x").stat().st_mode & 0o777) == "0o600"
 
 
+def test_what_is_executable_stays_so_and_nothing_else_becomes_it(tmp_path: Path) -> None:
+    bundle = bundle_of("bin/run", "train.py")._replace(executables=("bin/run",))
+
+    write_bundle(decode_bundle(encode_bundle(bundle)), tmp_path / "work")
+
+    assert oct((tmp_path / "work/bin/run").stat().st_mode & 0o777) == "0o700"
+    assert oct((tmp_path / "work/train.py").stat().st_mode & 0o777) == "0o600"
+
+
+def test_an_executable_that_is_no_file_of_the_job_is_refused() -> None:
+    with pytest.raises(BundleError, match="executable but not there"):
+        encode_bundle(bundle_of("train.py")._replace(executables=("run",)))
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -79,8 +79,9 @@ class Supplies:
 
     def _prepare(self, attempt: Attempt) -> None:
         job = attempt.assign.job
+        # Modules are looked for before it waits for a slot: what cannot run shall not take one.
         is_other = None not in (job.python, self._python) and job.python != self._python
-        if job.environment is None and not is_other:
+        if job.environment is None and not is_other and not job.modules:
             self._ready(attempt)
             return
         attempt.phase = Phase.PREPARING

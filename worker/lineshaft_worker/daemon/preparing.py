@@ -16,6 +16,7 @@ from lineshaft_worker.core import io
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.environments.building import EnvironmentFailedError, Progress
+from lineshaft_worker.environments.importable import missing_here
 from lineshaft_worker.environments.provision import Environments, Wanted
 from lineshaft_worker.execution.process import Launch, own_interpreter
 
@@ -61,6 +62,10 @@ class Preparing:
     def prepare(self, key: AttemptKey, assign: Assign) -> None:
         """Have the environment; EnvironmentReady or EnvironmentFailed follows."""
         preparation = self._preparations[key] = _Preparation(key)
+        if not self._needs_environment(assign):
+            if not self._lacks_modules(preparation, assign, has_own=False):
+                self._post(io.EnvironmentReady(key))
+            return
         try:
             wanted = self._wanted(assign)
             found = self._environments.provide_at_once(wanted)
@@ -68,10 +73,9 @@ class Preparing:
             self._failed(key, f"its requirements cannot be read: {error}")
             return
         if found is not None:
-            preparation.environment = found
-            self._post(io.EnvironmentReady(key))
+            self._provided(preparation, assign, found)
             return
-        preparation.task = asyncio.create_task(self._provide(preparation, wanted))
+        preparation.task = asyncio.create_task(self._provide(preparation, assign, wanted))
 
     def cancel(self, key: AttemptKey) -> None:
         """Nobody waits for it any more."""
@@ -134,7 +138,7 @@ class Preparing:
             return payload.inline_bytes().decode()
         return self._cache.path(BlobId(payload.blob)).read_text(encoding="utf-8")
 
-    async def _provide(self, preparation: _Preparation, wanted: Wanted) -> None:
+    async def _provide(self, preparation: _Preparation, assign: Assign, wanted: Wanted) -> None:
         key = preparation.key
 
         def tell(progress: Progress) -> None:
@@ -151,8 +155,29 @@ class Preparing:
             if preparation.task is None:  # Nobody waits: it came in the moment of the cancel.
                 self._environments.release(found)
                 return
-            preparation.environment = found
-            self._post(io.EnvironmentReady(key))
+            self._provided(preparation, assign, found)
+
+    def _provided(self, preparation: _Preparation, assign: Assign, found: str) -> None:
+        preparation.environment = found
+        if not self._lacks_modules(preparation, assign, has_own=True):
+            self._post(io.EnvironmentReady(preparation.key))
+
+    def _needs_environment(self, assign: Assign) -> bool:
+        own = self._environments.pythons[0]
+        return assign.job.environment is not None or assign.job.python not in (None, own)
+
+    def _lacks_modules(self, preparation: _Preparation, assign: Assign, *, has_own: bool) -> bool:
+        """Fail an attempt whose modules are not there; says whether it did."""
+        names = assign.job.modules or ()
+        missing: list[str] = []
+        with contextlib.suppress(OSError):  # What cannot be looked at may be right.
+            if not has_own:
+                missing = missing_here(names)
+            elif names:
+                missing = self._environments.missing(preparation.environment, names)
+        if missing:
+            self._failed(preparation.key, _text_of(missing, has_own=has_own))
+        return bool(missing)
 
     def _tell(self, preparation: _Preparation, progress: Progress) -> None:
         is_new = progress.phase != preparation.phase
@@ -184,3 +209,15 @@ class Preparing:
         with contextlib.suppress(KeyError):
             self._preparations[key].task = None
         self._post(io.EnvironmentFailed(key, failure))
+
+
+def _text_of(missing: list[str], *, has_own: bool) -> str:
+    names = ", ".join(missing)
+    is_one = len(missing) == 1
+    where = "installed by its requirements" if has_own else "installed on its worker"
+    return (
+        f"{'module' if is_one else 'modules'} {names} cannot be imported: neither among the job's "
+        f"files nor {where}. Send {'it' if is_one else 'them'} along with files=, or add the "
+        "packages that have "
+        f"{'it' if is_one else 'them'} to requirements= (in the shell: --files, --with)"
+    )

@@ -19,6 +19,7 @@ from lineshaft_worker.environments.building import (
     EnvironmentFailedError,
     Listener,
 )
+from lineshaft_worker.environments.importable import missing_in
 from lineshaft_worker.environments.interpreters import Interpreter, choose
 from lineshaft_worker.environments.sources import Sources, without_password
 from lineshaft_worker.environments.store import EnvironmentStore
@@ -190,6 +191,15 @@ class Environments:
             "PATH": f"{folder}/bin:{os.environ.get('PATH', '/usr/bin:/bin')}",
         }
         return Place(interpreter, variables, lock)
+
+    def missing(self, key: str, names: Sequence[str]) -> list[str]:
+        """Return modules that cannot be imported in a held environment; none if that is not sure.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        support = Path(self.place(key).variables[VARIABLE])
+        return missing_in(self.store.folder(key), names, support=support)
 
     def _plan(self, wanted: Wanted) -> tuple[str, Interpreter, Requirements]:
         known = self._known.get(wanted)
