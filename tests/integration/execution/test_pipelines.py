@@ -114,6 +114,20 @@ async def test_a_scripts_exception_is_in_its_output_as_well(bench: ExecutionBenc
     assert "job.py" in bench.text(key, "stderr")
 
 
+async def test_a_script_that_leaves_a_pool_of_threads_open_ends_when_its_work_is_done(
+    bench: ExecutionBench,
+) -> None:
+    source = """
+from concurrent.futures import ThreadPoolExecutor
+from lineshaft import run
+pool = ThreadPoolExecutor(2)
+pool.submit(run.result, "of the pool")
+"""
+    key = bench.run({"pool.py": source}, "pool.py")
+
+    assert await bench.value(key) == "of the pool"
+
+
 async def test_threads_and_exit_functions_of_a_script_come_to_their_end(
     bench: ExecutionBench,
 ) -> None:

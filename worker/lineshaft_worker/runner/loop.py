@@ -360,6 +360,10 @@ def _peak_bytes() -> int | None:
 
 def _wait_for_threads() -> None:
     """Wait for the threads of a script, as Python does at its end; they may set its result."""
+    # Those of a pool that nobody shut down wait for work until they are told that there is none.
+    pools = sys.modules.get("concurrent.futures.thread")
+    if pools is not None:
+        pools._python_exit()  # noqa: SLF001 - what Python itself calls first
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
