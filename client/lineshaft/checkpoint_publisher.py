@@ -231,9 +231,9 @@ class _Teller:
             except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
                 self._on_failure(error)
                 with self._changed:
+                    self._changed.wait_for(lambda: self._is_closing, retry_s)
                     # Only the newest is worth telling once Redis is back.
                     del self._waiting[:-1]
-                    self._changed.wait_for(lambda: self._is_closing, retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MAX_S)
             else:
                 retry_s = _RETRY_FIRST_S

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.finetune.settings import TrainingSettings, training_settings
+from lineshaft_coordinator.notices.settings import AnnouncerSettings
 from lineshaft_coordinator.server.serve import serve
 from lineshaft_coordinator.server.tls import self_signed
 from lineshaft_coordinator.settings import (
@@ -22,6 +23,7 @@ from lineshaft_coordinator.settings import (
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
+from lineshaft_runtime.version_shelf import DEFAULT_KEPT
 
 EXIT_CANNOT_START = 2
 COMMANDS = ("check", "backup", "restore")
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send large values over connections also on this machine, never as files",
     )
+    _add_notices(flags)
     flags.add_argument(
         "--set",
         action="append",
@@ -73,6 +76,28 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
+
+
+def _add_notices(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument(
+        "--redis-url", metavar="URL", help="announce checkpoints there; default REDIS_URL, or not"
+    )
+    flags.add_argument(
+        "--redis-instance", metavar="ID", help="whose channel; default FKS_INSTANCE_ID, or default"
+    )
+    flags.add_argument(
+        "--notices-folder",
+        type=Path,
+        metavar="DIR",
+        help="copy announced checkpoints there; default: links in DATA/checkpoints",
+    )
+    flags.add_argument(
+        "--notices-kept",
+        type=int,
+        default=DEFAULT_KEPT,
+        metavar="N",
+        help=f"announced versions of a model that stay; {DEFAULT_KEPT} by default",
+    )
 
 
 def home() -> Path:
@@ -114,6 +139,7 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         keep_finished_s=keep_finished_s,
         hands_over_files=not chosen.blobs_by_wire,
         training=_training(flags, chosen.config, folder),
+        notices=_notices(flags, chosen),
         core=_timings(flags, chosen.set),
     )
 
@@ -131,6 +157,21 @@ def _training(
         flags.error(f"section [training] of {path}, or the environment: {names}: {first['msg']}")
     except (OSError, ValueError) as error:
         flags.error(f"{path}: {error}")
+
+
+def _notices(
+    flags: argparse.ArgumentParser, chosen: argparse.Namespace
+) -> AnnouncerSettings | None:
+    try:
+        return AnnouncerSettings.chosen(
+            os.environ,
+            url=chosen.redis_url,
+            instance_id=chosen.redis_instance,
+            folder=chosen.notices_folder,
+            kept=chosen.notices_kept,
+        )
+    except ValidationError as error:
+        flags.error(f"--notices-{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}")
 
 
 def _timings(flags: argparse.ArgumentParser, texts: Sequence[str]) -> CoreSettings:

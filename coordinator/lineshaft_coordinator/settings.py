@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.finetune.settings import TrainingSettings
+from lineshaft_coordinator.notices.settings import AnnouncerSettings
 
 DEFAULT_PORT = 7433
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -75,4 +76,6 @@ class CoordinatorSettings(BaseModel):
     """How long finished jobs, their events and results are kept, in seconds."""
     training: TrainingSettings = TrainingSettings()
     """The training server."""
+    notices: AnnouncerSettings | None = None
+    """How checkpoints are announced on Redis; ``None`` if they are not."""
     core: CoreSettings = CoreSettings()

@@ -100,7 +100,7 @@ class Farm:
     @property
     def environ(self) -> dict[str, str]:
         # A terminal's size is the terminal's business: pytest's own must not stand above it.
-        dropped = ("COLUMNS", "LINES")
+        dropped = ("COLUMNS", "LINES", "REDIS_URL")
         kept = {
             k: v
             for k, v in os.environ.items()

@@ -8,6 +8,7 @@ What is in it can open the coordinator, so only its owner can read it.
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.data.blob_check import BlobReport, check_blobs
 from lineshaft_coordinator.data.blob_files import FOLDER_MODE, blob_path, sync
+from lineshaft_coordinator.notices.registry import FILE_NAME as NOTICES
+from lineshaft_coordinator.notices.registry import copy_registry
 from lineshaft_coordinator.store.check import Report, check_database, check_held_store
 from lineshaft_coordinator.store.copies import copy_held_store
 from lineshaft_coordinator.store.errors import (
@@ -238,6 +241,8 @@ def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_l
         if (source / name).exists():
             (target / name).parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
             _place(source / name, target / name, may_link=False)
+    if (source / NOTICES).exists():
+        _copy_versions(source / NOTICES, target / NOTICES)
     (target / BLOBS).mkdir(mode=FOLDER_MODE)
     shards: set[Path] = {target, target / BLOBS, target / "tls"}
     for blob_id in blob_ids:
@@ -249,6 +254,14 @@ def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_l
     for folder in shards:
         if folder.is_dir():
             sync_folder(folder)
+
+
+def _copy_versions(source: Path, target: Path) -> None:
+    try:
+        copy_registry(source, target)
+    except sqlite3.Error as error:
+        raise StoreDamagedError(source, str(error)) from error
+    sync(target)
 
 
 def _place(source: Path, target: Path, *, may_link: bool) -> None:

@@ -19,6 +19,8 @@ from lineshaft_coordinator.feeds.live_routes import LiveRoutes
 from lineshaft_coordinator.finetune.routes import TrainingRoutes
 from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.gateway import doors
+from lineshaft_coordinator.notices.announcer import Announcer, announcing
+from lineshaft_coordinator.notices.routes import NoticeRoutes
 from lineshaft_coordinator.server.admission import (
     Door,
     Gate,
@@ -99,17 +101,26 @@ async def serve(settings: CoordinatorSettings) -> None:
         jobs = daemon.core.shop.ledger.jobs
         keep_s = settings.keep_finished_s
         upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s)
-        await _run(settings, daemon, blobs, upkeep)
+        async with announcing(
+            settings.notices, store, blobs, data=settings.data, keep_s=keep_s
+        ) as announcer:
+            if announcer is not None:
+                daemon.taps.append(announcer.on_commit)
+            await _run(settings, daemon, blobs, upkeep, announcer)
     finally:
         await store.close()
 
 
 async def _run(
-    settings: CoordinatorSettings, daemon: Daemon, blobs: BlobStore, upkeep: Upkeep
+    settings: CoordinatorSettings,
+    daemon: Daemon,
+    blobs: BlobStore,
+    upkeep: Upkeep,
+    announcer: Announcer | None,
 ) -> None:
     actions = _Actions(settings.data, daemon, upkeep)
     training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
-    server = _make_server(settings, daemon, blobs, actions, training)
+    server = _make_server(settings, daemon, blobs, actions, training, announcer)
     await server.start()
     _announce(settings, server.port)
     training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
@@ -143,6 +154,7 @@ def _make_server(
     blobs: BlobStore,
     actions: "_Actions",
     training: TrainingServer,
+    announcer: Announcer | None,
 ) -> Server:
     try:
         tokens = Tokens(settings.data, local_token(settings.home))
@@ -160,6 +172,7 @@ def _make_server(
         gateway,
         LiveRoutes(daemon.feeds, daemon.questions, guard),
         TrainingRoutes(training, tokens, gate),
+        NoticeRoutes(announcer, guard),
     ]
     for group in groups:
         gate.doors += group.doors()

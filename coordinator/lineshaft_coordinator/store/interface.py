@@ -107,6 +107,24 @@ class Store(Protocol):
         """
         ...
 
+    async def scan_beginning(
+        self, prefix: bytes, after: int | None, visit: Callable[[bytes], None]
+    ) -> int:
+        """Show the records that begin with a text and stand behind a position, in order.
+
+        Args:
+            prefix: How they begin.
+            after: The position; ``None`` shows none of them.
+            visit: Called in a thread of the store's.
+
+        Returns:
+            The position of the last record that there was when this began; 0 if there was none.
+
+        Raises:
+            StoreDamagedError: A record is not what was written; not all was shown.
+        """
+        ...
+
     async def row_of(self, job_id: str) -> JobRow | None:
         """Read one job's row; `None` if no such job was ever kept, or it was pruned."""
         ...

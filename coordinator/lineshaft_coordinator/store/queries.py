@@ -68,6 +68,32 @@ def visit_records(
     return last
 
 
+def last_seq(connection: sqlite3.Connection) -> int:
+    """The position of the journal's last record; 0 if it is empty."""
+    (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()
+    return cast("int", last)
+
+
+def visit_beginning(
+    connection: sqlite3.Connection,
+    prefix: bytes,
+    visit: Callable[[bytes], None],
+    after_seq: int,
+    until_seq: int,
+) -> int | None:
+    """Show the next records that begin with a text; returns as `visit_records`."""
+    found = connection.execute(
+        f"SELECT {RECORD_COLUMNS} FROM journal WHERE seq > ? AND seq <= ?"  # noqa: S608 - constants
+        " AND substr(record, 1, ?) = ? ORDER BY seq LIMIT ?",
+        (after_seq, until_seq, len(prefix), prefix, _CHUNK),
+    )
+    last: int | None = None
+    for cells in cast("list[RecordCells]", found.fetchall()):
+        last, _, record = read_record(cells)
+        visit(record)
+    return last
+
+
 def row_of(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
     """Read one job's row."""
     cells = connection.execute(

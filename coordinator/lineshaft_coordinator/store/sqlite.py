@@ -124,6 +124,19 @@ class SqliteStore:
             query = partial(queries.visit_records, visit=visit, after_seq=last)
             last = await self._the_readers().run(query)
 
+    async def scan_beginning(
+        self, prefix: bytes, after: int | None, visit: Callable[[bytes], None]
+    ) -> int:
+        """See `Store.scan_beginning`."""
+        end = await self._the_readers().run(queries.last_seq)
+        last = after
+        while last is not None:
+            query = partial(
+                queries.visit_beginning, prefix=prefix, visit=visit, after_seq=last, until_seq=end
+            )
+            last = await self._the_readers().run(query)
+        return end
+
     async def row_of(self, job_id: str) -> JobRow | None:
         """See `Store.row_of`."""
         return await self._the_readers().run(partial(queries.row_of, job_id=job_id))

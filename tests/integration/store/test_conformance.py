@@ -318,3 +318,22 @@ async def test_rows_whose_ids_begin_alike_are_read_in_order(store: Store) -> Non
     rest = await store.rows_beginning("a.", after=first[-1].job_id, limit=9)
 
     assert [[row.job_id for row in rows] for rows in (first, rest)] == [["a.1", "a.10"], ["a.2"]]
+
+
+async def test_records_that_begin_alike_are_read_behind_a_position(store: Store) -> None:
+    empty: list[bytes] = []
+    assert await store.scan_beginning(b"kept", 0, empty.append) == 0
+    await store.append(submitted("j1"))
+    for number in range(600):  # More than one read's worth.
+        kind = b"kept" if number % 2 else b"unkept"
+        await store.append(Batch(records=[("j1", 1.0, kind + b" %d" % number)]))
+    shown: list[bytes] = []
+    end = await store.scan_beginning(b"kept", None, shown.append)
+    assert shown == []
+
+    assert await store.scan_beginning(b"kept", end - 10, shown.append) == end
+    everything: list[bytes] = []
+    await store.scan_beginning(b"kept", 0, everything.append)
+
+    assert shown == [b"kept %d" % number for number in range(591, 600, 2)]
+    assert everything == [b"kept %d" % number for number in range(1, 600, 2)]
