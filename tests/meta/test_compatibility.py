@@ -11,6 +11,7 @@ from tests.meta.tree import ROOT, parsed
 PAGE = ROOT / "docs" / "compatibility.md"
 ITEMS = {
     "S001": [f"S001-{number:02}" for number in (*range(1, 14), *range(20, 40))],
+    "S002": [f"S002-{number:02}" for number in range(1, 12)],
     "S004": [f"S004-{number:02}" for number in range(1, 20)],
 }
 """Of each seed that the page has a section of."""
