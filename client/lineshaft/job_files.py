@@ -21,8 +21,8 @@ from lineshaft_runtime.sizes import size_text
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-FilesLike: TypeAlias = "Mapping[str, bytes | str | Path] | Iterable[str | Path]"
-"""Names in the job with contents or paths; or just paths, which keep their names."""
+FilesLike: TypeAlias = "Mapping[str, bytes | str | Path] | Iterable[str | Path] | str | Path"
+"""Names in the job with contents or paths; or just paths, or one, which keep their names."""
 
 LEFT_OUT: Final = frozenset(
     {".git", "__pycache__", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hg", ".svn"}
@@ -113,6 +113,8 @@ def check_amount(found: list[Found]) -> None:
 
 
 def _named(files: FilesLike) -> Iterator[tuple[str, bytes | Path]]:
+    if isinstance(files, str | Path):
+        files = (files,)
     if not isinstance(files, Mapping):
         for path in map(Path, files):
             # A name that leads out of this folder is refused with the bundle.

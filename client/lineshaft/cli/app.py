@@ -10,6 +10,7 @@ from lineshaft.cli import (
     access,
     arrays,
     daemons,
+    dashboard,
     doctor,
     environments,
     following,
@@ -73,6 +74,7 @@ def application() -> typer.Typer:
     app.command()(workers.drain)
     app.command()(workers.heal)
     app.command()(workers.top)
+    app.command()(dashboard.dashboard)
     app.command()(access.login)
     app.add_typer(access.tokens(), name="token")
     app.add_typer(secrets.secrets(), name="secret")

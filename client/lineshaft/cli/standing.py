@@ -36,6 +36,7 @@ async def stand(
             await farm.start_worker(worker_name, *worker_flags)
             output.note(f"coordinator {farm.url}, worker {worker_name}; Ctrl-C stops both")
             output.note(f"other terminals find it by themselves, with LINESHAFT_HOME={farm.home}")
+            output.note("'lineshaft dashboard' shows it in a browser")
             daemon = await _watched(farm, output, signals)
         except BaseException:
             await farm.kill()

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
+from lineshaft_coordinator.server.tickets import Tickets
 from lineshaft_coordinator.store.errors import (
     BackupExistsError,
     StoreError,
@@ -90,6 +92,7 @@ class Rest:
         self._blob_file = blob_file
         self._guard, self._is_ready = guard, is_ready
         self._more = more
+        self._tickets = Tickets(time.monotonic)
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -117,6 +120,12 @@ class Rest:
                 ),
                 Route("/api/v1/jobs/{job_id}/files", self._guarded(self._files)),
                 Route("/api/v1/jobs/{job_id}/files/{file_id}", self._guarded(self._content)),
+                Route(
+                    "/api/v1/jobs/{job_id}/files/{file_id}/ticket",
+                    self._guarded(self._ticket),
+                    methods=["POST"],
+                ),
+                Route("/api/v1/downloads/{ticket}", self._download),
                 Route("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry), methods=["POST"]),
                 Route("/api/v1/arrays/{job_id}", self._guarded(self._array)),
                 Route(
@@ -261,7 +270,22 @@ class Rest:
     async def _content(self, request: Request) -> Response:
         """The bytes of a kept file; a part of them for a Range."""
         wanted = str(request.path_params["file_id"])
-        for file in await self._questions.files(_job_id(request)):
+        return await self._file(_job_id(request), wanted)
+
+    async def _ticket(self, request: Request) -> JsonValue:
+        """An address for one file and a minute: a browser saves what an address has."""
+        job_id, file_id = _job_id(request), str(request.path_params["file_id"])
+        await self._questions.files(job_id)  # Nobody may know it.
+        return {"url": f"api/v1/downloads/{self._tickets.issue(job_id, file_id)}"}
+
+    async def _download(self, request: Request) -> Response:
+        found = self._tickets.find(str(request.path_params["ticket"]))
+        if found is None:
+            return _error(404, "this address has expired; ask for another one")
+        return await self._file(*found)
+
+    async def _file(self, job_id: JobId, wanted: str) -> Response:
+        for file in await self._questions.files(job_id):
             if isinstance(file, dict) and file.get("file_id") == wanted:
                 digest = str(file.get("blob"))
                 path = self._blob_file(digest) if file.get("blob") else None

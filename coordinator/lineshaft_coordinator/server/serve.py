@@ -21,6 +21,7 @@ from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
 from lineshaft_coordinator.notices.routes import NoticeRoutes
+from lineshaft_coordinator.page.site import Site
 from lineshaft_coordinator.server.admission import (
     Door,
     Gate,
@@ -173,6 +174,7 @@ def _make_server(
         LiveRoutes(daemon.feeds, daemon.questions, guard),
         TrainingRoutes(training, tokens, gate),
         NoticeRoutes(announcer, guard),
+        Site(),
     ]
     for group in groups:
         gate.doors += group.doors()

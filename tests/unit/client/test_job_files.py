@@ -31,6 +31,13 @@ def names(*paths: str) -> list[str]:
     return [name for name, _ in read_files(list(paths)).contents]
 
 
+@pytest.mark.parametrize("one", ["a.py", Path("a.py")])
+def test_a_single_path_is_one_file_and_not_its_letters(folder: Path, one: str | Path) -> None:
+    put(folder, a_py="a")
+
+    assert read_files(one) == [("a.py", b"a")]
+
+
 def test_a_folder_brings_what_is_in_it_under_its_name(folder: Path) -> None:
     put(folder, src__a_py="a", src__deep__b_py="b", other_py="o")
 

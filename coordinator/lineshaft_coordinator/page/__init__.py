@@ -1,0 +1,1 @@
+"""The dashboard: a page of static files that asks the REST API."""

@@ -1,0 +1,81 @@
+// Records of runs: a table to pick from, and several beside each other.
+import { get } from "./api.js";
+import { Grid, inOrder } from "./charts.js";
+import { h, show } from "./dom.js";
+import { empty, pill, when } from "./parts.js";
+import { Series, history } from "./series.js";
+import { duration, number } from "./words.js";
+
+export function runsView() {
+  const abort = new AbortController();
+  const picked = new Set();
+  const list = h("section", { "aria-label": "Runs" });
+  const compare = h("button", { type: "button", disabled: true, onclick: () => { location.hash = `#/compare/${[...picked].map(encodeURIComponent).join(",")}`; } }, "Compare");
+  const find = h("input", { id: "find", type: "search", placeholder: "part of experiment or run", oninput: () => view.update() });
+  function pick(id, isOn) {
+    if (isOn) picked.add(id); else picked.delete(id);
+    compare.disabled = picked.size < 2;
+    compare.textContent = picked.size ? `Compare ${picked.size}` : "Compare";
+  }
+  const view = {
+    abort,
+    element: h("div", null, h("h1", null, "Runs"), h("div", { class: "filters" }, h("label", { for: "find" }, "Find"), find, compare), list),
+    async update() {
+      const { runs } = await get("api/v1/runs?limit=500", abort.signal);
+      const wanted = find.value.trim().toLowerCase();
+      const shown = runs.filter((run) => `${run.experiment} ${run.name} ${run.run_id}`.toLowerCase().includes(wanted));
+      show(list, shown.length ? runTable(shown, picked, pick) : empty(wanted ? "No run is like that." : "No run yet: a job becomes one when it tells numbers."));
+    },
+  };
+  return view;
+}
+
+function runTable(runs, picked, pick) {
+  const columns = [...new Set(runs.flatMap((run) => Object.keys(run.last ?? {})))].slice(0, 6);
+  const title = ["", "run", "experiment", "status", "started", "took", ...columns];
+  return h("table", { class: "cards" }, h("thead", null, h("tr", null, ...title.map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", null, ...runs.map((run) => h("tr", null,
+      h("td", null, h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, "data-key": run.run_id, checked: picked.has(run.run_id),
+        onchange: (event) => pick(run.run_id, event.target.checked) })),
+      h("td", { "data-label": "run" }, h("a", { href: `#/jobs/${encodeURIComponent(run.run_id)}` }, run.name)),
+      h("td", { "data-label": "experiment" }, run.experiment),
+      h("td", { "data-label": "status" }, pill(run.status.toLowerCase())),
+      h("td", { "data-label": "started" }, when(run.started_at)),
+      h("td", { "data-label": "took" }, duration(run.duration_s)),
+      ...columns.map((name) => h("td", { "data-label": name, class: "number" }, number(run.last?.[name])))))));
+}
+
+export function compareView(ids) {
+  const abort = new AbortController();
+  const grid = new Grid("compare", true);
+  const table = h("section", { "aria-label": "Last values" });
+  const runs = ids.map((id) => ({ id, series: new Series(), isLoaded: false }));
+  function draw() {
+    const names = [...new Set(runs.flatMap((run) => [...run.series.metrics.keys()]))];
+    const { x } = grid.options;
+    grid.draw(names.map((name) => [name, runs.filter((run) => run.series.metrics.has(name)).map((run) => {
+      const attempts = run.series.metrics.get(name);
+      const points = attempts.get(Math.max(...attempts.keys()));
+      const begin = points.at[0];
+      return { label: run.name ?? run.id, isOld: false, ...inOrder(x === "time" ? points.at.map((at) => at - begin) : points.step, points.value) };
+    }), ""]));
+    show(table, h("table", null, h("thead", null, h("tr", null, h("th", { scope: "col" }, "last value"), ...runs.map((run) => h("th", { scope: "col" }, h("a", { href: `#/jobs/${encodeURIComponent(run.id)}` }, run.name ?? run.id))))),
+      h("tbody", null, ...names.map((name) => h("tr", null, h("th", { scope: "row" }, name), ...runs.map((run) => {
+        const attempts = run.series.metrics.get(name);
+        return h("td", { class: "number" }, number(attempts?.get(Math.max(...attempts.keys())).value.at(-1)));
+      }))))));
+  }
+  grid.redraw = draw;
+  abort.signal.addEventListener("abort", () => grid.destroy());
+  return {
+    abort,
+    element: h("div", null, h("h1", null, "Compare"), grid.controls, table, grid.element),
+    async update() {
+      await Promise.all(runs.map(async (run) => {
+        run.name ??= (await get(`api/v1/jobs/${encodeURIComponent(run.id)}`, abort.signal)).name;
+        await history(run.id, run.series, abort.signal);
+      }));
+      draw();
+    },
+  };
+}
