@@ -26,7 +26,7 @@ async def fetch(shell: Shell, payload: Payload) -> bytearray | memoryview:
                 return found
     data = bytearray(payload.size_bytes or 0)
 
-    def sink(offset: int, piece: bytes) -> None:
+    def sink(offset: int, piece: bytes | memoryview) -> None:
         data[offset : offset + len(piece)] = piece
 
     await shell.transfers.download(blob_id, sink, payload.size_bytes)

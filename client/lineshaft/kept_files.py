@@ -132,7 +132,7 @@ class AsyncKeptFile:
         known = await asyncio.to_thread(_hash_of, part, size_bytes)
         with _opened(part, known.size_bytes) as file:
 
-            def sink(offset: int, piece: bytes) -> None:
+            def sink(offset: int, piece: bytes | memoryview) -> None:
                 file.seek(offset)
                 view = memoryview(piece)
                 while view.nbytes:

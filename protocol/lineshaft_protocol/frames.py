@@ -23,6 +23,10 @@ WINDOW_BYTES = 16 * 1024 * 1024
 """Bytes of one blob that may be on their way without a BlobAck."""
 
 _BLOB_ID_DIGITS = 64
+_HEAD_BYTES_MAX = 160
+"""Longest beginning of a frame that `encode_chunk` writes before the data, in bytes."""
+_DATA_MARK = b"\xa4data\xc6"
+"""The last key, and the type of bytes whose length has four bytes."""
 
 # msgpack comes without types.
 _pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
@@ -36,7 +40,8 @@ class BlobChunk:
     blob_id: BlobId
     offset: int
     """Where in the blob the piece belongs, in bytes."""
-    data: bytes
+    data: bytes | memoryview
+    """May be a view of the frame it came in, which it keeps alive."""
 
 
 def encode_chunk(
@@ -55,9 +60,11 @@ def decode_chunk(frame: bytes | bytearray | memoryview) -> BlobChunk:
     Raises:
         ProtocolError: The frame is not a well-formed chunk.
     """
+    data: bytes | memoryview | None
+    packed, data = _apart(frame) or (frame, None)
     try:
         unpacked = _unpack(
-            frame, raw=False, strict_map_key=True, max_bin_len=CHUNK_BYTES_MAX, max_map_len=16
+            packed, raw=False, strict_map_key=True, max_bin_len=CHUNK_BYTES_MAX, max_map_len=16
         )
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise ProtocolError(f"invalid frame: {error}") from error
@@ -65,12 +72,33 @@ def decode_chunk(frame: bytes | bytearray | memoryview) -> BlobChunk:
     fields = cast("dict[str, object]", unpacked) if isinstance(unpacked, dict) else {}
     if fields.get("type") != "BlobChunk":
         raise ProtocolError("invalid frame: not a BlobChunk")
-    blob_id, offset, data = fields.get("blob_id"), fields.get("offset"), fields.get("data")
+    blob_id, offset = fields.get("blob_id"), fields.get("offset")
+    if data is None and isinstance(found := fields.get("data"), bytes):
+        data = found
     is_id = (
         isinstance(blob_id, str)
         and len(blob_id) == _BLOB_ID_DIGITS
         and set(blob_id) <= set("0123456789abcdef")
     )
-    if not is_id or type(offset) is not int or offset < 0 or not isinstance(data, bytes):
+    is_place = type(offset) is int and offset >= 0
+    if not is_id or not is_place or data is None:
         raise ProtocolError("invalid frame: malformed BlobChunk")
-    return BlobChunk(BlobId(str(blob_id)), offset, data)
+    return BlobChunk(BlobId(str(blob_id)), cast("int", offset), data)
+
+
+def _apart(frame: bytes | bytearray | memoryview) -> tuple[bytes, memoryview] | None:
+    """Cut a frame as `encode_chunk` writes it into a map of three fields, and the data.
+
+    The data stay where they are: msgpack would copy them. None if the frame is written otherwise.
+    """
+    view = memoryview(frame)
+    head = bytes(view[:_HEAD_BYTES_MAX])
+    end = head.find(_DATA_MARK)
+    start = end + len(_DATA_MARK) + 4
+    if not head.startswith(b"\x84") or end < 0 or start > len(head):
+        return None
+    size_bytes = int.from_bytes(head[start - 4 : start], "big")
+    # The mark may as well stand within a text: then what is before it is no map of three.
+    if size_bytes != len(view) - start or size_bytes > CHUNK_BYTES_MAX:
+        return None
+    return b"\x83" + head[1:end], view[start:]

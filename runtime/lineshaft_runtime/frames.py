@@ -6,7 +6,7 @@ written here. Why: docs/decisions/0002-websocket-transport.md.
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from websockets.exceptions import ProtocolError as BadCloseError
@@ -307,6 +307,15 @@ class FrameWriter:
             head, piece = self.frame(CONTINUATION if start else opcode, view[start:][:frame_bytes])
             is_last = start + frame_bytes >= len(view)
             yield head if is_last else bytes((head[0] & ~FINAL,)) + head[1:], piece
+
+    def masked_parts(self, opcode: int, parts: Sequence[Buffer]) -> Iterator[Buffer]:
+        """Give one frame of several parts, masked one by one: they are never joined first."""
+        assert self._is_masking, "without masking, the parts go out as they are"
+        mask = self._next_mask()
+        yield self.head(opcode, sum(map(len, parts))) + mask
+        for part in parts:
+            yield apply_mask(part, mask)
+            mask = mask[len(part) % 4 :] + mask[: len(part) % 4]
 
     def head(self, opcode: int, length: int) -> bytes:
         """Give the header of a frame, up to where a masking key would follow."""

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from lineshaft_runtime.warm_memory import give_memory_back, keep_memory_warm
+
 GC_YOUNG = 100_000
 GC_MIDDLE = 50
 GC_OLD = 100
@@ -18,9 +20,14 @@ SWITCH_S = 0.001
 """How soon the thread that writes the journal gets its turn beside a busy loop, in seconds;
 measured, Python's own 5 ms doubles the longest waits."""
 
+GIVE_BACK_S = 20.0
+"""How often free memory goes back to the system, in seconds."""
+
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a daemon to its end, on uvloop where that is installed."""
+    keep_memory_warm()
+    work = _giving_memory_back(work)
     # What a daemon writes holds payloads and tokens: its owner's alone.
     os.umask(0o077)
     gc.collect()
@@ -33,3 +40,19 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+async def _giving_memory_back(work: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def give_back() -> None:
+        nonlocal timer
+        give_memory_back()
+        timer = loop.call_later(GIVE_BACK_S, give_back)
+
+    timer = loop.call_later(GIVE_BACK_S, give_back)
+    try:
+        await work
+    finally:
+        timer.cancel()

@@ -35,7 +35,7 @@ ACTIVE_MAX = 8
 ToCoordinator = BlobOffer | FetchBlob | BlobAck
 FromCoordinator = BlobStatus | BlobAck | BlobRefused | BlobMissing
 Read = Callable[[int, int], bytes | memoryview]
-Sink = Callable[[int, bytes], None]
+Sink = Callable[[int, bytes | memoryview], None]
 
 
 class BlobRefusedError(LineshaftError):
@@ -121,7 +121,7 @@ class BlobTransfers:
         Args:
             blob_id: SHA-256 of the content.
             sink: Takes bytes (second) that belong at an offset (first), in order from 0 on. Called
-                on the event loop.
+                on the event loop. Must copy what it wants to keep of a view.
             size_bytes: Its length, if known.
             begun: How many bytes are here from before, and the hash object that has seen them; the
                 sink gets the rest.
@@ -216,7 +216,7 @@ class BlobTransfers:
         known_bytes = download.received_bytes - chunk.offset
         if known_bytes < 0 or (known_bytes and known_bytes >= len(chunk.data)):
             return
-        data = chunk.data[known_bytes:]
+        data = chunk.data[known_bytes:] if known_bytes else chunk.data
         try:
             for sink in tuple(download.sinks):
                 sink(download.received_bytes, data)
@@ -337,7 +337,7 @@ class _Download:
         """Whether it is its turn."""
         return self.turn.done() and not self.done.done()
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes | memoryview) -> None:
         """Count a piece, and find out whether it was the last one."""
         self.digest.update(data)
         self.received_bytes += len(data)

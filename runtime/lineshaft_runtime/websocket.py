@@ -128,19 +128,20 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._send(BINARY, flat(data))  # pyright: ignore[reportArgumentType]
             return
         parts = [flat(part) for part in data]
-        if self._handshake.is_client:
-            self._send(BINARY, b"".join(parts))
-            return
-        # Without masking nothing must touch the payload, so the parts stay where they are.
         size = sum(map(len, parts))
         if size < _JOIN_BYTES_MAX or size > self._limits.frame_bytes:
             self._send(BINARY, b"".join(parts))
+            return
+        self._flush()
+        if self._handshake.is_client:
+            for part in self._writer.masked_parts(BINARY, parts):
+                self._transport.write(part)
         else:
-            self._flush()
+            # Without masking nothing must touch the payload, so the parts stay where they are.
             self._transport.write(self._writer.head(BINARY, size))
             for part in parts:
                 self._transport.write(memoryview(part))
-            self._check_buffered()
+        self._check_buffered()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye; what was sent before still leaves. Nothing but `on_close` follows."""

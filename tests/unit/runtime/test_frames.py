@@ -261,6 +261,18 @@ def test_a_written_frame_is_read_by_the_library(size: int, is_masking: bool) -> 
     )
 
 
+@pytest.mark.parametrize("sizes", [(1,), (0, 5), (3, 70_000), (141, 2**20), (5, 0, 6, 7)])
+def test_parts_masked_one_by_one_are_one_message_for_the_library(sizes: tuple[int, ...]) -> None:
+    dice = random.Random(1)
+    parts = [dice.randbytes(size) for size in sizes]
+    writer = FrameWriter(is_masking=True)
+
+    stream = b"".join(bytes(piece) for piece in writer.masked_parts(BINARY, parts))
+
+    arrived, code = judged(stream, is_masked=True)
+    assert (arrived, code) == ([("binary", b"".join(parts))], None)
+
+
 def test_no_two_frames_share_a_masking_key() -> None:
     drawn: list[int] = []
 
