@@ -89,7 +89,10 @@ class SameHostFolder(Wire):
 
 
 class BlobHere(Wire):
-    """The blob lies in this file: link, copy or map it, and never write to it."""
+    """The blob lies in this file: link, copy or map it, and never write to it.
+
+    Also unasked, right before a message that names the blob, to who has proven to be there.
+    """
 
     type: Literal["BlobHere"] = "BlobHere"
     blob_id: Digest

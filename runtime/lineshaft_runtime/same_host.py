@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lineshaft_protocol.blob_messages import (
@@ -36,6 +37,8 @@ FILE_BYTES_MIN = 64 * 1024
 """Shorter blobs go over the connection: a file costs more than they do."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SECRET_CHARACTERS = 32
+_TOLD_MAX = 1024
+"""Paths remembered that were told before anybody asked."""
 
 ToCoordinator = SameHost | BlobOffer | FetchBlob
 FromCoordinator = SameHostFolder | BlobHere | BlobStatus | BlobRefused | BlobMissing
@@ -70,6 +73,8 @@ class SameHostFiles:
         self._is_known.set()
         self._given: dict[BlobId, asyncio.Future[bool]] = {}
         self._wanted: dict[BlobId, asyncio.Future[Path | None]] = {}
+        self._told: dict[BlobId, Path] = {}
+        """Where blobs lie that messages on this connection name; the coordinator said it ahead."""
 
     @property
     def is_open(self) -> bool:
@@ -106,12 +111,15 @@ class SameHostFiles:
         folder = self._folder
         assert folder is not None, "looked at by the caller"
         name = secrets.token_hex(16)
-        try:
-            await asyncio.to_thread(_write, folder / name, size_bytes, self._free_bytes_min, write)
-        except OSError as error:
-            logger.info("a blob goes over the connection", extra={"why": str(error)})
-            self._settle_given(blob_id, is_stored=False)
-            return
+        # A link is made sooner than a thread is told to make it.
+        if not isinstance(write, SameFile) or not write.link(folder / name):
+            least = self._free_bytes_min
+            try:
+                await asyncio.to_thread(_write, folder / name, size_bytes, least, write)
+            except OSError as error:
+                logger.info("a blob goes over the connection", extra={"why": str(error)})
+                self._settle_given(blob_id, is_stored=False)
+                return
         if self._folder == folder:
             self._send(BlobOffer(blob_id=blob_id, size_bytes=size_bytes, file=name))
         else:
@@ -128,6 +136,8 @@ class SameHostFiles:
         await self._is_known.wait()
         if self._folder is None:
             return None
+        if (told := self._told.pop(blob_id, None)) is not None:
+            return told
         answer = self._wanted.get(blob_id)
         if answer is None:
             answer = self._wanted[blob_id] = asyncio.get_running_loop().create_future()
@@ -147,6 +157,7 @@ class SameHostFiles:
         """Whatever waits goes another way."""
         self._folder = None
         self._is_known.set()
+        self._told.clear()
         for blob_id in tuple(self._given):
             self._settle_given(blob_id, is_stored=False)
         for blob_id in tuple(self._wanted):
@@ -158,7 +169,7 @@ class SameHostFiles:
             case SameHostFolder():
                 self._on_folder(message)
             case BlobHere(blob_id=blob_id, path=path):
-                self._settle_wanted(BlobId(blob_id), Path(path))
+                self._on_path(BlobId(blob_id), Path(path))
             case BlobMissing(blob_id=blob_id):
                 self._settle_wanted(BlobId(blob_id), None)
             case BlobStatus(blob_id=blob_id, is_complete=True):
@@ -179,6 +190,14 @@ class SameHostFiles:
             self._folder, self._free_bytes_min = Path(answer.folder), answer.free_bytes_min
             logger.debug("the coordinator is on this machine", extra={"folder": answer.folder})
         self._is_known.set()
+
+    def _on_path(self, blob_id: BlobId, path: Path) -> None:
+        if blob_id in self._wanted:
+            self._settle_wanted(blob_id, path)
+            return
+        if len(self._told) >= _TOLD_MAX:
+            del self._told[next(iter(self._told))]
+        self._told[blob_id] = path
 
     def _settle_given(self, blob_id: BlobId, *, is_stored: bool) -> None:
         answer = self._given.pop(blob_id, None)
@@ -228,22 +247,34 @@ def bytes_into(data: BytesLike) -> Write:
     return write
 
 
-def same_file(source: Path) -> Write:
-    """Make what puts a file somewhere else too: by a link if it can be, else by a copy."""
+@dataclass(frozen=True, slots=True)
+class SameFile:
+    """Puts a file somewhere else too: by a link if it can be, else by a copy."""
 
-    def write(path: Path) -> None:
+    source: Path
+
+    def __call__(self, path: Path) -> None:
+        """Put it there.
+
+        Raises:
+            OSError: It cannot be.
+        """
+        if not self.link(path):
+            shutil.copyfile(self.source, path)
+
+    def link(self, path: Path) -> bool:
+        """Link it there, and tell whether that could be done; waits for no disk."""
         try:
-            path.hardlink_to(source)
+            path.hardlink_to(self.source)
         except OSError:
-            shutil.copyfile(source, path)
-
-    return write
+            return False
+        return True
 
 
 def link_or_copy(source: Path, target: Path) -> bool:
     """Put a file somewhere else too; False if that is not possible, and nothing is there."""
     try:
-        same_file(source)(target)
+        SameFile(source)(target)
     except OSError:
         with suppress(OSError):
             target.unlink(missing_ok=True)

@@ -27,11 +27,18 @@ def list_blobs(folder: Path) -> Iterator[tuple[str, int]]:
 
 def blob_path(folder: Path, blob_id: str) -> Path:
     """Say where a complete blob lies."""
-    return folder / blob_id[:2] / blob_id[2:]
+    return folder / f"{blob_id[:2]}/{blob_id[2:]}"
+
+
+def make_file(path: Path) -> int:
+    """Make an empty file for an upload; returns its length, 0."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    os.close(os.open(path, flags, _FILE_MODE))
+    return 0
 
 
 def take_up(path: Path, size_bytes: int, update: Callable[[bytes], None]) -> int:
-    """Make the file of an upload, or hash what an earlier process left of it.
+    """Hash what an earlier process left of an upload, and touch it.
 
     Returns:
         How many bytes of it are good to go on from.
@@ -44,9 +51,20 @@ def take_up(path: Path, size_bytes: int, update: Callable[[bytes], None]) -> int
         while data := os.pread(descriptor, _REHASH_BYTES, received_bytes):
             update(data)
             received_bytes += len(data)
+        os.utime(descriptor)
         return received_bytes
     finally:
         os.close(descriptor)
+
+
+def check_hash(blob_id: str, digest: str) -> None:
+    """Make sure that a blob is what its name says.
+
+    Raises:
+        BlobMismatchError: It is not.
+    """
+    if digest != blob_id:
+        raise BlobMismatchError(blob_id, f"its bytes hash to {digest}")
 
 
 def check_own_file(blob_id: str, path: Path, size_bytes: int) -> None:
@@ -68,14 +86,18 @@ def check_own_file(blob_id: str, path: Path, size_bytes: int) -> None:
         raise BlobMismatchError(blob_id, f"its file cannot be used: {error.strerror}") from error
 
 
-def write_all(path: Path, offset: int, data: bytes | memoryview) -> None:
-    """Write all of the data at an offset of a file that is there."""
+def write_all(
+    path: Path, offset: int, data: bytes | memoryview, *, is_synced: bool = False
+) -> None:
+    """Write all of the data at an offset of a file that is there, and sync the file if asked."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         rest = memoryview(data)
         while rest:
             written = os.pwrite(descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
+        if is_synced:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -117,3 +139,9 @@ def unlink(path: Path) -> int:
     size_bytes = path.stat().st_size
     path.unlink()
     return size_bytes
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there and can be removed."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

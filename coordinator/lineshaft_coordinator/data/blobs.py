@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from lineshaft_coordinator.data.blob_errors import (
@@ -25,11 +25,14 @@ from lineshaft_coordinator.data.blob_files import (
     BLOB_ID,
     FOLDER_MODE,
     blob_path,
+    check_hash,
     check_own_file,
     is_younger,
     list_blobs,
+    make_file,
     make_young,
     read_exactly,
+    remove,
     sync,
     take_up,
     unlink,
@@ -80,6 +83,7 @@ class BlobStore:
         # asked on the event loop must not wait for somebody's gigabyte.
         self._lock = threading.Lock()
         self._uploads: dict[str, Upload] = {}
+        self._left = {path.name for path in self._partial_folder.iterdir()}  # by an earlier process
         self._sizes = dict(list_blobs(folder))
         self._referred: dict[str, float] = {}  # when it was made young, on the monotonic clock
         self._total_bytes = sum(self._sizes.values())
@@ -161,11 +165,13 @@ class BlobStore:
             with self._upload(blob_id, size_bytes, is_here=True) as upload:
                 if upload is not None and not upload.is_over:
                     with self._dropped_on_error(blob_id, upload):
-                        path.replace(upload.path)
-                        self._keep(blob_id, upload)
+                        make_young(path)  # It may be a link to what was written long ago.
+                        sync(path)
+                        self._keep(blob_id, upload, path)
+                    if upload.received_bytes is not None or blob_id in self._left:
+                        remove(upload.path)
         finally:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            remove(path)
 
     def is_complete(self, blob_id: str) -> bool:
         """Tell whether the whole blob is here, verified and synced."""
@@ -261,7 +267,7 @@ class BlobStore:
         with upload.lock:
             if not upload.is_over:
                 with self._dropped_on_error(blob_id, upload):
-                    self._resume(blob_id, upload, size_bytes)
+                    self._resume(blob_id, upload, size_bytes, is_here=is_here)
             elif not self.is_complete(blob_id):
                 raise BlobNotBegunError(blob_id)  # given up while we waited for it
             yield upload
@@ -297,48 +303,53 @@ class BlobStore:
         if disk.f_bavail * disk.f_frsize - disk_bytes < self.free_bytes_min:
             raise BlobStoreFullError(
                 blob_id,
-                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on the"
-                f" disk of {self._folder}",
+                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on its disk",
             )
 
-    def _resume(self, blob_id: str, upload: Upload, size_bytes: int) -> None:
+    def _resume(self, blob_id: str, upload: Upload, size_bytes: int, *, is_here: bool) -> None:
         if size_bytes != upload.size_bytes:
             raise BlobMismatchError(
                 blob_id, f"it was begun with {upload.size_bytes} bytes, now it has {size_bytes}"
             )
-        if upload.received_bytes is None:
+        if is_here:
+            return
+        if upload.received_bytes is not None:
+            make_young(upload.path)
+        elif blob_id in self._left:
             upload.received_bytes = take_up(upload.path, size_bytes, upload.digest.update)
-        os.utime(upload.path)
+        else:
+            upload.received_bytes = make_file(upload.path)
         if upload.received_bytes == size_bytes:
-            self._complete(blob_id, upload)
+            check_hash(blob_id, upload.digest.hexdigest())
+            sync(upload.path)
+            self._keep(blob_id, upload, upload.path)
 
     def _append(self, blob_id: str, upload: Upload, data: bytes | memoryview) -> int:
         assert upload.received_bytes is not None, "an upload is resumed before it goes on"
         if upload.received_bytes + len(data) > upload.size_bytes:
             raise BlobMismatchError(blob_id, f"it has more than its {upload.size_bytes} bytes")
-        write_all(upload.path, upload.received_bytes, data)
         upload.digest.update(data)
+        is_whole = upload.received_bytes + len(data) == upload.size_bytes
+        if is_whole:
+            check_hash(blob_id, upload.digest.hexdigest())
+        write_all(upload.path, upload.received_bytes, data, is_synced=is_whole)
         upload.received_bytes += len(data)
-        if upload.received_bytes == upload.size_bytes:
-            self._complete(blob_id, upload)
+        if is_whole:
+            self._keep(blob_id, upload, upload.path)
         return upload.received_bytes
 
-    def _complete(self, blob_id: str, upload: Upload) -> None:
-        if upload.digest.hexdigest() != blob_id:
-            raise BlobMismatchError(blob_id, f"its bytes hash to {upload.digest.hexdigest()}")
-        self._keep(blob_id, upload)
-
-    def _keep(self, blob_id: str, upload: Upload) -> None:
+    def _keep(self, blob_id: str, upload: Upload, source: Path) -> None:
+        """Give a file that is whole and synced its name, durably."""
         target = blob_path(self._folder, blob_id)
-        sync(upload.path)
         if not target.parent.exists():
             target.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync(self._folder)
-        upload.path.rename(target)
+        source.rename(target)
         sync(target.parent)
         with self._lock:
             upload.is_over = True
             self._sizes[blob_id] = upload.size_bytes
+            self._referred[blob_id] = time.monotonic()
             del self._uploads[blob_id]
 
     @contextmanager
@@ -355,8 +366,7 @@ class BlobStore:
             raise BlobDiskError(blob_id, str(error)) from error
 
     def _drop(self, blob_id: str, upload: Upload) -> None:
-        with suppress(OSError):  # what cannot be removed now is removed by a collection
-            upload.path.unlink(missing_ok=True)
+        remove(upload.path)  # what cannot be removed now is removed by a collection
         with self._lock:
             upload.is_over = True
             self._total_bytes -= upload.size_bytes
@@ -368,8 +378,7 @@ class BlobStore:
             size_bytes = self._sizes.get(blob_id)
             if size_bytes is None or is_younger(path, deadline):
                 return None
-            with suppress(FileNotFoundError):
-                path.unlink()
+            path.unlink(missing_ok=True)
             del self._sizes[blob_id]
             self._referred.pop(blob_id, None)
             self._total_bytes -= size_bytes

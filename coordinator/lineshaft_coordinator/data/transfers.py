@@ -7,6 +7,7 @@ another for each blob, so that a large blob delays nobody's control messages.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,9 +24,12 @@ from lineshaft_protocol.blob_messages import (
     FetchBlob,
     SameHost,
 )
+from lineshaft_protocol.client_messages import Finished
 from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Assign
+from lineshaft_runtime.same_host import FILE_BYTES_MIN
 
 logger = logging.getLogger(__name__)
 
@@ -156,13 +160,29 @@ class Transfers:
             self._handover.close()
 
     def _tell_path(self, blob_id: BlobId) -> None:
+        here = self._where(blob_id)
+        self._outlet.send(BlobMissing(blob_id=blob_id) if here is None else here)
+
+    def _where(self, blob_id: BlobId) -> BlobHere | None:
         try:
             blob = self._store.open(blob_id)
         except BlobError:
-            self._outlet.send(BlobMissing(blob_id=blob_id))
-            return
+            return None
         path = str(blob.path.absolute())
-        self._outlet.send(BlobHere(blob_id=blob_id, size_bytes=blob.size_bytes, path=path))
+        return BlobHere(blob_id=blob_id, size_bytes=blob.size_bytes, path=path)
+
+    def with_paths(self, messages: Sequence[Wire]) -> Sequence[Wire]:
+        """Put before each message where the blob lies that it makes the peer ask for next."""
+        if not self._handover.is_proven:
+            return messages
+        told: list[Wire] = []
+        for message in messages:
+            blob_id = _named_by(message)
+            here = None if blob_id is None else self._where(blob_id)
+            if here is not None and here.size_bytes >= FILE_BYTES_MIN:
+                told.append(here)
+            told.append(message)
+        return told
 
     # --- uploads ---
 
@@ -284,3 +304,14 @@ class Transfers:
         ):
             download.moved.clear()
             await download.moved.wait()
+
+
+def _named_by(message: Wire) -> BlobId | None:
+    match message:
+        case Assign(job=job):
+            blob_id = job.payload.blob
+        case Finished(outcome=outcome) if outcome.result is not None:
+            blob_id = outcome.result.blob
+        case _:
+            return None
+    return None if blob_id is None else BlobId(blob_id)

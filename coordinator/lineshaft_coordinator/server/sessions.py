@@ -162,6 +162,7 @@ class Sessions:
             messages, link.receipts = [*link.receipts, *messages], []
         if not link.connection.is_writable:
             messages = list(map(_unless_slow, messages))
+        messages = link.transfers.with_paths(messages)
         for frame in Codec.encode_batches(map(Codec.encode, messages)):
             link.connection.send_text(frame)
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from lineshaft_protocol.blob_messages import (
     SameHost,
     SameHostFolder,
 )
+from lineshaft_protocol.client_messages import Finished
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.jobs import Payload
+from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.wire import Wire
 from lineshaft_runtime.mapped import mapped
 from lineshaft_runtime.same_host import (
@@ -120,6 +124,58 @@ async def test_many_who_give_the_same_blob_lay_it_down_once(tmp_path: Path) -> N
 
     assert await asyncio.gather(*gifts) == [True] * 5
     assert sum(isinstance(each, BlobOffer) for each in pair.asked) == 1
+
+
+def finished(blob_id: str, size_bytes: int) -> Finished:
+    result = Payload(blob=blob_id, size_bytes=size_bytes)
+    return Finished(outcome=Outcome(job_id="j", status="succeeded", attempt=1, result=result))
+
+
+async def test_who_is_told_of_a_blob_is_told_first_where_it_lies_and_need_not_ask(
+    tmp_path: Path,
+) -> None:
+    pair = Pair(tmp_path)
+    pair.files.on_connected(FEATURES)
+    await pair.files.give(BLOB_ID, len(CONTENT), bytes_into(CONTENT))
+    message = finished(BLOB_ID, len(CONTENT))
+
+    told = pair.transfers.with_paths([message])
+    for each in told[:-1]:
+        pair.send(each)
+    path = await pair.files.find(BLOB_ID, len(CONTENT))
+
+    assert [type(each) for each in told] == [BlobHere, Finished]
+    assert path is not None
+    assert mapped(path) == CONTENT
+    assert not any(isinstance(each, FetchBlob) for each in pair.asked)
+
+
+async def test_no_path_is_told_to_a_peer_that_has_proven_nothing(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.store.put_bytes(CONTENT)
+    message = finished(BLOB_ID, len(CONTENT))
+
+    assert pair.transfers.with_paths([message]) == [message]
+
+
+async def test_no_path_is_told_of_a_short_blob_or_one_that_is_gone(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.files.on_connected(FEATURES)
+    messages = [finished(pair.store.put_bytes(b"short"), 5), finished(BLOB_ID, len(CONTENT))]
+
+    assert pair.transfers.with_paths(messages) == messages
+
+
+async def test_a_path_that_was_told_is_forgotten_with_the_connection(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.files.on_connected(FEATURES)
+    pair.send(BlobHere(blob_id=BLOB_ID, size_bytes=len(CONTENT), path="/where/it/was"))
+    pair.files.on_disconnected()
+    pair.connect()
+    pair.files.on_connected(FEATURES)
+
+    assert await pair.files.find(BLOB_ID, len(CONTENT)) is None
+    assert isinstance(pair.told[-1], BlobMissing)
 
 
 def _strange_boot(pair: Pair) -> None:
@@ -272,4 +328,28 @@ def test_a_file_completes_an_upload_that_was_under_way(tmp_path: Path) -> None:
 
     assert store.read(BLOB_ID, 0, len(CONTENT)) == CONTENT
     assert store.total_bytes == len(CONTENT)
+    assert list((tmp_path / "blobs" / "partial").iterdir()) == []
+
+
+def test_a_file_of_an_hour_ago_is_a_young_blob_once_it_is_adopted(tmp_path: Path) -> None:
+    store, path = make_store(tmp_path / "blobs"), tmp_path / "given"
+    path.write_bytes(CONTENT)
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
+
+    store.adopt(BLOB_ID, path, len(CONTENT))
+
+    assert store.collect(set(), older_than_s=1800, now=time.time()).count == 0
+    assert store.is_complete(BLOB_ID)
+
+
+def test_what_an_earlier_process_left_of_an_upload_goes_when_the_file_is_adopted(
+    tmp_path: Path,
+) -> None:
+    earlier, path = make_store(tmp_path / "blobs"), tmp_path / "given"
+    earlier.begin(BLOB_ID, len(CONTENT))
+    earlier.write(BLOB_ID, 0, CONTENT[:100])
+    path.write_bytes(CONTENT)
+
+    make_store(tmp_path / "blobs").adopt(BLOB_ID, path, len(CONTENT))
+
     assert list((tmp_path / "blobs" / "partial").iterdir()) == []

@@ -78,6 +78,22 @@ class BlobCache:
         self._sizes[blob_id] = size_bytes
         self._sizes.move_to_end(blob_id)
 
+    def link(self, blob_id: BlobId, source: Path) -> bool:
+        """Keep a file of the coordinator's, whole and synced, under a second name if that can be.
+
+        It stays read-only if it is: it is not ours alone.
+        """
+        path = self.path(blob_id)
+        try:
+            path.hardlink_to(source)
+            size_bytes = path.stat().st_size
+        except OSError:
+            return False
+        self._total_bytes += size_bytes - self._sizes.get(blob_id, 0)
+        self._sizes[blob_id] = size_bytes
+        self._sizes.move_to_end(blob_id)
+        return True
+
     def sync(self, blob_id: BlobId) -> None:
         """Bring a blob to the disk, so that it is of use after a loss of power; in any thread."""
         path = self.path(blob_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Payload
-from lineshaft_runtime.same_host import SameHostFiles, bytes_into, link_or_copy, same_file
+from lineshaft_runtime.same_host import SameFile, SameHostFiles, bytes_into, link_or_copy
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
@@ -71,8 +71,12 @@ class Supply:
 
     async def _linked(self, blob_id: BlobId, draft: Path) -> bool:
         path = await self._files.find(blob_id, None)
-        # Collected meanwhile, or no room: the connection knows.
-        if path is None or not await asyncio.to_thread(link_or_copy, path, draft):
+        if path is None:
+            return False
+        if blob_id in self._cache or self._cache.link(blob_id, path):
+            return True
+        # On another file system. Or collected meanwhile, or no room: the connection knows.
+        if not await asyncio.to_thread(link_or_copy, path, draft):
             return False
         if blob_id not in self._cache:
             self._cache.keep(blob_id, draft)
@@ -124,7 +128,7 @@ class Supply:
             OSError: It cannot be read.
         """
         size_bytes = _size_of(path)
-        if await self._files.give(blob_id, size_bytes, same_file(path)):
+        if await self._files.give(blob_id, size_bytes, SameFile(path)):
             return Payload(blob=blob_id, size_bytes=size_bytes)
         with path.open("rb", buffering=0) as file:
 
