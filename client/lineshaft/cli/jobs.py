@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +34,16 @@ STATUSES = (
     "frozen",
 )
 ENDED = ("succeeded", "failed", "cancelled")
+LEAVES = {
+    "failed": "its code failed",
+    "worker_lost": "its worker was lost",
+    "not_delivered": "it never reached its worker",
+    "returned": "its worker handed it back",
+    "paused": "it paused",
+    "preempted": "it made room for another job",
+    "gang": "another rank of its gang had ended",
+}
+"""Why an attempt ended without an outcome, in words."""
 COLUMNS = [
     Column("JOB"),
     Column("NAME"),
@@ -150,31 +160,40 @@ def story(job_id: JobName, is_json: Json = False, url: Url = None, token: Token 
 
 
 def told(record: dict[str, JsonValue]) -> str:
-    """Return a record of the journal as a sentence."""
+    """Return a record of the journal as a sentence, in one line."""
+    return " ".join(_sentence(record).split())
+
+
+def _sentence(record: dict[str, JsonValue]) -> str:
     match record:
         case {"type": "JobSubmitted", "client_id": client_id, "job": {"kind": kind, **job}}:
             name = f" {job['name']}" if job.get("name") else ""
             again = f", to do {job['retry_of']} again" if job.get("retry_of") else ""
-            return f"submitted by {text_of(client_id)}: {text_of(kind)}{name}{again}"
+            after = job.get("after")
+            behind = f", after {_listed(after)}" if isinstance(after, list) and after else ""
+            return f"submitted by {text_of(client_id)}: {text_of(kind)}{name}{again}{behind}"
         case {"type": "JobRetried", "retry": str(retry)}:
             return f"done again as {retry}"
-        case {"type": "AttemptStarted", "attempt": attempt, "worker_id": worker_id}:
-            return f"attempt {attempt} given to worker {text_of(worker_id)}"
+        case {"type": "AttemptStarted", "attempt": attempt, "worker_id": worker_id, **rest}:
+            devices = rest.get("devices")
+            gpus = f" with GPUs {_listed(devices)}" if isinstance(devices, list) else ""
+            return f"attempt {attempt} given to worker {text_of(worker_id)}{gpus}"
         case {"type": "AttemptLeft", "attempt": attempt, "cause": cause, **rest}:
-            reason = text_of(rest.get("reason"))
             where = "waits to be resumed" if cause == "paused" else "goes back to the queue"
-            text = f"attempt {attempt} is over ({text_of(cause)}), the job {where}"
+            what = LEAVES.get(text_of(cause), text_of(cause))
+            reason = text_of(rest.get("reason")) or _failure(rest.get("failure"))
+            text = f"attempt {attempt} is over: {what}; the job {where}"
             return f"{text}: {reason}" if reason else text
         case {"type": "PauseRequested", "mode": mode, "reason": reason}:
-            return f"pause asked ({text_of(mode)}): {text_of(reason)}"
+            freeze = "stand still where it is"
+            what = freeze if mode == "freeze" else "save a checkpoint and end"
+            return f"asked to {what}: {text_of(reason)}"
         case {"type": "PauseWithdrawn", "reason": reason}:
             return f"it goes on: {text_of(reason)}"
         case {"type": "JobResumed"}:
             return "resumed: the job goes back to the queue"
-        case {"type": "FileKept", "file": {"kind": kind, "name": name, **file}}:
-            step = f" of step {file['step']}" if file.get("step") is not None else ""
-            why = f" could not be stored: {file['problem']}" if file.get("problem") else " is kept"
-            return f"{text_of(kind)} {text_of(name)}{step}{why}"
+        case {"type": "FileKept", "file": dict(file), **rest}:
+            return _kept(file, rest.get("dropped"))
         case {"type": "CancelRequested", "reason": reason}:
             return f"cancel asked: {text_of(reason)}"
         case {"type": "JobFinished", "outcome": dict(outcome)}:
@@ -183,17 +202,36 @@ def told(record: dict[str, JsonValue]) -> str:
             return text_of(record)
 
 
+def _listed(names: Sequence[JsonValue]) -> str:
+    *others, last = map(text_of, names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _kept(file: Mapping[str, JsonValue], dropped: JsonValue) -> str:
+    step = f" of step {file['step']}" if file.get("step") is not None else ""
+    why = f" could not be stored: {file['problem']}" if file.get("problem") else " is kept"
+    text = f"{text_of(file.get('kind'))} {text_of(file.get('name'))}{step}{why}"
+    if not isinstance(dropped, list) or not dropped:
+        return text
+    gone = "1 older one is" if len(dropped) == 1 else f"{len(dropped)} older ones are"
+    return f"{text}; {gone} not any longer"
+
+
 def _ending(outcome: Mapping[str, JsonValue]) -> str:
     text = ""
     if outcome.get("worker_id"):
         text += f" on worker {text_of(outcome['worker_id'])}"
     if isinstance(run_s := outcome.get("run_s"), int | float):
         text += f" after {duration(run_s)}"
-    failure = outcome.get("failure")
-    if isinstance(failure, dict):
-        return f"{text}: {text_of(failure.get('message'))}"
-    reason = text_of(outcome.get("reason"))
+    reason = _failure(outcome.get("failure")) or text_of(outcome.get("reason"))
     return f"{text}: {reason}" if reason else text
+
+
+def _failure(failure: JsonValue) -> str:
+    if not isinstance(failure, dict):
+        return ""
+    of_type = f" {failure['type_name']}" if failure.get("type_name") else ""
+    return f"{text_of(failure.get('cause'))}{of_type}: {text_of(failure.get('message'))}"
 
 
 def cancel(

@@ -111,11 +111,13 @@ def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
             f"it was {job.state.reason}; {where} once 'lineshaft resume {job_id}' says so"
         )
     elif job.spec.part is not None:
-        reasons.append(f"it is a part of job {job.spec.part.job_id} and starts with it")
+        lead_id = job.spec.part.job_id
+        text = f"it is a part of job {lead_id} and starts with it"
+        reasons.append(f"{text}; 'lineshaft why {lead_id}' tells more")
     elif job_id in shop.blocked:
         reasons += [
             f"it comes after job {other}, which is "
-            f"{job_state(shop, other, shop.ledger.jobs[other])}"
+            f"{job_state(shop, other, shop.ledger.jobs[other])}; 'lineshaft why {other}' tells more"
             for other in shop.blocked[job_id]
         ]
     elif job_id in shop.delayed:
@@ -131,7 +133,8 @@ def _why_delayed(shop: Shop, job_id: JobId, job: Job) -> str:
     at = shop.deadlines.at(("retry", job_id))
     when = "soon" if at is None else f"in {max(0.0, at - shop.now):.1f} s"
     count = f"{job.failed_count} of its attempts failed, {job.spec.retries} may"
-    return f"{count}; the next one may begin {when}"
+    told = f"'lineshaft story {job_id}' tells why they failed"
+    return f"{count}; the next one may begin {when}; {told}"
 
 
 def _why_held(shop: Shop, job_id: JobId, job: Job) -> str:
@@ -142,27 +145,44 @@ def _why_held(shop: Shop, job_id: JobId, job: Job) -> str:
     return (
         f"at most {item.at_most} {of_what} may be under way, and "
         f"{len(shop.arrays.under_way(item.array_id))} are; it is number "
-        f"{waiting.index(job_id) + 1} of {len(waiting)} that wait for one of them"
+        f"{waiting.index(job_id) + 1} of {len(waiting)} that wait for one of them; "
+        f"'lineshaft jobs --array {item.array_id}' shows them"
     )
 
 
 def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[JsonValue]:
-    worker = shop.fleet.workers[state.worker_id]
+    worker, gang = shop.fleet.workers[state.worker_id], shop.gang_of(job_id)
     if not worker.is_here:
-        return [
-            f"worker {state.worker_id} has it and is not connected; the job starts elsewhere "
-            f"when that lasts longer than {shop.settings.lost_after_s_of(job.spec):g} s"
-        ]
+        return [_why_away(shop, job, worker)]
     if job.cancel_reason is not None:
-        return [f"it was cancelled ({job.cancel_reason}); worker {state.worker_id} is ending it"]
+        return [
+            f"it was cancelled ({job.cancel_reason}); worker {state.worker_id} is ending it and "
+            "says so when no process of it is left"
+        ]
+    if gang is not None and gang.is_broken:
+        why = gang.reason or "its gang has ended"
+        return [f"worker {state.worker_id} is ending it: {why}; all of its ranks start over then"]
     if job.pause is not None:
         return [_why_pausing(worker, job_id, job.pause)]
     lease = worker.lease_of(job_id)
     if lease is not None and lease.doing and not lease.is_started:
-        return [f"worker {state.worker_id} prepares its environment ({lease.doing})"]
+        text = f"worker {state.worker_id} prepares its environment ({lease.doing})"
+        return [f"{text}; 'lineshaft logs {job_id}' shows how far it is"]
     if job_id in worker.backlog:
         return [f"worker {state.worker_id} has it and runs it in its next free slot"]
+    if lease is not None and not lease.is_started:
+        text = f"worker {state.worker_id} was given attempt {state.attempt}"
+        return [f"{text} and has not said that it runs; if it is lost, the job starts elsewhere"]
     return [f"worker {state.worker_id} runs attempt {state.attempt}"]
+
+
+def _why_away(shop: Shop, job: Job, worker: Worker) -> str:
+    wait_s = shop.settings.lost_after_s_of(job.spec)
+    text = f"worker {worker.worker_id} has it and is not connected"
+    if job.cancel_reason is not None:
+        text = f"it was cancelled ({job.cancel_reason}); {text}"
+        return f"{text}; when that lasts longer than {wait_s:g} s it counts as ended"
+    return f"{text}; the job starts elsewhere when that lasts longer than {wait_s:g} s"
 
 
 def _why_pausing(worker: Worker, job_id: JobId, pause: PauseRequested) -> str:
@@ -173,11 +193,13 @@ def _why_pausing(worker: Worker, job_id: JobId, pause: PauseRequested) -> str:
             f"GPUs; 'lineshaft resume {job_id}' lets it go on"
         )
     if pause.mode == "freeze":
-        return f"worker {worker.worker_id} is to freeze it ({pause.reason})"
-    return (
-        f"it is asked to save a checkpoint and end ({pause.reason}); "
-        f"worker {worker.worker_id} runs it until then"
-    )
+        text = f"worker {worker.worker_id} is to freeze it ({pause.reason})"
+    else:
+        text = (
+            f"it is asked to save a checkpoint and end ({pause.reason}); "
+            f"worker {worker.worker_id} runs it until then"
+        )
+    return f"{text}; 'lineshaft resume {job_id}' lets it go on"
 
 
 def _from_where(job: Job) -> str:
@@ -191,15 +213,20 @@ def _from_where(job: Job) -> str:
 def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:
     shape = Shape.of(job.spec)
     here = [worker for worker in shop.fleet.workers.values() if worker.is_here]
+    if shop.is_stopping:
+        return ["the coordinator is being stopped and starts nothing; it does when it is back"]
     if not here:
-        return ["no worker is connected"]
+        return ["no worker is connected; 'lineshaft-worker' on a machine connects one"]
     able = [worker for worker in here if may_ever(worker, shape)]
     reasons: list[JsonValue] = []
     if not able:
-        reasons.append(f"no connected worker could ever run it (it asks for {shape.resources})")
+        text = f"no connected worker could ever run it (it asks for {shape.resources})"
+        reasons.append(f"{text}; connect one that can, or 'lineshaft cancel {job_id}'")
     ahead = _jobs_ahead(shop, job_id, shape)
     if able and ahead:
-        reasons.append(f"{ahead} jobs that ask for the same go before it")
+        text = "1 job that asks" if ahead == 1 else f"{ahead} jobs that ask"
+        goes = "goes" if ahead == 1 else "go"
+        reasons.append(f"{text} for the same {goes} before it; a higher priority passes them")
     if shape.nodes > 1:
         free = sum(worker.capacity is not None and not lacks(worker, shape) for worker in here)
         reasons.append(f"it needs {shape.nodes} workers at once; {free} could start a part now")
@@ -208,7 +235,9 @@ def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:
         found = lacks(worker, shape)
         if found:
             reasons.append(f"worker {worker.worker_id}: {'; '.join(map(str, found))}")
-    return reasons
+    if able and reasons:
+        reasons.append("it starts when there is room; 'lineshaft workers' shows who has how much")
+    return reasons or [f"worker {nearest[0].worker_id} has room for it; it is its turn next"]
 
 
 def _distance(worker: Worker, shape: Shape) -> tuple[int, int]:

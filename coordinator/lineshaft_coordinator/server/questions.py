@@ -7,8 +7,9 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core import views
-from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, decode
+from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, Record, decode
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.core.ways_out import way_out
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
@@ -16,6 +17,7 @@ from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.families import retry_number
 from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 
 PAGE_ROWS = 1000
@@ -128,13 +130,15 @@ class Questions:
 
     async def _measured(self, job_id: JobId) -> dict[str, JsonValue]:
         """What the last attempt of an ended job took."""
-        last = [decode(data) for _, _, data in (await self._store.records_of(job_id))[-1:]]
-        return {
-            name: getattr(record.outcome, name)
-            for record in last
-            if isinstance(record, JobFinished)
-            for name in ("run_s", "peak_memory_bytes", "peak_gpu_memory_bytes")
-        }
+        outcome = await self._outcome(job_id)
+        names = ("run_s", "peak_memory_bytes", "peak_gpu_memory_bytes")
+        return {} if outcome is None else {name: getattr(outcome, name) for name in names}
+
+    async def _outcome(self, job_id: JobId) -> Outcome | None:
+        """How a job ended, as long as its records are kept."""
+        records = await self._store.records_of(job_id)
+        last = decode(records[-1][2]) if records else None
+        return last.outcome if isinstance(last, JobFinished) else None
 
     def _merged(self, row: JobRow) -> dict[str, JsonValue]:
         facts: dict[str, JsonValue] = {
@@ -173,6 +177,9 @@ class Questions:
                 if isinstance(again, list) and again
                 else f"'lineshaft retry {job_id}' does it again"
             )
+            outcome = None if again else await self._outcome(job_id)
+            if outcome is not None and (hint := way_out(outcome)) is not None:
+                reasons.append(hint)
         return {"job_id": job_id, "status": job["status"], "reasons": reasons}
 
     async def story(self, job_id: JobId) -> list[JsonValue]:
@@ -186,8 +193,7 @@ class Questions:
             for row in retries
         ]
         told: list[JsonValue] = [
-            {"seq": seq, "at": at, **_told(decode(data).model_dump(mode="json", exclude_none=True))}
-            for seq, at, data in records
+            {"seq": seq, "at": at, **told_record(decode(data))} for seq, at, data in records
         ]
         return told + again
 
@@ -267,16 +273,17 @@ def _place(page: Logs) -> Place:
     return _whole(page["after_attempt"]), _whole(page["after_seq"])
 
 
-def _told(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def told_record(record: Record) -> dict[str, JsonValue]:
     """A record for people: what a job carries is not part of its story."""
-    job = record.get("job")
+    told: dict[str, JsonValue] = record.model_dump(mode="json", exclude_none=True)
+    job, outcome = told.get("job"), told.get("outcome")
     if isinstance(job, dict):
         left_out = ("payload", "variables")
         record["job"] = {key: value for key, value in job.items() if key not in left_out}
-    outcome = record.get("outcome")
     if isinstance(outcome, dict):
-        failure = outcome.get("failure")
+        outcome.pop("result", None)
+    for ending in (told, outcome):
+        failure = ending.get("failure") if isinstance(ending, dict) else None
         if isinstance(failure, dict):
             failure.pop("pickled", None)
-        outcome.pop("result", None)
-    return record
+    return told

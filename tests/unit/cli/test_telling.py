@@ -21,7 +21,7 @@ from lineshaft.cli.workers import gpus_text, worker_row
         ),
         (
             {"type": "AttemptLeft", "attempt": 1, "cause": "worker_lost", "reason": "silent"},
-            "attempt 1 is over (worker_lost), the job goes back to the queue: silent",
+            "attempt 1 is over: its worker was lost; the job goes back to the queue: silent",
         ),
         ({"type": "CancelRequested", "reason": "no more"}, "cancel asked: no more"),
         (
@@ -34,7 +34,7 @@ from lineshaft.cli.workers import gpus_text, worker_row
                     "failure": {"cause": "exception", "message": "bad"},
                 },
             },
-            "failed on worker w1 after 1.5 s: bad",
+            "failed on worker w1 after 1.5 s: exception: bad",
         ),
         (
             {"type": "JobFinished", "outcome": {"status": "cancelled", "reason": "asked"}},

@@ -88,7 +88,7 @@ def test_why_names_the_limit_of_the_array(coordinator: CoordinatorBench) -> None
     assert why["status"] == "waiting"
     assert why["reasons"] == [
         "at most 2 items of array a may be under way, and 2 are; "
-        "it is number 2 of 2 that wait for one of them"
+        "it is number 2 of 2 that wait for one of them; 'lineshaft jobs --array a' shows them"
     ]
 
 

@@ -39,7 +39,10 @@ def test_why_says_when_the_next_attempt_may_begin(coordinator: CoordinatorBench)
     why = views.why(coordinator.core.shop, JobId("j1"))
 
     assert why is not None
-    assert why["reasons"] == ["1 of its attempts failed, 2 may; the next one may begin in 20.0 s"]
+    assert why["reasons"] == [
+        "1 of its attempts failed, 2 may; the next one may begin in 20.0 s; "
+        "'lineshaft story j1' tells why they failed"
+    ]
 
 
 def test_a_job_has_its_queue_timeout_again_each_time_it_waits(
