@@ -131,6 +131,16 @@ class QueryError(LineshaftError):
         self.what, self.message = what, message
 
 
+class CoordinatorTooOldError(LineshaftError):
+    """The coordinator is of a version that cannot do what it was asked for."""
+
+    def __init__(self, feature: str) -> None:
+        super().__init__(
+            f"the coordinator is too old to know {feature!r}; update lineshaft on its machine"
+        )
+        self.feature = feature
+
+
 class FileNotKeptError(LineshaftError):
     """A checkpoint or artifact cannot be brought here."""
 

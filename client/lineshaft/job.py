@@ -131,6 +131,7 @@ class AsyncJob(Generic[ResultT]):
             JobNotFoundError: The coordinator does not know the job (any longer).
             PayloadLostError: What it was submitted with is gone.
             JobRefusedError: It has not ended, or succeeded.
+            CoordinatorTooOldError: The coordinator is of a version without this.
             ClientClosedError: The client is closed.
         """
         known = await self._ask("job")

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from lineshaft.core.io import Answered, RequestAsked
 from lineshaft.endings import refusal
-from lineshaft.errors import ClientClosedError, QueryError
+from lineshaft.errors import ClientClosedError, CoordinatorTooOldError, QueryError
 from lineshaft.job_events import Event, Finished, Log, State, Told
 from lineshaft_protocol.client_messages import (
     Drain,
@@ -99,6 +99,7 @@ class Questions:
         Raises:
             QueryError: The coordinator cannot answer it.
             JobError: It does not do a job again.
+            CoordinatorTooOldError: It is of a version that does not know such questions.
             ClientClosedError: The client is closed.
         """
         if self._is_closed:
@@ -113,6 +114,8 @@ class Questions:
             del self._waiting[number]
         if answer is None:
             raise ClientClosedError
+        if answer.lacks is not None:
+            raise CoordinatorTooOldError(answer.lacks)
         if answer.error is not None:
             if isinstance(query, Retry) and isinstance(answer.data, dict):
                 raise refusal(query.job_id, str(answer.data.get("code")), answer.error)

@@ -106,6 +106,8 @@ class Query(Wire):
     """For logs: the last lines of what there is, instead of what follows ``after_…``."""
     status: str | None = None
     limit: int = Field(default=100, ge=1, le=1000)
+    before: Name | None = None
+    """For jobs: only those that are listed behind this one, for the next page."""
     offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
     """How many items of an array are left out before the first that is told."""
     after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)

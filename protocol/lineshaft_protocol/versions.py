@@ -19,6 +19,7 @@ FEATURES = (
     "same_host",
     "gangs",
     "processes",
+    "retry",
 )
 """What this build can do beyond the protocol's first version; a peer uses what both name."""
 

@@ -33,6 +33,9 @@ class Planted:
     test: str
 
 
+WORKERS = "coordinator/lineshaft_coordinator/core/workers.py"
+CHILDREN = "tests/unit/core/test_coordinator_children.py"
+LEASES = "tests/unit/core/test_coordinator_leases.py"
 EXECUTION = "worker/lineshaft_worker/execution"
 STOPPING = "tests/integration/execution/test_stopping.py"
 
@@ -112,6 +115,61 @@ PLANTED = {
         "        except (KeyError, ValueError) as error:\n            text =",
         "tests/faults/test_full_disk_on_workers.py"
         "::test_a_full_disk_of_a_worker_fails_what_needs_it_and_ends_nothing_else",
+    ),
+    "any worker may ask for the child of a plan": Planted(
+        WORKERS,
+        "        if parent is None or job is None:\n",
+        "        job = job or shop.ledger.jobs.get(JobId(parent.job_id)) if parent else None\n"
+        "        if parent is None or job is None:\n",
+        f"{CHILDREN}::test_only_the_worker_that_has_the_plan_asks_for_its_child",
+    ),
+    "an attempt that is over may ask for a child": Planted(
+        WORKERS,
+        "self._leased(worker, JobId(parent.job_id), parent.attempt) if parent else None",
+        "shop.ledger.jobs.get(JobId(parent.job_id)) if parent else None",
+        f"{CHILDREN}::test_only_the_attempt_that_runs_asks_for_its_child",
+    ),
+    "a plan is answered with another's job": Planted(
+        WORKERS,
+        "        return known is not None and known.spec.parent != spec.parent\n",
+        "        return known is not None and known.spec.kind != spec.kind\n",
+        f"{CHILDREN}::test_a_job_of_a_client_is_not_taken_for_a_child_of_the_same_id",
+    ),
+    "a child that has ended runs again": Planted(
+        WORKERS,
+        "        elif (done := shop.ledger.recent.get(job_id)) is not None:\n",
+        "        elif (done := shop.ledger.recent.get(job_id)) and not spawn.is_repeat:\n",
+        f"{CHILDREN}::test_a_child_that_has_ended_is_answered_and_not_run_again",
+    ),
+    "a child that waits is accepted again": Planted(
+        WORKERS,
+        "        elif job_id in shop.ledger.jobs:\n            pass  # It is on",
+        "        elif job_id in shop.blocked:\n            pass  # It is on",
+        f"{CHILDREN}::test_a_child_that_waits_is_not_accepted_again",
+    ),
+    "a coordinator that stops accepts children": Planted(
+        WORKERS,
+        "        elif shop.is_stopping:\n",
+        "        elif shop.is_stopping and spawn.is_repeat:\n",
+        f"{LEASES}::test_a_child_asked_of_a_coordinator_that_stops_is_left_to_the_next_one",
+    ),
+    "a child may come after other jobs": Planted(
+        WORKERS,
+        "        if spec.after:\n",
+        "        if spec.after and spec.nodes:\n",
+        f"{LEASES}::test_a_child_goes_through_the_checks_of_a_submit",
+    ),
+    "a child is not checked as a Submit is": Planted(
+        WORKERS,
+        "        refused = refusal_of(self._shop, spec)\n",
+        "        refused = None\n",
+        f"{LEASES}::test_a_child_goes_through_the_checks_of_a_submit",
+    ),
+    "a client submits the child of a plan": Planted(
+        "coordinator/lineshaft_coordinator/core/clients.py",
+        "        if spec.parent is not None:\n",
+        "        if spec.parent is not None and spec.part is not None:\n",
+        "tests/unit/core/test_coordinator_jobs.py::test_a_client_cannot_submit_the_child_of_a_plan",
     ),
 }
 

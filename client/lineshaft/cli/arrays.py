@@ -33,8 +33,7 @@ COLUMNS = [
     Column("ERROR", wide_from=90),
 ]
 ORDER = ("succeeded", "failed", "cancelled", "running")
-FAILED_MAX = 1000
-"""Failed jobs that are looked at, the last submitted first."""
+PAGE_JOBS = 1000
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -119,10 +118,7 @@ async def _failed(
         array = await found_array(client, array_id)
         rows = await array.items(status="failed")
     else:
-        found = await client.jobs(status="failed", limit=FAILED_MAX)
-        rows = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-        if len(rows) == FAILED_MAX:
-            output.note(f"only the last {FAILED_MAX} failed jobs are looked at")
+        rows = await _all_failed(output, client)
     chosen: list[tuple[float, str]] = []
     for row in rows:
         ended_at, submitted_at = row.get("finished_at"), row.get("submitted_at")
@@ -136,6 +132,24 @@ async def _failed(
             )
     # What others come after first: they then come after what does it again.
     return [job_id for _, job_id in sorted(chosen)]
+
+
+async def _all_failed(output: Output, client: AsyncClient) -> list[dict[str, JsonValue]]:
+    """Return all jobs that failed, the last submitted first, page by page."""
+    from lineshaft_protocol.client_messages import Query  # noqa: PLC0415 - takes long
+
+    rows: list[dict[str, JsonValue]] = []
+    while True:
+        last = text_of(rows[-1].get("job_id")) if rows else None
+        query = Query(request_id=0, what="jobs", status="failed", limit=PAGE_JOBS, before=last)
+        found = await client.shell.questions.ask(query)
+        page = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        if rows and page and page[0].get("job_id") == rows[0].get("job_id"):
+            output.note(f"the coordinator is older; only the last {PAGE_JOBS} jobs are looked at")
+            return rows
+        rows += page
+        if len(page) < PAGE_JOBS:
+            return rows
 
 
 async def _retry_all(output: Output, client: AsyncClient, job_ids: Sequence[str]) -> ExitCode:

@@ -64,6 +64,7 @@ _CODES: dict[str, ExitCode] = {
     "BadUrlError": ExitCode.USAGE,
     "BundleError": ExitCode.USAGE,
     "CannotPackError": ExitCode.USAGE,
+    "CoordinatorTooOldError": ExitCode.REFUSED,
     "CoordinatorUnreachableError": ExitCode.NO_COORDINATOR,
     "DuplicateJobError": ExitCode.REFUSED,
     "IncompatibleVersionError": ExitCode.NO_COORDINATOR,

@@ -167,6 +167,8 @@ class Answered:
     request_id: int
     data: JsonValue
     error: str | None
+    lacks: str | None = None
+    """The feature without which the coordinator cannot be asked."""
 
 
 Effect = (

@@ -40,6 +40,7 @@ from lineshaft_protocol.client_messages import (
     Ping,
     Pong,
     Refused,
+    Retry,
     StateChanged,
     Submit,
     ToClient,
@@ -88,6 +89,8 @@ class _Tracked:
 class _Link:
     session: Session | None = None
     is_welcome: bool = False
+    features: frozenset[str] = frozenset()
+    """What both sides can do, once welcome."""
     heard_at: float = 0.0
     retry_s: float = 0.0
     wake_at: float = 0.0
@@ -132,7 +135,7 @@ class ClientCore:
                 self._on_cancel(job_id, reason)
             case RequestAsked(request_id=request_id, message=message):
                 self.requests[request_id] = message
-                self._tell(message)
+                self._ask(request_id, message)
             case Connected(session=session):
                 self._on_connected(session)
             case Disconnected(session=session):
@@ -176,8 +179,9 @@ class ClientCore:
         self._effects.append(Welcomed(welcome.epoch))
         for job_id, job in self.jobs.items():
             self._say_again(job_id, job)
-        for message in self.requests.values():
-            self._tell(message)
+        link.features = frozenset(welcome.features)
+        for request_id, message in tuple(self.requests.items()):
+            self._ask(request_id, message)
 
     def _say_again(self, job_id: JobId, job: _Tracked) -> None:
         if job.spec is not None:
@@ -213,6 +217,15 @@ class ClientCore:
             self._effects.append(Send(self._link.session, message))
 
     # --- what the user asks ---
+
+    def _ask(self, request_id: int, message: FromClient) -> None:
+        feature = "retry" if isinstance(message, Retry) else None
+        if feature is None or not self._link.is_welcome or feature in self._link.features:
+            self._tell(message)
+            return
+        # An older coordinator would end the session, and each session after it.
+        del self.requests[request_id]
+        self._effects.append(Answered(request_id, None, None, lacks=feature))
 
     def _on_submit(self, spec: JobSpec, *, has_new_id: bool) -> None:
         job_id = JobId(spec.job_id)

@@ -1,5 +1,6 @@
 """Jobs that belong together: the items of an array, and a job with what ran it again."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -14,6 +15,8 @@ from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 
 PAGE_ROWS = 1000
+LISTING_S = 30.0
+"""How long the items of an array are kept for who asks for them page by page."""
 _ITEM = re.compile(r"(0|[1-9][0-9]*)(\.r[1-9][0-9]*)?")
 
 
@@ -32,11 +35,20 @@ class Known:
     outcome: Outcome | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    array_id: str
+    status: str | None
+    facts: dict[str, JsonValue]
+    rows: list[tuple[int, JobRow]]
+
+
 class Families:
     """Finds relatives by how their ids begin; reads, and changes nothing."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._listing: _Listing | None = None
 
     async def known(self, job_id: str) -> Known | None:
         """What a job was submitted as, and how it ended; None if nobody knows it."""
@@ -101,31 +113,56 @@ class Families:
             offset: How many of them are left out.
             limit: How many are listed at most.
 
+        All pages that are asked for one after the other are of the moment of the first: an array
+        that is listed anew for each page costs the square of its items.
+
         Raises:
             UnknownArrayError: Nobody knows it.
         """
+        listing = self._listing if offset else None
+        if listing is None or (listing.array_id, listing.status) != (array_id, status):
+            listing = await self._listed(array_id, merged, status)
+            if 1 < limit < len(listing.rows):  # One is asked for by who wants the numbers alone.
+                self._keep(listing)
+        page = listing.rows[offset : offset + limit]
+        if offset + limit >= len(listing.rows):
+            self._drop(listing)
+        items: list[JsonValue] = [{"item": number, **merged(row)} for number, row in page]
+        return {**listing.facts, "items": items}
+
+    async def _listed(
+        self, array_id: str, merged: Callable[[JobRow], dict[str, JsonValue]], status: str | None
+    ) -> _Listing:
         rows = await self.items(array_id)
         counts: dict[str, JsonValue] = {}
-        listed: list[JsonValue] = []
+        wanted: list[tuple[int, JobRow]] = []
         for number, row in rows.items():
-            facts = merged(row)
-            now = str(facts["status"])
+            now = str(merged(row)["status"])
             before = counts.get(now, 0)
             counts[now] = before + 1 if isinstance(before, int) else 1
-            is_wanted = status is None or status == now
-            if is_wanted or (status == "live" and now not in ("succeeded", "failed", "cancelled")):
-                listed.append({"item": number, **facts})
-        known = await self.known(next(iter(rows.values())).job_id)
+            is_live = now not in ("succeeded", "failed", "cancelled")
+            if status in (None, now) or (status == "live" and is_live):
+                wanted.append((number, row))
+        first = next(iter(rows.values()))
+        known = await self.known(first.job_id)
         place = known.spec.array if known is not None else None
-        return {
+        facts: dict[str, JsonValue] = {
             "array_id": array_id,
-            "name": next(iter(rows.values())).name or None,
+            "name": first.name or None,
             "count": place.count if place is not None else len(rows),
             "at_most": place.at_most if place is not None else None,
             "submitted": len(rows),
             "counts": counts,
-            "items": listed[offset : offset + limit],
         }
+        return _Listing(array_id, status, facts, wanted)
+
+    def _keep(self, listing: _Listing) -> None:
+        self._listing = listing
+        asyncio.get_running_loop().call_later(LISTING_S, self._drop, listing)
+
+    def _drop(self, listing: _Listing) -> None:
+        if self._listing is listing:
+            self._listing = None
 
     async def _rows(self, prefix: str) -> AsyncGenerator[JobRow]:
         after = ""

@@ -52,7 +52,8 @@ class Questions:
         job_id = JobId(query.job_id or "")
         match query.what:
             case "jobs":
-                return await self.jobs(status=query.status, limit=query.limit)
+                before = JobId(query.before) if query.before is not None else None
+                return await self.jobs(status=query.status, limit=query.limit, before=before)
             case "job":
                 return await self.job(job_id)
             case "why":
@@ -77,22 +78,37 @@ class Questions:
                     job_id, status=query.status, offset=query.offset, limit=query.limit
                 )
 
-    async def jobs(self, *, status: str | None = None, limit: int = 100) -> list[JsonValue]:
-        """Jobs, the last submitted first; live ones as they are now."""
+    async def jobs(
+        self, *, status: str | None = None, limit: int = 100, before: JobId | None = None
+    ) -> list[JsonValue]:
+        """Jobs, the last submitted first; live ones as they are now.
+
+        Args:
+            status: Only those.
+            limit: The most.
+            before: Only those that are listed behind this one.
+
+        Raises:
+            UnknownJobError: Nobody knows that one.
+        """
+        place: tuple[float, str] | None = None
+        if before is not None:
+            if (row := await self._store.row_of(before)) is None:
+                raise UnknownJobError(before)
+            place = row.submitted_at, row.job_id
         if status in (None, "succeeded", "failed", "cancelled"):
-            rows = await self._store.rows(limit=limit, status=status)
+            rows = await self._store.rows(limit=limit, status=status, before=place)
             return [self._merged(row) for row in rows]
         # The store knows who is live, only the core where each is: so page until there are enough.
         found: list[JsonValue] = []
-        before: tuple[float, str] | None = None
-        while rows := await self._store.rows(limit=PAGE_ROWS, is_live=True, before=before):
+        while rows := await self._store.rows(limit=PAGE_ROWS, is_live=True, before=place):
             # Some ended since they were read.
             live = [row for row in rows if JobId(row.job_id) in self._shop.ledger.jobs]
             jobs = [self._merged(row) for row in live]
             found += [job for job in jobs if status == "live" or job["status"] == status]
             if len(found) >= limit:
                 break
-            before = (rows[-1].submitted_at, rows[-1].job_id)
+            place = rows[-1].submitted_at, rows[-1].job_id
         return found[:limit]
 
     async def job(self, job_id: JobId) -> dict[str, JsonValue]:

@@ -38,6 +38,7 @@ from lineshaft_protocol.client_messages import (
     Ping,
     Pong,
     Refused,
+    Retry,
     StateChanged,
     Submit,
     ToClient,
@@ -64,13 +65,13 @@ class ClientBench:
             CoreSettings(), client_id=ClientId("c"), versions=Versions(), now=self.now
         )
 
-    def welcomed(self) -> list[Effect]:
+    def welcomed(self, *, features: tuple[str, ...] = ()) -> list[Effect]:
         """The coordinator answered hello; what the core does then."""
         self.after(60.0, until=Connect)
         self._sessions += 1
         self.session = Session(self._sessions)
         self.handle(Connected(self.session))
-        return self.receive(Welcome(protocol=1, epoch=4, silence_s=60.0))
+        return self.receive(Welcome(protocol=1, epoch=4, silence_s=60.0, features=features))
 
     def cut(self) -> list[Effect]:
         """The connection is gone."""
@@ -271,6 +272,25 @@ def test_a_question_is_asked_until_it_is_answered(client: ClientBench) -> None:
 
     assert said(again) == [drain]
     assert answers == [[Answered(7, {"draining": True}, None)], []]
+
+
+def test_an_older_coordinator_is_not_asked_to_do_a_job_again(client: ClientBench) -> None:
+    early = client.handle(RequestAsked(7, Retry(request_id=7, job_id="j1")))
+    welcomed = client.welcomed()
+    late = client.handle(RequestAsked(8, Retry(request_id=8, job_id="j1")))
+    client.cut()
+
+    assert early == said(welcomed) == []
+    assert Answered(7, None, None, lacks="retry") in welcomed
+    assert late == [Answered(8, None, None, lacks="retry")]
+    assert said(client.welcomed()) == []
+
+
+def test_a_coordinator_that_can_do_jobs_again_is_asked_to(client: ClientBench) -> None:
+    retry = Retry(request_id=7, job_id="j1")
+    client.handle(RequestAsked(7, retry))
+
+    assert said(client.welcomed(features=("retry",))) == [retry]
 
 
 # --- the connection ---

@@ -16,7 +16,7 @@ WORDS: dict[FailureCause, tuple[str, ...]] = {
     "silence_timeout": ("longer silence_timeout", "'lineshaft logs j'"),
     "prepare_timeout": ("longer prepare_timeout", "worker w1"),
     "environment": ("requirements", "worker w1", "'lineshaft logs j'"),
-    "start": ("'lineshaft drain w1'", "log of the daemon"),
+    "start": ("'lineshaft drain'", "log of the daemon of worker w1"),
     "entry_point": ("the name of a file or function",),
     "unpickle": ("requirements", "worker w1"),
     "result": ("run.artifact",),
