@@ -295,7 +295,7 @@ def told_record(record: Record) -> dict[str, JsonValue]:
     job, outcome = told.get("job"), told.get("outcome")
     if isinstance(job, dict):
         left_out = ("payload", "variables")
-        record["job"] = {key: value for key, value in job.items() if key not in left_out}
+        told["job"] = {key: value for key, value in job.items() if key not in left_out}
     if isinstance(outcome, dict):
         outcome.pop("result", None)
     for ending in (told, outcome):

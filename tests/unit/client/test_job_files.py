@@ -35,7 +35,7 @@ def names(*paths: str) -> list[str]:
 def test_a_single_path_is_one_file_and_not_its_letters(folder: Path, one: str | Path) -> None:
     put(folder, a_py="a")
 
-    assert read_files(one) == [("a.py", b"a")]
+    assert read_files(one).contents == (("a.py", b"a"),)
 
 
 def test_a_folder_brings_what_is_in_it_under_its_name(folder: Path) -> None:
