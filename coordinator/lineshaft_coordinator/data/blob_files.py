@@ -111,6 +111,23 @@ def read_exactly(descriptor: int, offset: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def read_cached(path: Path, offset: int, length: int) -> bytearray | None:
+    """Read exactly so many bytes without waiting for the disk; None if that cannot be."""
+    flag = getattr(os, "RWF_NOWAIT", None)  # of Linux
+    if flag is None:
+        return None
+    data = bytearray(length)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            count = os.preadv(descriptor, [data], offset, flag)
+        finally:
+            os.close(descriptor)
+    except OSError:  # Not cached, or a file system that cannot tell.
+        return None
+    return data if count == length else None
+
+
 def sync(path: Path) -> None:
     """Make a file's bytes, or a folder's names, durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

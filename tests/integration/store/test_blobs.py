@@ -19,6 +19,7 @@ from lineshaft_coordinator.data.blob_errors import (
     BlobStoreFullError,
     BlobTooLargeError,
 )
+from lineshaft_coordinator.data.blob_files import read_cached
 from lineshaft_coordinator.data.blobs import BlobStore, Collected
 
 MIB = 1 << 20
@@ -220,6 +221,16 @@ def test_a_blob_cut_off_behind_our_back_is_not_read_as_a_shorter_one(blobs: Blob
 
     with pytest.raises(BlobDiskError, match="cut off"):
         blobs.read(NAME, 0, len(DATA))
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="of Linux")
+def test_what_is_in_memory_is_read_as_it_is_and_never_as_less(tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(DATA)
+
+    assert read_cached(path, 1000, 5000) in (DATA[1000:6000], None)  # None: a disk that cannot tell
+    assert read_cached(path, len(DATA) - 10, 11) is None
+    assert read_cached(tmp_path / "collected", 0, 1) is None
 
 
 def test_bytes_that_are_put_complete_an_upload_under_way(blobs: BlobStore) -> None:
