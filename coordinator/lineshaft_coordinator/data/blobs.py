@@ -47,8 +47,7 @@ class BlobStore:
     """Blobs in `<folder>/ab/cdef…`, uploads under way in `<folder>/partial/`.
 
     All methods block on the disk and may be called from several threads at once. A blob is there
-    only after its hash was verified and its bytes and name were synced. Who needs which blob is
-    not known here: `collect` is told.
+    only after its hash was verified and its bytes and name were synced; `collect` is told of needs.
     """
 
     def __init__(
@@ -303,7 +302,8 @@ class BlobStore:
         if disk.f_bavail * disk.f_frsize - disk_bytes < self.free_bytes_min:
             raise BlobStoreFullError(
                 blob_id,
-                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on its disk",
+                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on the"
+                f" disk of {self._folder}",
             )
 
     def _resume(self, blob_id: str, upload: Upload, size_bytes: int, *, is_here: bool) -> None:
