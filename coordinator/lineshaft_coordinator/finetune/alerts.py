@@ -120,11 +120,15 @@ def _is_first(following: Following) -> bool:
 
 
 def _post(url: str, alert: View) -> None:
+    from http.client import HTTPException  # noqa: PLC0415 - as below
     from urllib.request import Request, urlopen  # noqa: PLC0415 - few coordinators post alerts
 
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"alert_url must begin with http:// or https://, not {url[:40]!r}")
     body = json.dumps(strict(alert), allow_nan=False).encode()
     request = Request(url, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - checked
-    with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked above
-        answer.read(1024)
+    try:
+        with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked above
+            answer.read(1024)
+    except HTTPException as error:
+        raise OSError(f"it did not answer in HTTP: {error!r}") from error

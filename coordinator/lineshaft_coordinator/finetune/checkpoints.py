@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.finetune.fold import Fold, Saved
 from lineshaft_coordinator.finetune.points import stamp
-from lineshaft_coordinator.finetune.words import epoch_there, finite
+from lineshaft_coordinator.finetune.words import epoch_there, whole
 from lineshaft_protocol.kept_files import KeptFile
 
 EVAL_SHARE: Final = 0.5
@@ -33,7 +33,7 @@ def label_of(file: KeptFile) -> str:
     if file.step is None:
         return f"checkpoint-{file.file_id}"
     epoch = (file.metadata or {}).get("epoch")
-    if isinstance(epoch, int | float) and not isinstance(epoch, bool) and finite(epoch) is not None:
+    if isinstance(epoch, int | float) and whole(epoch) is not None:
         return f"checkpoint-epoch-{epoch_there(epoch, None)}-step-{file.step}"
     return f"checkpoint-{file.step}"
 

@@ -127,7 +127,10 @@ class Trainer:
 
     def is_token_of(self, token: str | None, job_id: str) -> bool:
         """Whether this is the JOB_TOKEN of a training: it opens what concerns that one."""
-        return token is not None and hmac.compare_digest(token, self.token_of(job_id))
+        if token is None:
+            return False
+        # As bytes: what somebody sends need not be ASCII.
+        return hmac.compare_digest(token.encode(), self.token_of(job_id).encode())
 
     def token_of(self, job_id: str) -> str:
         """The token of a training."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,10 +48,29 @@ class TrainingFiles:
         folder = self.folder / self._settings.logs / "datasets" / f"job_{job_id}"
         return folder / "train_dataset.jsonl"
 
+    def job_ids(self) -> set[str]:
+        """The trainings of which there are files."""
+        configs, logs = self.folder / self._settings.configs, self.folder / self._settings.logs
+        names = {path.name.removesuffix(".json") for path in configs.glob("job_*.json")}
+        names |= {path.name for path in logs.glob("job_*") if path.is_dir()}
+        return {name.removeprefix("job_") for name in names}
+
+    def has(self, job_id: str) -> bool:
+        """Whether there are files of this training."""
+        return self.config(job_id).exists() or self.logs(job_id).exists()
+
     def remove(self, job_id: str) -> None:
-        """Remove what `keep_request` wrote of a training that was refused."""
-        for path in (self.config(job_id), self.dataset(job_id)):
-            path.unlink(missing_ok=True)
+        """Remove all files of a training.
+
+        Raises:
+            OSError: One cannot be removed.
+        """
+        self.log(job_id).unlink(missing_ok=True)
+        # The last two last: by them a training is found.
+        for folder in (self.dataset(job_id).parent, self.logs(job_id)):
+            if folder.exists():
+                shutil.rmtree(folder)
+        self.config(job_id).unlink(missing_ok=True)
 
     def keep_request(self, job_id: str, config: JsonValue, dataset: str | None) -> None:
         """Write what a training was started with.

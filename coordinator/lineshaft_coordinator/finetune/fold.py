@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias, cast
 from pydantic import JsonValue, TypeAdapter
 
 from lineshaft_coordinator.finetune.points import Points, epoch_of, point_of
-from lineshaft_coordinator.finetune.words import values_of, whole
+from lineshaft_coordinator.finetune.words import finite, moment, values_of, whole
 from lineshaft_protocol.events import JobEvent
 
 LOSSES_KEPT: Final = 20
@@ -33,7 +33,9 @@ class Mean:
     most: float | None = None
 
     def add(self, value: float) -> None:
-        """Take one in."""
+        """Take one in, unless the sum would leave what a float holds."""
+        if finite(self.total + value) is None:
+            return
         self.count += 1
         self.total += value
         self.most = value if self.most is None else max(self.most, value)
@@ -110,13 +112,15 @@ class Fold:
         if event.attempt > self.place[0]:
             self.ran_s, self.began_at = self.spoken_s, None
         self.place = event.attempt, event.seq
+        # Clocks of workers may be wrong, not to say anything.
+        at = moment(event.at) or self.said_at or 0.0
         is_of_its_code = event.body.get("is_preparing") is not True
         if self.began_at is None and is_of_its_code:
-            self.began_at = event.at
-        self.said_at = event.at
+            self.began_at = at
+        self.said_at = at
         match event.kind, event.body:
             case "metrics", {"metrics": dict(metrics), **rest}:
-                self._on_metrics(metrics, whole(rest.get("step")), event.at)
+                self._on_metrics(metrics, whole(rest.get("step")), at)
             case "progress", {"is_preparing": True}:
                 pass
             case "progress", {"step": step, **rest}:

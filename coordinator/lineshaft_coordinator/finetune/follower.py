@@ -109,8 +109,7 @@ class Follower:
                 limit=PAGE_ROWS, client_id=CLIENT_ID, is_live=True, before=before
             )
             for row in rows:
-                if row.job_id not in self._live:
-                    await self.of(row.job_id)
+                if row.job_id not in self._live and await self.find(row.job_id) is not None:
                     count += 1
             if len(rows) < PAGE_ROWS:
                 return count
@@ -132,6 +131,13 @@ class Follower:
             self._opening[job_id] = opening
             opening.add_done_callback(lambda done: self._opened(job_id, done))
         return await asyncio.shield(opening)
+
+    async def find(self, job_id: str) -> Following | None:
+        """Return how a job stands; None if nobody knows it, as it was just pruned."""
+        try:
+            return await self.of(job_id)
+        except UnknownTrainingError:
+            return None
 
     def folder_of(self, job_id: str) -> Path:
         """Where a training's files lie."""
@@ -269,7 +275,7 @@ class Follower:
         """Write the files of trainings that ended just before the coordinator did."""
         rows = await self._store.rows(limit=100, client_id=CLIENT_ID, is_live=False)
         for row in rows:
-            await self.of(row.job_id)
+            await self.find(row.job_id)
 
     async def _write_all(self) -> None:
         for following in tuple(self._live.values()):

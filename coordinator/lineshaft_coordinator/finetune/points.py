@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from lineshaft_coordinator.finetune.words import POINT_FIELDS, epoch_there, finite, values_of
+from lineshaft_coordinator.finetune.words import POINT_FIELDS, epoch_there, moment, values_of, whole
 
 POINTS_MAX = 400
 """Points that are kept; of a longer history every second, fourth, eighth … point."""
@@ -17,7 +17,7 @@ Point = dict[str, JsonValue]
 
 def stamp(at: float | None) -> str | None:
     """Return a time as the dialect writes it: UTC, to the millisecond, with a Z."""
-    if at is None:
+    if at is None or moment(at) is None:
         return None
     text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
@@ -37,7 +37,7 @@ def point_of(
 def epoch_of(metrics: Mapping[str, JsonValue], total_epochs: int | None) -> int | None:
     """Return the epoch that is logged with metrics, counted from 1; None if there is none."""
     epoch = metrics.get("epoch")
-    if isinstance(epoch, bool) or not isinstance(epoch, int | float) or finite(epoch) is None:
+    if isinstance(epoch, bool) or not isinstance(epoch, int | float) or whole(epoch) is None:
         return None
     return epoch_there(epoch, total_epochs)
 

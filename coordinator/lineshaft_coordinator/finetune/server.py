@@ -43,6 +43,7 @@ SUMMARY_KEPT_S: Final = 30.0
 SUMMARY_JOBS_MAX: Final = 500
 """The last trainings whose figures are taken together; all are counted."""
 LOOK_EVERY_S: Final = 5.0
+TIDY_EVERY_S: Final = 3600.0
 ERROR_LINES: Final = 2000
 PAGE_ROWS: Final = 500
 
@@ -113,7 +114,7 @@ class TrainingServer:
 
     async def run(self) -> None:
         """Follow trainings until cancelled."""
-        await asyncio.gather(self.follower.run(), self._alerts.run(), self._look())
+        await asyncio.gather(self.follower.run(), self._alerts.run(), self._look(), self._tidy())
 
     def reach_at(self, host: str, port: int, *, is_tls: bool) -> None:
         """Say where trainers reach us."""
@@ -160,7 +161,7 @@ class TrainingServer:
         ledger = self._house.shop.ledger
         if JobId(job_id) in ledger.jobs or JobId(job_id) in ledger.recent:
             return True
-        return self.files.config(job_id).exists()
+        return self.files.has(job_id)
 
     # --- out ---
 
@@ -240,7 +241,9 @@ class TrainingServer:
             for row in rows:
                 status: Status | None = status_of(row.status) if not row.is_live else None
                 if len(followed) < SUMMARY_JOBS_MAX or status is None:
-                    following = await self.follower.of(row.job_id)
+                    following = await self.follower.find(row.job_id)
+                    if following is None:
+                        continue
                     status = following.status
                     followed.append(following)
                 counts[status] = counts.get(status, 0) + 1
@@ -250,6 +253,18 @@ class TrainingServer:
 
     async def _retry(self, job_id: JobId) -> JobId:
         return await self._house.retries.retry(job_id, None, client_id=CLIENT_ID)
+
+    async def _tidy(self) -> None:
+        """Remove the files of trainings that were pruned with the history."""
+        while True:
+            try:
+                for job_id in await asyncio.to_thread(self.files.job_ids):
+                    if is_name(job_id) and await self._house.store.row_of(job_id) is None:
+                        await asyncio.to_thread(self.files.remove, job_id)
+            except OSError as error:
+                fields = {"why": str(error)}
+                logger.warning("files of trainings cannot be removed", extra=fields)
+            await asyncio.sleep(TIDY_EVERY_S)
 
     async def _look(self) -> None:
         while True:

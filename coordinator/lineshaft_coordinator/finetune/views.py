@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.finetune.fold import Fold
 from lineshaft_coordinator.finetune.points import stamp
-from lineshaft_coordinator.finetune.words import TERMINAL, Status, strict
+from lineshaft_coordinator.finetune.words import TERMINAL, Status, finite, strict, whole
 
 View = dict[str, JsonValue]
 
@@ -47,7 +47,7 @@ def _number(data: View, names: tuple[str, ...], depth: int = 2) -> float | None:
     for name in names:
         value = data.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
+            return finite(value)
     for value in data.values() if depth else ():
         if isinstance(value, dict) and (found := _number(value, names, depth - 1)) is not None:
             return found
@@ -76,7 +76,7 @@ def samples_per_second(fold: Fold, standing: Standing, request: Request) -> floa
     if batch is None or not fold.current_step or standing.elapsed_s <= 0:
         return None
     rounds = request.number("gradient_accumulation_steps") or 1
-    return round(fold.current_step * batch * rounds / standing.elapsed_s, 3)
+    return finite(float(fold.current_step) * batch * rounds / standing.elapsed_s)
 
 
 def greeting(job_id: str, standing: Standing, at: float) -> bytes:
@@ -155,9 +155,9 @@ def counters(fold: Fold, standing: Standing, request: Request) -> View:
         "best_step": fold.best_step,
         "epochs_without_improvement": fold.epochs_without_improvement,
         "loss_trend": fold.loss_trend,
-        **{name: _whole(fold.value(name)) for name in _COUNTS},
-        "batch_size": _whole(request.number("batch_size", "per_device_train_batch_size")),
-        "gradient_accumulation_steps": _whole(request.number("gradient_accumulation_steps")),
+        **{name: whole(fold.value(name)) for name in _COUNTS},
+        "batch_size": whole(request.number("batch_size", "per_device_train_batch_size")),
+        "gradient_accumulation_steps": whole(request.number("gradient_accumulation_steps")),
     }
 
 
@@ -183,7 +183,7 @@ def status_view(job_id: str, fold: Fold, standing: Standing, request: Request) -
         "completed_at": stamp(standing.finished_at),
         "updated_at": stamp(said_at or standing.started_at or standing.submitted_at),
         "resume_from_checkpoint": standing.resumed_from,
-        "num_gpus": _whole(request.number("num_gpus")),
+        "num_gpus": whole(request.number("num_gpus")),
         "distributed_strategy": strategy if isinstance(strategy, str) else None,
         # A trainer cannot be changed while it runs, and its process is on another machine.
         "parameter_updates": [],
@@ -204,7 +204,3 @@ def progress_file(fold: Fold, standing: Standing, request: Request, at: float) -
     }
     head = json.dumps(strict(data), allow_nan=False, separators=(",", ":")).encode()
     return head[:-1] + b',"metrics_history":' + fold.points.written() + b"}"
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)

@@ -6,6 +6,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import JsonValue
 
+from lineshaft_protocol.wire import NUMBER_MAX
+
 Status: TypeAlias = Literal[
     "queued", "pending", "running", "paused", "completed", "failed", "cancelled"
 ]
@@ -38,6 +40,8 @@ STATES: Final[Mapping[Status, tuple[str, ...]]] = {
 TERMINAL: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
 
 _MB_IN_GB = 1024
+_LAST_S: Final = 250_000_000_000.0
+"""In the year 9892."""
 
 
 class Reading(NamedTuple):
@@ -156,10 +160,15 @@ def strict(data: JsonValue) -> JsonValue:
 
 
 def whole(value: JsonValue) -> int | None:
-    """Return a number of ours as a whole one, if it is one."""
+    """Return a number of ours as a whole one, if it is one that others can read, too."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if finite(value) is not None else None
+    return int(value) if finite(value) is not None and abs(value) <= NUMBER_MAX else None
+
+
+def moment(at: float) -> float | None:
+    """Return a wall time in seconds as it is, or None if no calendar has it."""
+    return at if 0 <= at < _LAST_S else None
 
 
 Clock: TypeAlias = Callable[[], float]

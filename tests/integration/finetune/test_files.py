@@ -83,6 +83,24 @@ def test_a_log_that_lost_its_end_is_made_again(tmp_path: Path) -> None:
         assert place.log(job_id) == whole.splitlines()
 
 
+def test_files_go_with_the_history(tmp_path: Path) -> None:
+    with town(tmp_path / "town") as place:
+        job_id = place.execute(steps=1, dataset_content="{}")
+        place.until_status(job_id, "completed")
+        files = place.files
+        until((files / "logs" / f"job_{job_id}" / ".fold.json").exists)
+        other = files / "logs" / "job_left.behind"
+        other.mkdir()
+        assert place.farm.coordinator is not None
+        place.farm.coordinator.terminate()
+
+        place.farm.start_coordinator()
+
+        until(lambda: not other.exists(), what="what no job has is gone")
+        assert (files / "configs" / f"job_{job_id}.json").exists()
+        assert place.status(job_id)["status"] == "completed"
+
+
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """An address that remembers what was posted to it."""

@@ -1,5 +1,6 @@
 """Where a training is, whatever is heard of it and in whatever order."""
 
+import json
 import random
 import time
 from pathlib import Path
@@ -7,15 +8,18 @@ from typing import Literal, cast
 
 import pytest
 
+from lineshaft_coordinator.finetune import views
+from lineshaft_coordinator.finetune.alerts import alert_of
+from lineshaft_coordinator.finetune.analytics import analytics_view
 from lineshaft_coordinator.finetune.checkpoints import best_of, checkpoints_of, label_of
 from lineshaft_coordinator.finetune.failures import errors_view, traceback_view
-from lineshaft_coordinator.finetune.fold import Fold, Saved
+from lineshaft_coordinator.finetune.fold import Fold, Saved, dump, load
 from lineshaft_coordinator.finetune.following import Following, Story, is_gpu_oom
 from lineshaft_coordinator.finetune.limits import RateLimit
 from lineshaft_coordinator.finetune.log_pages import log_page
 from lineshaft_coordinator.finetune.settings import training_settings
 from lineshaft_coordinator.finetune.views import Request
-from lineshaft_coordinator.finetune.words import STATUSES, TERMINAL, status_of
+from lineshaft_coordinator.finetune.words import FIELDS, STATUSES, TERMINAL, status_of, strict
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
@@ -153,3 +157,42 @@ def test_the_environment_goes_before_the_settings_file() -> None:
         training_settings({"gpu_count": 2}, {})
     with pytest.raises(ValueError, match="progress_filename"):
         training_settings({}, {"PROGRESS_FILENAME": "../x"})
+
+
+ODD = [
+    float("nan"), float("inf"), -float("inf"), 10**400, -1, 0, 1e308, 2**60, True, None, "text",
+    [], {}, {"epoch": 1}, -0.0, 5e-324,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_that_a_trainer_or_its_worker_says_does_harm(seed: int) -> None:
+    draw = random.Random(seed)
+    job = following()
+    names = [reading.name for each in FIELDS.values() for reading in each]
+    names += ["epoch", "total_epochs", "total_steps"]
+    job.request.config |= {"batch_size": draw.choice(ODD), "gradient_accumulation_steps": 10**400}
+    for seq in range(1, 200):
+        values = {name: draw.choice([*ODD, draw.random()]) for name in draw.sample(names, 5)}
+        bodies: list[tuple[str, dict[str, object]]] = [
+            ("metrics", {"metrics": values, "step": draw.choice(ODD)}),
+            ("progress", {"step": draw.choice(ODD), "total": draw.choice(ODD)}),
+            ("checkpoint", {"metadata": draw.choice([values, *ODD])}),
+            ("metrics", {"metrics": draw.choice(ODD)}),
+        ]
+        kind, body = draw.choice(bodies)
+        at = draw.choice([1e9, float("nan"), float("inf"), -5.0, 1e300])
+        job.take(
+            JobEvent.model_construct(job_id="j", attempt=1, seq=seq, at=at, kind=kind, body=body)
+        )
+
+        standing, request = job.standing(), job.request
+        for data in (
+            views.progress_message("j", job.fold, standing, request, at),
+            views.progress_file(job.fold, standing, request, at),
+            json.dumps(strict(views.status_view("j", job.fold, standing, request))).encode(),
+            json.dumps(strict(analytics_view(job, []))).encode(),
+            json.dumps(strict(alert_of("job_failed", job))).encode(),
+        ):
+            assert not any(word in data for word in (b"NaN", b"Infinity"))
+    assert dump(load(json.loads(json.dumps(dump(job.fold), allow_nan=False)))) == dump(job.fold)
