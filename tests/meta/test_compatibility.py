@@ -10,6 +10,7 @@ from tests.meta.tree import ROOT, parsed
 
 PAGE = ROOT / "docs" / "compatibility.md"
 ITEMS = {
+    "S000": [f"S000-{number:02}" for number in (*range(1, 14), *range(20, 34), 40, 41)],
     "S001": [f"S001-{number:02}" for number in (*range(1, 14), *range(20, 40))],
     "S002": [f"S002-{number:02}" for number in range(1, 12)],
     "S004": [f"S004-{number:02}" for number in range(1, 20)],

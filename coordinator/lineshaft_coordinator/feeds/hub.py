@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from lineshaft_coordinator.feeds.told import BEGINNING, Latest, News, Place, Told, place_of
+from lineshaft_coordinator.feeds.told import BEGINNING, Ended, Latest, News, Place, Told, place_of
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class Viewer(Protocol):
         ...
 
     def hear(self, told: Told) -> None:
-        """Hear news; an Outcome is the last."""
+        """Hear news; an Ended is the last."""
         ...
 
     def unknown(self) -> None:
@@ -64,7 +63,7 @@ class Ear(Protocol):
         """It is somewhere else; the first one says that from now on all events are told."""
         ...
 
-    def on_outcome(self, outcome: Outcome) -> None:
+    def on_ended(self, ended: Ended) -> None:
         """It ended, now or long ago."""
         ...
 
@@ -99,6 +98,8 @@ class _Seat:
 
     since: Place | None
     """Where it wants its news to begin; None: behind the snapshot."""
+    is_early: bool
+    """Whether it came before the channel was open: what was published since is news to it."""
     told: Place = BEGINNING
     """What stands up to here it has read, though it may not have been published yet."""
     state: StateChanged | None = None
@@ -141,6 +142,12 @@ class Hub:
         if channel is not None:
             channel.publish(news)
 
+    def forget(self, job_id: str) -> None:
+        """Tell who looks at the job that there is no such one any more."""
+        channel = self._channels.get(job_id)
+        if channel is not None:
+            channel.on_unknown()
+
     def viewer_count(self, job_id: str) -> int:
         """How many look at a job."""
         channel = self._channels.get(job_id)
@@ -164,6 +171,8 @@ class _Channel:
         self.seats: dict[Viewer, _Seat] = {}
         self._latest = Latest(job_id)
         self._is_open = False
+        self._first: Place | None = None
+        """Of the first event that was published while it opened."""
         self._opening: asyncio.Task[None] | None = None
         self._stop: Callable[[], None] | None = None
         self._is_closed = False
@@ -189,7 +198,7 @@ class _Channel:
     def join(self, viewer: Viewer, since: Place | None) -> None:
         """Take a viewer in."""
         assert viewer not in self.seats, "a viewer looks at a job once"
-        self.seats[viewer] = _Seat(since)
+        self.seats[viewer] = _Seat(since, is_early=not self._is_open)
         if self._is_open:
             asyncio.get_running_loop().call_soon(self._seat, viewer)
 
@@ -205,7 +214,7 @@ class _Channel:
         if seat is None or seat.is_live or seat.reading is not None:
             return
         latest = self._latest
-        behind = latest.place if seat.since is None else min(seat.since, latest.place)
+        behind = min(self._beginning(seat), latest.place)
         seat.state = latest.state
         self._tell(viewer, partial(viewer.begin, latest, behind))
         if behind == latest.place:
@@ -213,11 +222,19 @@ class _Channel:
         else:
             seat.reading = asyncio.create_task(self._catch_up(viewer, seat, behind))
 
+    def _beginning(self, seat: _Seat) -> Place:
+        """Behind which place its news begins."""
+        if seat.since is not None:
+            return seat.since
+        if seat.is_early and self._first is not None:
+            return self._first[0], self._first[1] - 1
+        return self._latest.place
+
     def _go_live(self, viewer: Viewer, seat: _Seat) -> None:
         seat.is_live = True
         latest = self._latest
-        if latest.outcome is not None:
-            told = Told(latest.outcome)
+        if latest.ended is not None:
+            told = Told(latest.ended)
             self._tell(viewer, partial(viewer.hear, told))
             self._end_if_told()
         elif latest.state is not None and latest.state != seat.state:
@@ -264,9 +281,9 @@ class _Channel:
         self.publish((state,))
         self._begin()
 
-    def on_outcome(self, outcome: Outcome) -> None:
+    def on_ended(self, ended: Ended) -> None:
         """It ended."""
-        self.publish((outcome,))
+        self.publish((ended,))
         self._begin()
 
     def on_unknown(self) -> None:
@@ -291,6 +308,8 @@ class _Channel:
             is_old = isinstance(each, JobEvent) and place_of(each) <= self._latest.place
             if is_old and self._is_open:
                 continue
+            if not self._is_open and self._first is None and isinstance(each, JobEvent):
+                self._first = place_of(each)
             self._latest.fold(each)
             told = Told(each)
             for viewer, seat in tuple(self.seats.items()):
@@ -318,7 +337,7 @@ class _Channel:
 
     def _end_if_told(self) -> None:
         """Forget the channel once everybody has heard the end."""
-        if self._latest.outcome is not None and self._is_open:
+        if self._latest.ended is not None and self._is_open:
             for viewer, seat in tuple(self.seats.items()):
                 if seat.is_live:
                     del self.seats[viewer]

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from lineshaft_coordinator.feeds.hub import Ear
-from lineshaft_coordinator.feeds.told import Place
+from lineshaft_coordinator.feeds.told import Ended, Place
 from lineshaft_coordinator.server.sessions import Sessions
+from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.client_messages import (
     ClientHello,
@@ -19,6 +20,7 @@ from lineshaft_protocol.client_messages import (
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import is_name
+from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
@@ -41,7 +43,7 @@ class JobSource:
         if not is_name(job_id):
             asyncio.get_running_loop().call_soon(ear.on_unknown)
             return lambda: None
-        return _JobWatch(self._sessions, job_id, ear).close
+        return _JobWatch(self._sessions, self._store, job_id, ear).close
 
     async def tail(self, job_id: str) -> Sequence[JobEvent]:
         """Read backwards until there are metrics and progress, or it was enough."""
@@ -75,8 +77,9 @@ class _JobWatch:
     of the same job could be taken for the answer to a later one, and what is in between be missed.
     """
 
-    def __init__(self, sessions: Sessions, job_id: str, ear: Ear) -> None:
-        self._sessions, self._ear = sessions, ear
+    def __init__(self, sessions: Sessions, store: Store, job_id: str, ear: Ear) -> None:
+        self._sessions, self._store, self._ear = sessions, store, ear
+        self._ending: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
         self._session = sessions.open_local(self)
         hello = ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__))
@@ -88,6 +91,8 @@ class _JobWatch:
     def close(self) -> None:
         """Hear nothing more."""
         self._stop_pinging()
+        if self._ending is not None and self._ending is not asyncio.current_task():
+            self._ending.cancel()
         self._sessions.close_local(self._session)
 
     def on_messages(self, messages: list[Wire]) -> None:
@@ -99,7 +104,8 @@ class _JobWatch:
                 case StateChanged():
                     self._ear.on_state(message)
                 case Finished(outcome=outcome):
-                    self._ear.on_outcome(outcome)
+                    # It is the last that is told, so it may take the time to be complete.
+                    self._ending = asyncio.create_task(self._end(outcome))
                 case Refused():
                     self._ear.on_unknown()
                 case Welcome(silence_s=silence_s):
@@ -111,6 +117,14 @@ class _JobWatch:
         """The core ended the session."""
         self._stop_pinging()
         self._ear.on_lost(reason)
+
+    async def _end(self, outcome: Outcome) -> None:
+        try:
+            row = await self._store.row_of(outcome.job_id)
+        except StoreError as error:
+            self._ear.on_lost(f"the end cannot be read: {error}")
+            return
+        self._ear.on_ended(Ended(outcome, row.finished_at if row is not None else None))
 
     def _ping_later(self, interval_s: float) -> None:
         loop = asyncio.get_running_loop()

@@ -10,10 +10,9 @@ from typing import cast, get_args
 from pydantic import JsonValue
 
 from lineshaft_coordinator.feeds.places import place_text
-from lineshaft_coordinator.feeds.told import Latest, Message, News, Place, place_of
+from lineshaft_coordinator.feeds.told import Ended, Latest, Message, News, Place, place_of
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import EventKind, JobEvent
-from lineshaft_protocol.outcomes import Outcome
 
 KINDS = frozenset(get_args(EventKind))
 KINDS_USUAL = KINDS - {"log"}
@@ -33,10 +32,10 @@ class LiveDialect:
     def snapshot(self, latest: Latest, behind: Place) -> Message:
         """Tell where the job is and its latest numbers."""
         state = latest.state
-        outcome = latest.outcome
+        ended = latest.ended
         data: dict[str, JsonValue] = {
             "state": _state_data(state) if state is not None else None,
-            "status": outcome.status if outcome is not None else None,
+            "status": ended.outcome.status if ended is not None else None,
             "metrics": {
                 name: {
                     # A metric's value came as JSON.
@@ -59,7 +58,7 @@ class LiveDialect:
         match news:
             case StateChanged():
                 return Message(encode({"type": "state", "data": _state_data(news)}))
-            case Outcome():
+            case Ended():
                 return Message(encode({"type": "end", "data": _end_data(news)}), is_last=True)
             case JobEvent():
                 return self._event(news)
@@ -127,10 +126,12 @@ def _state_data(state: StateChanged) -> dict[str, JsonValue]:
     }
 
 
-def _end_data(outcome: Outcome) -> dict[str, JsonValue]:
+def _end_data(ended: Ended) -> dict[str, JsonValue]:
+    outcome = ended.outcome
     failure = outcome.failure
     return {
         "status": outcome.status,
+        "at": ended.at,
         "attempt": outcome.attempt,
         "worker_id": outcome.worker_id,
         "run_s": outcome.run_s,

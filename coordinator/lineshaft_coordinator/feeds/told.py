@@ -8,14 +8,23 @@ from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.outcomes import Outcome
 
-News: TypeAlias = JobEvent | StateChanged | Outcome
-"""Something happened to a job, and is kept already; an Outcome is the last."""
+News: TypeAlias = "JobEvent | StateChanged | Ended"
+"""Something happened to a job, and is kept already; an Ended is the last."""
 Place: TypeAlias = tuple[int, int]
 """Of an event in its job's history: (attempt, seq)."""
 
 BEGINNING: Place = (0, 0)
 NAMES_MAX = 4096
 """Metrics of one job of which the latest values are known; the first ones go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job ended."""
+
+    outcome: Outcome
+    at: float | None
+    """Seconds since 1970; None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Latest:
     job_id: str
     state: StateChanged | None = None
     """None for a job that has ended."""
-    outcome: Outcome | None = None
+    ended: Ended | None = None
     metrics: dict[str, Point] = field(default_factory=dict[str, Point])
     metrics_event: JobEvent | None = None
     progress: JobEvent | None = None
@@ -61,9 +70,9 @@ class Latest:
         """Take in news, in any order: a later place wins."""
         match news:
             case StateChanged():
-                self.state = news
-            case Outcome():
-                self.state, self.outcome = None, news
+                self.state = news if self.ended is None else None
+            case Ended():
+                self.state, self.ended = None, news
             case JobEvent():
                 self._fold_event(news)
 

@@ -103,7 +103,8 @@ class Daemon:
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
         self.questions = Questions(self.core.shop, store, secrets)
-        self.feeds = Hub(JobSource(self.sessions, store))
+        self.job_source = JobSource(self.sessions, store)
+        self.feeds = Hub(self.job_source)
         self.taps: list[Tap] = [self.questions.history.kept]
         """Told of each batch once it is on disk, before anybody else hears of it."""
         self.retries = Retries(self.questions.families, self.sessions, self.submit)

@@ -40,6 +40,7 @@ from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.errors import StoreDamagedError
 from lineshaft_coordinator.store.sqlite import SqliteStore
+from lineshaft_coordinator.training_runs.server import TrainingRuns
 from lineshaft_protocol.client_messages import Cancel
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import JobId
@@ -121,7 +122,10 @@ async def _run(
 ) -> None:
     actions = _Actions(settings.data, daemon, upkeep)
     training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
-    server = _make_server(settings, daemon, blobs, actions, training, announcer)
+    runs = TrainingRuns(
+        settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
+    )
+    server = _make_server(settings, daemon, blobs, actions, training, runs, announcer)
     await server.start()
     _announce(settings, server.port)
     training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
@@ -136,10 +140,13 @@ async def _run(
             if stop.done():
                 actions.obstacle = "stopping"
                 daemon.stop_placing()
-                daemon.feeds.close("the coordinator stops; it keeps all jobs")
+                # Answers that go on for ever end here; WebSockets would with the server.
+                for hub in (daemon.feeds, runs.hub):
+                    hub.close("the coordinator stops; it keeps all jobs")
                 training.close()
         finally:
             await server.close("the coordinator stops; it keeps all jobs")
+            await runs.close()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -155,6 +162,7 @@ def _make_server(
     blobs: BlobStore,
     actions: "_Actions",
     training: TrainingServer,
+    runs: TrainingRuns,
     announcer: Announcer | None,
 ) -> Server:
     try:
@@ -170,6 +178,7 @@ def _make_server(
     )
     guard = Guard(tokens, gate)
     groups: list[RouteGroup] = [
+        *runs.groups(guard, tokens),
         gateway,
         LiveRoutes(daemon.feeds, daemon.questions, guard),
         TrainingRoutes(training, tokens, gate),

@@ -95,6 +95,7 @@ class House:
         self.token = (farm.home / "token").read_text().strip()
         self.tokens = Tokens(farm.folder / "data", self.token)
         self._stack = ExitStack()
+        self._clients: dict[str, httpx.Client] = {}
 
     def look(self, path: str, *, token: str | None = None, buffer_bytes: int = 0) -> Socket:
         """Open a WebSocket; its token goes into the query."""
@@ -112,13 +113,15 @@ class House:
 
     def http(self, token: str | None = None) -> httpx.Client:
         """A client of the REST interface."""
-        return self._stack.enter_context(
-            httpx.Client(
+        secret = token or self.token
+        if secret not in self._clients:
+            made = httpx.Client(
                 base_url=f"http://127.0.0.1:{self.farm.port}",
-                headers={"Authorization": f"Bearer {token or self.token}"},
+                headers={"Authorization": f"Bearer {secret}"},
                 timeout=30,
             )
-        )
+            self._clients[secret] = self._stack.enter_context(made)
+        return self._clients[secret]
 
     def close(self) -> None:
         self._stack.close()

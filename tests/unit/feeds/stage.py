@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from lineshaft_coordinator.feeds.hub import Ear
-from lineshaft_coordinator.feeds.told import BEGINNING, Latest, News, Place, Told, place_of
+from lineshaft_coordinator.feeds.told import BEGINNING, Ended, Latest, News, Place, Told, place_of
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.outcomes import Outcome
@@ -19,8 +19,8 @@ def state(name: str = "running") -> StateChanged:
     return StateChanged.model_validate({"job_id": "j", "state": name, "attempt": 1})
 
 
-def outcome(status: str = "succeeded") -> Outcome:
-    return Outcome.model_validate({"job_id": "j", "status": status, "attempt": 1})
+def ended(status: str = "succeeded") -> Ended:
+    return Ended(Outcome.model_validate({"job_id": "j", "status": status, "attempt": 1}), 7.0)
 
 
 class Theatre:
@@ -32,7 +32,7 @@ class Theatre:
         self.watch_count = 0
         self._page_events = page_events
         self.state = state()
-        self.outcome: Outcome | None = None
+        self.ended: Ended | None = None
         self.is_known = True
         self.pause: Callable[[], float] = lambda: 0.0
 
@@ -44,8 +44,8 @@ class Theatre:
     def _answer(self, ear: Ear) -> None:
         if not self.is_known:
             ear.on_unknown()
-        elif self.outcome is not None:
-            ear.on_outcome(self.outcome)
+        elif self.ended is not None:
+            ear.on_ended(self.ended)
         else:
             self.ears.append(ear)
             ear.on_state(self.state)
@@ -81,9 +81,9 @@ class Theatre:
             ear.on_state(self.state)
 
     def end(self, status: str = "succeeded") -> None:
-        self.outcome = outcome(status)
+        self.ended = ended(status)
         for ear in tuple(self.ears):
-            ear.on_outcome(self.outcome)
+            ear.on_ended(self.ended)
 
 
 class Guest:

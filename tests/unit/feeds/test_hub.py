@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tests.unit.feeds.stage import Guest, Theatre, event, outcome, state, turns
+from tests.unit.feeds.stage import Guest, Theatre, ended, event, state, turns
 
 from lineshaft_coordinator.feeds.hub import Hub
 from lineshaft_coordinator.feeds.told import Latest, Told
@@ -44,7 +44,7 @@ async def test_the_end_is_told_last_and_the_channel_is_gone() -> None:
 
     theatre.end("failed")
 
-    assert guest.news == [outcome("failed")]
+    assert guest.news == [ended("failed")]
     assert hub.viewer_count("j") == 0
     assert theatre.ears == []
 
@@ -59,8 +59,8 @@ async def test_a_job_that_ended_is_told_with_its_end() -> None:
     hub.subscribe("j", reader, since=(0, 0))
     await turns(60)
 
-    assert guest.news == [outcome()]
-    assert reader.news == [event(1), event(2), outcome()]
+    assert guest.news == [ended()]
+    assert reader.news == [event(1), event(2), ended()]
 
 
 async def test_a_job_that_nobody_knows_is_said_to_be_unknown() -> None:
@@ -87,6 +87,21 @@ async def test_a_state_that_changes_while_history_is_read_is_told_behind_it() ->
     await turns(60)
 
     assert guest.news == [*map(event, range(1, 8)), state("paused")]
+
+
+async def test_what_comes_while_a_channel_opens_is_told_one_by_one() -> None:
+    theatre, guest = Theatre(), Guest()
+    theatre.pause = lambda: 5
+    hub = Hub(theatre)
+    theatre.say(event(1))
+    hub.subscribe("j", guest)
+    await turns(3)
+    assert guest.begun == []
+
+    theatre.say(event(2), event(3))
+    await turns(60)
+
+    assert guest.places == [(1, 2), (1, 3)]
 
 
 async def test_without_viewers_nothing_is_watched() -> None:

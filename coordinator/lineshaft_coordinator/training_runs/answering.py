@@ -1,0 +1,86 @@
+"""What every route of seed 000 does: let in, read a body, answer what went wrong."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from lineshaft_coordinator.server.admission import Grant
+from lineshaft_coordinator.server.guard import Guard, Refusal
+from lineshaft_coordinator.store.errors import StoreError, StoreFullError
+from lineshaft_coordinator.training_runs.desk import RunError
+
+BODY_BYTES_MAX = 2 * 1024 * 1024
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+Answer: TypeAlias = Callable[[Request, Grant], Awaitable[Response]]
+
+
+class Answering:
+    """Wraps what answers requests."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        """Let in who has a token for clients."""
+
+        async def endpoint(request: Request) -> Response:
+            grant = self._guard.enter(request)
+            if isinstance(grant, Refusal):
+                return problem(grant.status, grant.text)
+            try:
+                return await answer(request, grant)
+            except RunError as error:
+                return problem(error.status, str(error))
+            except StoreFullError as error:
+                return problem(507, str(error))
+            except StoreError as error:
+                return problem(500, str(error))
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                return problem(400, f"{where}: {first['msg']}" if where else first["msg"])
+            except ValueError as error:
+                return problem(400, str(error))
+            except ClientDisconnect:
+                return Response(status_code=400)
+
+        return endpoint
+
+
+async def body_of(request: Request, model: type[BodyT]) -> BodyT:
+    """Read a JSON body.
+
+    Raises:
+        RunError: It is too long.
+        ValidationError: It is not what it should be.
+        ClientDisconnect: The client left meanwhile.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise RunError(413, f"a body has at most {BODY_BYTES_MAX} bytes")
+    return model.model_validate_json(bytes(body))
+
+
+def number(request: Request, name: str, default: int, *, most: int) -> int:
+    """Read a number from the query.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or len(text) > 16:
+        raise ValueError(f"{name} must be a whole number from 0, not {text[:40]!r}")
+    return min(int(text), most)
+
+
+def problem(status: int, text: str) -> Response:
+    """Say what went wrong."""
+    return JSONResponse({"error": text.strip()}, status_code=status)

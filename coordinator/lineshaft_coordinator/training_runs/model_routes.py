@@ -1,0 +1,156 @@
+"""`/api/models` and the checkpoints of notebooks, as clients of seed 000 use them."""
+
+import base64
+import json
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from lineshaft_coordinator.server.admission import Door, Grant
+from lineshaft_coordinator.training_runs.answering import Answering, body_of, number
+from lineshaft_coordinator.training_runs.bodies import CheckpointBody, ModelBody
+from lineshaft_coordinator.training_runs.desk import RunError, check_owner
+from lineshaft_coordinator.training_runs.models import Models, ModelView
+from lineshaft_coordinator.training_runs.notebooks import Notebooks
+from lineshaft_protocol.ids import is_name
+
+MODELS = "/api/models"
+VERSIONS = f"{MODELS}/{{model_id}}/versions"
+CHECKPOINTS = "/api/notebooks/{notebook_id}/checkpoints"
+LISTED_MAX = 1000
+
+
+class ModelRoutes:
+    """Serves models and notebooks."""
+
+    def __init__(self, models: Models, notebooks: Notebooks, answering: Answering) -> None:
+        self._models, self._notebooks, self._answering = models, notebooks, answering
+
+    def routes(self) -> Sequence[Route]:
+        """The REST interface."""
+        guarded = self._answering.guarded
+        return [
+            Route(MODELS, guarded(self._list), methods=["GET"]),
+            Route(MODELS, guarded(self._create), methods=["POST"]),
+            Route(f"{MODELS}/{{model_id}}", guarded(self._get), methods=["GET"]),
+            Route(f"{MODELS}/{{model_id}}", guarded(self._delete), methods=["DELETE"]),
+            Route(VERSIONS, guarded(self._versions), methods=["GET"]),
+            Route(VERSIONS, guarded(self._add_version), methods=["POST"]),
+            Route(f"{VERSIONS}/{{number:int}}", guarded(self._version), methods=["GET"]),
+            Route(f"{VERSIONS}/{{number:int}}/download", guarded(self._download), methods=["GET"]),
+            Route(CHECKPOINTS, guarded(self._checkpoints), methods=["GET"]),
+            Route(CHECKPOINTS, guarded(self._add_checkpoint), methods=["POST"]),
+            Route(f"{CHECKPOINTS}/best", guarded(self._best), methods=["GET"]),
+        ]
+
+    def doors(self) -> Sequence[Door]:
+        """None."""
+        return ()
+
+    async def _list(self, request: Request, grant: Grant) -> Response:
+        models = await self._models.listed(
+            None if grant.role == "admin" else grant.token_id,
+            number(request, "limit", 100, most=LISTED_MAX),
+            number(request, "offset", 0, most=1_000_000),
+        )
+        return JSONResponse(models)
+
+    async def _create(self, request: Request, grant: Grant) -> Response:
+        body = await body_of(request, ModelBody)
+        model = await self._models.create(
+            grant.token_id, body.name, body.model_type, body.description
+        )
+        return JSONResponse(model, status_code=201)
+
+    async def _get(self, request: Request, grant: Grant) -> Response:
+        return JSONResponse(await self._own(request, grant))
+
+    async def _delete(self, request: Request, grant: Grant) -> Response:
+        model = await self._own(request, grant)
+        await self._models.delete(str(model["id"]))
+        return Response(status_code=204)
+
+    async def _versions(self, request: Request, grant: Grant) -> Response:
+        model = await self._own(request, grant)
+        return JSONResponse(await self._models.versions(str(model["id"])))
+
+    async def _add_version(self, request: Request, grant: Grant) -> Response:
+        model = await self._own(request, grant)
+        # What is long goes to a temporary file as it comes, so memory stays flat.
+        async with request.form(max_files=1, max_fields=10) as form:
+            file, metrics, run_id = (
+                form.get(name) for name in ("file", "metrics", "training_run_id")
+            )
+            if not isinstance(file, UploadFile):
+                raise RunError(400, "send a form with the model as 'file'")
+            told: JsonValue = json.loads(metrics) if isinstance(metrics, str) else None
+            version = await self._models.add_version(
+                str(model["id"]),
+                file.file,
+                file.filename or "",
+                told,
+                run_id if isinstance(run_id, str) else None,
+            )
+        return JSONResponse(version, status_code=201)
+
+    async def _version(self, request: Request, grant: Grant) -> Response:
+        return JSONResponse(await self._own_version(request, grant))
+
+    async def _download(self, request: Request, grant: Grant) -> Response:
+        version = await self._own_version(request, grant)
+        path = self._models.file_of(version)
+        if not path.is_file():
+            raise RunError(410, "its content is gone")
+        digest = str(version["sha256"])
+        sha256 = base64.b64encode(bytes.fromhex(digest)).decode()
+        headers = {"ETag": f'"{digest}"', "Repr-Digest": f"sha-256=:{sha256}:"}
+        media_type = "application/octet-stream"
+        return FileResponse(path, headers=headers, filename=path.name, media_type=media_type)
+
+    async def _add_checkpoint(self, request: Request, grant: Grant) -> Response:
+        body = await body_of(request, CheckpointBody)
+        notebook_id = _notebook_id(request)
+        kept = await self._notebooks.add(
+            notebook_id, grant.token_id, body.epoch, body.step, body.metrics
+        )
+        return JSONResponse(kept, status_code=201)
+
+    async def _checkpoints(self, request: Request, grant: Grant) -> Response:
+        return JSONResponse(await self._notebooks.listed(_notebook_id(request), _user(grant)))
+
+    async def _best(self, request: Request, grant: Grant) -> Response:
+        best = await self._notebooks.best(_notebook_id(request), _user(grant))
+        if best is None:
+            raise RunError(404, "no checkpoint of this notebook has a loss")
+        return JSONResponse(best)
+
+    async def _own(self, request: Request, grant: Grant) -> ModelView:
+        model_id = str(request.path_params["model_id"])
+        model = await self._models.get(model_id)
+        if model is None:
+            raise RunError(404, f"there is no model {model_id[:100]}")
+        check_owner(str(model["user_id"]), grant, "model")
+        return model
+
+    async def _own_version(self, request: Request, grant: Grant) -> ModelView:
+        model = await self._own(request, grant)
+        wanted = int(request.path_params["number"])
+        version = await self._models.version(str(model["id"]), wanted)
+        if version is None:
+            raise RunError(404, f"there is no version {wanted} of this model")
+        return version
+
+
+def _user(grant: Grant) -> str | None:
+    return None if grant.role == "admin" else grant.token_id
+
+
+def _notebook_id(request: Request) -> str:
+    notebook_id = str(request.path_params["notebook_id"])
+    if not is_name(notebook_id):
+        raise RunError(400, "a notebook's id has letters, digits and - _ . : @ + only")
+    return notebook_id
