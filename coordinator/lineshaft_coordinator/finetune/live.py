@@ -9,10 +9,10 @@ job share one timer and one encoding.
 
 import asyncio
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from lineshaft_coordinator.finetune import views
-from lineshaft_coordinator.finetune.follower import Follower, UnknownTrainingError
+from lineshaft_coordinator.finetune.follower import UnknownTrainingError
 from lineshaft_coordinator.finetune.following import Following
 from lineshaft_coordinator.finetune.words import TERMINAL
 from lineshaft_runtime.connection import Connection, Limits
@@ -32,6 +32,18 @@ LIMITS: Final = Limits(
 )
 
 
+class Knows(Protocol):
+    """Who knows how trainings stand."""
+
+    async def of(self, job_id: str) -> Following:
+        """Return how a job stands.
+
+        Raises:
+            UnknownTrainingError: Nobody knows it.
+        """
+        ...
+
+
 class LiveFeeds:
     """The feeds of all trainings that somebody looks at.
 
@@ -39,7 +51,7 @@ class LiveFeeds:
         follower: Knows how they stand.
     """
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: Knows) -> None:
         self._follower = follower
         self._feeds: dict[str, _Feed] = {}
         self._opening: set[asyncio.Task[None]] = set()

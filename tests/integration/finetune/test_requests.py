@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from tests.e2e.farm import until
 from tests.integration.finetune.training_bench import Town, read, town
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 STATUS = {
     "job_id", "user_id", "status", "progress", "current_epoch", "total_epochs", "current_step",
@@ -312,6 +315,25 @@ def test_only_pages_that_are_named_may_use_the_training_server(strict: Town) -> 
     assert before.status_code == 204
     assert "POST" in before.headers["access-control-allow-methods"]
     assert refused.status_code == 403
+
+
+def test_pages_and_tokens_count_for_the_live_feed_too(strict: Town) -> None:
+    with strict.farm.client() as client:  # Any job can be looked at.
+        job = client.run("a.py", files={"a.py": b"print(1)"})
+        job.result(30)
+
+    def status(origin: str | None, token: str) -> int:
+        url = f"ws://127.0.0.1:{strict.farm.port}/ws/training/{job.id}{token}"
+        try:
+            with connect(url, origin=None if origin is None else Origin(origin)):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    assert status(None, "") == 101
+    assert status("http://page.example:3000", f"?token={strict.token}") == 101
+    assert status("http://evil.example", f"?token={strict.token}") == 403
+    assert status(None, "?token=wrong%C3%A4") == 401
 
 
 def test_clients_of_this_machine_need_no_token_where_the_operator_says_so(
