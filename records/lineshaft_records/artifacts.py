@@ -76,10 +76,10 @@ def _keep_file(folder: RunFolder, source: Path, place: PurePosixPath) -> Kept:
     return kept
 
 
-def note(folder: RunFolder, kept: Kept, **more: object) -> None:
-    """Put an artifact on the list of the run."""
+def note(folder: RunFolder, kept: Kept, **more: object) -> int:
+    """Put an artifact on the list of the run; returns how long the list is then, in bytes."""
     said = {"path": kept.path, "size_bytes": kept.size_bytes, "sha256": kept.sha256}
-    append_text(
+    return append_text(
         folder.artifact_list, json.dumps({**said, "at": round(time.time(), 3), **more}) + "\n"
     )
 

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from lineshaft_records import artifacts
 from lineshaft_records.documents import STATUSES, Status, read_info, replace_file
-from lineshaft_records.layout import RunFolder
+from lineshaft_records.layout import RunFolder, runs
 from lineshaft_records.rows import Row, row_of_event
 from lineshaft_records.text_logs import append_text, log_line
 from lineshaft_records.writer import RunBusyError, RunWriter, is_open
@@ -157,6 +157,21 @@ def run(folder: RunFolder, pid: int, *, flush_rows: int, flush_s: float) -> None
         if ended:
             break
     keeper.finish("CRASHED")
+
+
+def end_abandoned(base: Path) -> list[str]:
+    """End runs below a folder whose process and keeper are both gone; returns their names."""
+    ended: list[str] = []
+    for folder in runs(base):
+        if not is_open(folder) or not folder.spool.exists():
+            continue
+        try:
+            keeper = Keeper(folder, flush_rows=ROWS_MAX, flush_s=0.0)
+        except RunBusyError:
+            continue
+        keeper.finish("CRASHED")
+        ended.append(f"{folder.experiment}/{folder.name}")
+    return ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

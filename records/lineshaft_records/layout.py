@@ -7,6 +7,7 @@
 A run that is not closed has a folder `.live` besides: the segments that its rows are appended to.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,7 +144,8 @@ def runs(base: Path) -> Iterator[RunFolder]:
 
 def _folders(path: Path) -> list[Path]:
     try:
-        found = [each for each in path.iterdir() if each.is_dir()]
+        with os.scandir(path) as found:
+            names = [each.name for each in found if each.is_dir()]
     except FileNotFoundError:
         return []
-    return sorted(each for each in found if not each.name.startswith("."))
+    return [path / name for name in sorted(names) if not name.startswith(".")]

@@ -232,6 +232,8 @@ def _joined(parts: Sequence[Any], wanted: Sequence[str]) -> Any:
     schema = pa.schema(list(zip(names, kinds, strict=True)))
     if not parts:
         return schema.empty_table()
+    if len(parts) == 1:
+        return pa.table(parts[0].columns, names=names).cast(schema)
     return pa.concat_tables(
         [pa.table(part.columns, names=names).cast(schema) for part in parts]
     ).combine_chunks()
@@ -240,6 +242,8 @@ def _joined(parts: Sequence[Any], wanted: Sequence[str]) -> Any:
 def _newest(np: Any, steps: Any, has_step: Any, tries: Any) -> Any:
     """Say which rows no later attempt did again: an attempt overtakes all from its first step."""
     keep = np.ones(len(steps), dtype=bool)
+    if len(tries) == 0 or tries.min() == tries.max():
+        return keep
     limit: int | None = None
     for attempt in np.unique(tries)[::-1]:
         own = tries == attempt

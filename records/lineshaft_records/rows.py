@@ -69,12 +69,18 @@ def flush_of(rows: Sequence[Row]) -> Flush:
     at_us: list[int] = []
     cells: list[dict[str, float | str]] = []
     places: dict[tuple[int, int], int] = {}
+    called: dict[str, str] = {}
+    """Columns of numbers by metric: most values are floats of metrics that were seen before."""
     for row in rows:
-        made = {
-            f"{found[0]}:{clean(name)}": found[1]
-            for name, value in row.values.items()
-            if (found := cell(value)) is not None
-        }
+        made: dict[str, float | str] = {}
+        for name, value in row.values.items():
+            if type(value) is float and name in called:
+                made[called[name]] = value
+            elif (found := cell(value)) is not None:
+                column_name = f"{found[0]}:{clean(name)}"
+                made[column_name] = found[1]
+                if found[0] == "n":
+                    called[name] = column_name
         step = row.step if row.step is not None and abs(row.step) <= STEP_MAX else None
         if step is not None:
             place = places.get((row.attempt, step))

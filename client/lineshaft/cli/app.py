@@ -18,6 +18,7 @@ from lineshaft.cli import (
     kept,
     pausing,
     running,
+    runs,
     secrets,
     settings,
     workers,
@@ -76,6 +77,7 @@ def application() -> typer.Typer:
     app.command()(workers.top)
     app.command()(dashboard.dashboard)
     app.command()(access.login)
+    app.add_typer(runs.runs(), name="runs")
     app.add_typer(access.tokens(), name="token")
     app.add_typer(secrets.secrets(), name="secret")
     app.add_typer(environments.environments(), name="env")

@@ -76,9 +76,11 @@ _CODES: dict[str, ExitCode] = {
     "NoCoordinatorError": ExitCode.NO_COORDINATOR,
     "NoTokenError": ExitCode.NO_COORDINATOR,
     "NoWorkerFitsError": ExitCode.REFUSED,
+    "NoSuchRunError": ExitCode.NO_SUCH_JOB,
     "NotFoundError": ExitCode.NO_SUCH_JOB,
     "SizeError": ExitCode.USAGE,
     "UnencryptedTokenError": ExitCode.NO_COORDINATOR,
+    "RecordsError": ExitCode.USAGE,
     "UsageError": ExitCode.USAGE,
     "WrongCertificateError": ExitCode.NO_COORDINATOR,
 }

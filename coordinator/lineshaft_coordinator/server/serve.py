@@ -22,6 +22,8 @@ from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
 from lineshaft_coordinator.notices.routes import NoticeRoutes
 from lineshaft_coordinator.page.site import Site
+from lineshaft_coordinator.recorder.routes import RunRoutes
+from lineshaft_coordinator.recorder.supervisor import Recorder
 from lineshaft_coordinator.server.admission import (
     Door,
     Gate,
@@ -103,12 +105,14 @@ async def serve(settings: CoordinatorSettings) -> None:
         jobs = daemon.core.shop.ledger.jobs
         keep_s = settings.keep_finished_s
         upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s)
+        recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=epoch > 1)
+        daemon.taps.append(recorder.tap)
         async with announcing(
             settings.notices, store, blobs, data=settings.data, keep_s=keep_s
         ) as announcer:
             if announcer is not None:
                 daemon.taps.append(announcer.on_commit)
-            await _run(settings, daemon, blobs, upkeep, announcer)
+            await _run(settings, daemon, blobs, upkeep, announcer, recorder)
     finally:
         await store.close()
 
@@ -119,19 +123,21 @@ async def _run(
     blobs: BlobStore,
     upkeep: Upkeep,
     announcer: Announcer | None,
+    recorder: Recorder,
 ) -> None:
     actions = _Actions(settings.data, daemon, upkeep)
     training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
     runs = TrainingRuns(
         settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
     )
-    server = _make_server(settings, daemon, blobs, actions, training, runs, announcer)
+    server = _make_server(settings, daemon, blobs, actions, training, runs, announcer, recorder)
     await server.start()
     _announce(settings, server.port)
     training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
     with stop_on_signals() as stopping:
         tidying = asyncio.create_task(upkeep.run())
         pump = asyncio.create_task(daemon.run())
+        recording = asyncio.create_task(recorder.run())
         stop = asyncio.create_task(stopping.wait())
         trainings = asyncio.create_task(training.run())
         tasks = (tidying, pump, trainings, stop)
@@ -147,9 +153,9 @@ async def _run(
         finally:
             await server.close("the coordinator stops; it keeps all jobs")
             await runs.close()
-            for task in tasks:
+            for task in (*tasks, recording):
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            results = await asyncio.gather(*tasks, recording, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result
@@ -164,6 +170,7 @@ def _make_server(
     training: TrainingServer,
     runs: TrainingRuns,
     announcer: Announcer | None,
+    recorder: Recorder,
 ) -> Server:
     try:
         tokens = Tokens(settings.data, local_token(settings.home))
@@ -184,6 +191,7 @@ def _make_server(
         TrainingRoutes(training, tokens, gate),
         NoticeRoutes(announcer, guard),
         Site(),
+        RunRoutes(recorder, guard, daemon.blob_file),
     ]
     for group in groups:
         gate.doors += group.doors()

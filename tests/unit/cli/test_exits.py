@@ -3,6 +3,7 @@
 import pytest
 from tests.unit.cli.documented import documented_codes
 
+import lineshaft_records.errors
 import lineshaft_runtime.bundles
 import lineshaft_runtime.locating
 import lineshaft_runtime.packing
@@ -14,6 +15,7 @@ from lineshaft.cli.exits import ExitCode, exit_code_of, one_line
 MODULES = (
     errors,
     exits,
+    lineshaft_records.errors,
     lineshaft_runtime.bundles,
     lineshaft_runtime.locating,
     lineshaft_runtime.packing,

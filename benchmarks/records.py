@@ -1,0 +1,192 @@
+"""Run records: what a log call, a flush, a close, a read and a list cost, beside expman-rs.
+
+    python -m benchmarks.records [--expman PYTHON]
+
+PYTHON is the interpreter of an environment of its own with `pip install expman-rs`; without it, the
+rows of expman are left out, and the table says so.
+"""
+
+import argparse
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lineshaft_records import Run
+from lineshaft_records.catalog import Catalog
+from lineshaft_records.documents import RunInfo, write_info
+from lineshaft_records.layout import run_folder
+from lineshaft_records.rows import Row
+from lineshaft_records.writer import RunWriter
+
+ROWS = 1_000_000
+FLUSH = 50
+METRICS = ("loss", "acc", "lr", "grad_norm", "time")
+CALLS = 5000
+EXPMAN = """
+import json, sys, time, resource, statistics
+import expman
+base, rows, calls = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+made = expman.Experiment("bench", run_name="r", base_dir=base, redirect_console=False,
+    system_metrics_interval_secs=0, capture_provenance=False)
+values = {name: 0.5 for name in NAMES}
+spent = []
+for step in range(calls):
+    began = time.perf_counter_ns()
+    made.log_vector(values, step=step)
+    spent.append(time.perf_counter_ns() - began)
+    if step % 50 == 0: time.sleep(0.01)
+for step in range(calls, rows):
+    made.log_vector(values, step=step)
+before = time.process_time(); began = time.perf_counter()
+made.close()
+spent.sort()
+print(json.dumps({"log call, 5 metrics, p50, µs": spent[len(spent) // 2] / 1e3,
+    "log call, 5 metrics, p99, µs": spent[len(spent) * 99 // 100] / 1e3,
+    "close at 1,000,000 rows, CPU s": time.process_time() - before,
+    "close at 1,000,000 rows, s": time.perf_counter() - began,
+    "most memory, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+""".replace("NAMES", repr(METRICS))
+
+
+def opened(base: Path, run: str) -> RunWriter:
+    info = RunInfo(name=run, experiment="bench", started_at=datetime.now(UTC))
+    return RunWriter(run_folder(base, "bench", run), info)
+
+
+def rows_from(step: int, count: int = FLUSH) -> list[Row]:
+    return [
+        Row(1, n, n * 1000, {name: 1.0 / (n + place + 1) for place, name in enumerate(METRICS)})
+        for n in range(step, step + count)
+    ]
+
+
+def cpu_of(work: Callable[[], object], repeat: int = 1) -> float:
+    """CPU seconds of one call: what a busy machine does not change."""
+    gc.collect()
+    began = time.process_time()
+    for _ in range(repeat):
+        work()
+    return (time.process_time() - began) / repeat
+
+
+def log_call(base: Path) -> dict[str, float]:
+    with Run("bench", "calls", base=base, console=False, provenance=False) as run:
+        values = dict.fromkeys(METRICS, 0.5)
+        spent: list[int] = []
+        for step in range(CALLS):
+            began = time.perf_counter_ns()
+            run.log_metrics(values, step=step)
+            spent.append(time.perf_counter_ns() - began)
+    spent.sort()
+    return {
+        "log call, 5 metrics, p50, µs": spent[CALLS // 2] / 1e3,
+        "log call, 5 metrics, p99, µs": spent[CALLS * 99 // 100] / 1e3,
+    }
+
+
+def flushes(base: Path) -> dict[str, float]:
+    """A million rows, 50 a flush, in a process of their own for the memory."""
+    writer = opened(base, "large")
+    first = [cpu_of(lambda: writer.append(rows_from(0), {"offset": 1})) for _ in range(50)]
+    step = writer.rows
+    while writer.rows < ROWS:
+        writer.append(rows_from(step), {"offset": step})
+        step += FLUSH
+    rows = rows_from(step)
+    last = [cpu_of(lambda: writer.append(rows, {"offset": 1})) for _ in range(50)]
+    before, began = time.process_time(), time.perf_counter()
+    writer.close("FINISHED")
+    return {
+        "flush of 50 rows at 0 rows, CPU ms": statistics.median(first) * 1e3,
+        "flush of 50 rows at 1,000,000 rows, CPU ms": statistics.median(last) * 1e3,
+        "close at 1,000,000 rows, CPU s": time.process_time() - before,
+        "close at 1,000,000 rows, s": time.perf_counter() - began,
+        "most memory of the writer, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def reads(base: Path) -> dict[str, float]:
+    catalog = Catalog(base)
+    catalog.metrics(run="large", names=["loss"])
+    found = {
+        "2,000 points of 1,000,000, CPU ms": 1e3
+        * cpu_of(lambda: catalog.metrics(run="large", names=["loss"]), 5)
+    }
+    many = base / "many"
+    for number in range(1000):
+        folder = run_folder(many, f"e{number % 10}", f"r{number}")
+        folder.path.mkdir(parents=True)
+        started = datetime.now(UTC) + timedelta(seconds=number)
+        info = RunInfo(
+            name=folder.name,
+            experiment=folder.experiment,
+            started_at=started,
+            vectors={f"metric_{n}": 0.5 for n in range(500)},
+        )
+        write_info(folder, info)
+    listing = Catalog(many)
+    listing.runs(limit=1000)
+    found["list of 1,000 runs with 500 last values, CPU ms"] = 1e3 * cpu_of(
+        lambda: listing.runs(limit=1000), 3
+    )
+    return found
+
+
+def ingest(base: Path) -> dict[str, float]:
+    """Rows of 100 runs through what the recorder does, committed events first."""
+    from benchmarks.records_ingest import share_of_a_core  # noqa: PLC0415 - SQLite and more
+
+    return {"100 runs, 20,000 rows/s: share of a core, %": 100 * share_of_a_core(base)}
+
+
+PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "log": log_call,
+    "flush": flushes,
+    "read": reads,
+    "ingest": ingest,
+}
+
+
+def expman(python: str, base: Path) -> dict[str, float]:
+    command = [python, "-c", EXPMAN, str(base), str(ROWS), str(CALLS)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return dict(json.loads(run.stdout)) if run.returncode == 0 else {}
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.records")
+    flags.add_argument("--expman", help="interpreter of an environment with expman-rs")
+    flags.add_argument("--part", choices=PARTS, help="used by the benchmark itself")
+    flags.add_argument("--folder", type=Path)
+    chosen = flags.parse_args()
+    if chosen.part:
+        print(json.dumps(PARTS[chosen.part](chosen.folder)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="lineshaft-records-") as folder:
+        for part in PARTS:
+            command = [sys.executable, "-m", "benchmarks.records", "--part", part]
+            run = subprocess.run(
+                [*command, "--folder", folder], stdout=subprocess.PIPE, text=True, check=True
+            )
+            for what, value in json.loads(run.stdout).items():
+                print(f"{what:50} {value:10.2f}", flush=True)
+        if chosen.expman is None:
+            print("expman-rs: left out, --expman names an interpreter that has it")
+            return 0
+        for what, value in expman(chosen.expman, Path(folder) / "expman").items():
+            print(f"{'expman-rs: ' + what:50} {value:10.2f}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

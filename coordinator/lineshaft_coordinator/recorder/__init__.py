@@ -1,0 +1,1 @@
+"""Run records of jobs: a process beside the coordinator writes them from what is committed."""

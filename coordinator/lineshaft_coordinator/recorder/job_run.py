@@ -1,0 +1,182 @@
+"""One job as a run: its committed events become rows, log lines and the end of a record."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, cast
+
+from lineshaft_coordinator.recorder.source import Begun, Source
+from lineshaft_records import artifacts
+from lineshaft_records.documents import RunInfo, Status
+from lineshaft_records.layout import RunFolder, run_folder, safe_name
+from lineshaft_records.rows import Row, row_of_event
+from lineshaft_records.text_logs import Level, append_text, log_line
+from lineshaft_records.writer import RunWriter
+
+EXPERIMENT_TAG: Final = "experiment="
+DEFAULT_EXPERIMENT: Final = "default"
+LOST: Final = frozenset({"worker_lost", "signal", "oom"})
+"""Causes of a failure that no code of the job chose."""
+
+
+def experiment_of(begun: Begun) -> str:
+    """Return which experiment a job belongs to: by its tag, else by its name."""
+    tagged = (tag.removeprefix(EXPERIMENT_TAG) for tag in begun.tags if EXPERIMENT_TAG in tag[:11])
+    wanted = next(tagged, None) or begun.name or DEFAULT_EXPERIMENT
+    return safe_name(Path(wanted).name if begun.name == wanted else wanted, DEFAULT_EXPERIMENT)
+
+
+def folder_of(base: Path, begun: Begun) -> RunFolder:
+    """Return where the run of a job lies."""
+    return run_folder(base, experiment_of(begun), safe_name(begun.job_id, "job"))
+
+
+class JobRun:
+    """Records one job.
+
+    Args:
+        base: Where experiments lie.
+        begun: What the job is.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(self, base: Path, begun: Begun) -> None:
+        self.job_id = begun.job_id
+        self.folder = folder_of(base, begun)
+        at = begun.started_at if begun.started_at is not None else begun.submitted_at
+        info = RunInfo(
+            name=self.folder.name,
+            experiment=self.folder.experiment,
+            started_at=datetime.fromtimestamp(at, UTC),
+            tags=begun.tags,
+            group=begun.group,
+            rank=begun.rank,
+            description=begun.name,
+        )
+        self.writer = RunWriter(self.folder, info)
+        position = self.writer.position
+        self._after = (position.get("attempt", 0), position.get("seq", 0))
+        self._is_end_told = bool(position.get("ended"))
+        self._console_bytes = self.writer.sizes.get("console.log", 0)
+        self._log_bytes = self.writer.sizes.get("run.log", 0)
+        self._list_bytes = self.writer.sizes.get("artifacts.jsonl", 0)
+
+    def advance(self, source: Source) -> int:
+        """Record what was committed since; returns how many events that were.
+
+        Raises:
+            OSError: The disk is full or broken; nothing of the last page is recorded.
+            sqlite3.Error: The database cannot be read.
+        """
+        count = 0
+        while page := source.events(self.job_id, self._after):
+            rows: list[Row] = []
+            console: list[str] = []
+            log: list[str] = []
+            for event in page:
+                said: dict[str, Any] = json.loads(event.body)
+                self._take(
+                    event.attempt, event.at, said["kind"], said["body"], (rows, console, log)
+                )
+            last = (page[-1].attempt, page[-1].seq)
+            self._write(rows, "".join(console), "".join(log), last)
+            count += len(page)
+        return count
+
+    def end(self, source: Source) -> None:
+        """Record how the job ended; all its events are recorded already.
+
+        Raises:
+            OSError: The disk is full or broken.
+            sqlite3.Error: The database cannot be read.
+        """
+        row = source.row(self.job_id)
+        outcome: dict[str, Any] = {}
+        for _, record in source.records(self.job_id):
+            if record["type"] == "JobFinished":
+                outcome = record["outcome"]
+            elif record["type"] == "FileKept" and not self._is_end_told:
+                self._note_file(record["file"])
+        status, text = ending_of(outcome)
+        at = row.finished_at if row is not None and row.finished_at else time.time()
+        if not self._is_end_told:
+            line = log_line(at, "ERROR", text) if text else ""
+            self._write([], "", line, self._after, ended=1)
+            self._is_end_told = True
+        self.writer.close(status, datetime.fromtimestamp(at, UTC))
+
+    def _take(
+        self,
+        attempt: int,
+        at: float,
+        kind: str,
+        body: dict[str, Any],
+        into: tuple[list[Row], list[str], list[str]],
+    ) -> None:
+        rows, console, log = into
+        match kind:
+            case "metrics":
+                row = row_of_event(attempt, at, body)
+                if row is not None:
+                    rows.append(row)
+            case "log":
+                console.append(str(body.get("text", "")))
+            case "checkpoint" | "artifact":
+                step = f" at step {body['step']}" if body.get("step") is not None else ""
+                name = body.get("name") or body.get("path")
+                log.append(log_line(at, "INFO", f"{kind} {name}{step}"))
+            case "notice":
+                level: Level = "WARN" if body.get("code") else "INFO"
+                log.append(log_line(at, level, one_line(str(body.get("text", "")))))
+            case _:
+                pass
+
+    def _write(
+        self, rows: list[Row], console: str, log: str, last: tuple[int, int], *, ended: int = 0
+    ) -> None:
+        # Texts first: what is written and not yet said to be there is cut off by the next writer.
+        if console:
+            self._console_bytes = append_text(self.folder.console, console)
+        if log:
+            self._log_bytes = append_text(self.folder.log, log)
+        position = {"attempt": last[0], "seq": last[1]} | ({"ended": 1} if ended else {})
+        sizes = {
+            "console.log": self._console_bytes,
+            "run.log": self._log_bytes,
+            "artifacts.jsonl": self._list_bytes,
+        }
+        self.writer.append(rows, position, sizes)
+        self._after = last
+
+    def _note_file(self, file: dict[str, Any]) -> None:
+        """List a file that the coordinator keeps; its bytes stay where they are."""
+        if file.get("blob") is None:
+            return
+        path = f"{file['kind']}s/{file['name']}"
+        kept = artifacts.Kept(path, int(file.get("size_bytes", 0)), str(file["blob"]))
+        more = {
+            key: file[key] for key in ("file_id", "attempt", "step") if file.get(key) is not None
+        }
+        self._list_bytes = artifacts.note(self.folder, kept, **more)
+
+
+def ending_of(outcome: dict[str, Any]) -> tuple[Status, str]:
+    """Return how a run ended whose job ended so, and what to say of it in run.log."""
+    failure = cast("dict[str, Any]", outcome.get("failure") or {})
+    reason = one_line(str(failure.get("message") or outcome.get("reason") or ""))
+    match outcome.get("status"):
+        case "succeeded":
+            return "FINISHED", ""
+        case "cancelled":
+            return "FAILED", f"run cancelled: {reason}" if reason else "run cancelled"
+        case _:
+            status: Status = "CRASHED" if failure.get("cause") in LOST else "FAILED"
+            return status, f"run {status}: {reason}" if reason else f"run {status}"
+
+
+def one_line(text: str) -> str:
+    """Return a text without line ends."""
+    return " ".join(text.split())[:2000]

@@ -1,0 +1,236 @@
+"""The recorder: follows what the coordinator commits, and answers what is asked about runs.
+
+The coordinator only says which jobs have news; what the news is, is read from its database, from
+where the files of the run end. So what happens after a crash, of either process, is what happens
+always. Reads are answered by a thread, so that a long one does not hold up the recording.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import select
+import socket
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from lineshaft_coordinator.recorder.answers import Answers
+from lineshaft_coordinator.recorder.job_run import JobRun, folder_of
+from lineshaft_coordinator.recorder.link import Link
+from lineshaft_coordinator.recorder.source import Source
+from lineshaft_records import optional
+from lineshaft_records.documents import replace_file
+from lineshaft_records.errors import RecordsError
+from lineshaft_records.index import Index
+from lineshaft_records.layout import RunFolder
+from lineshaft_records.writer import is_open
+
+logger = logging.getLogger(__name__)
+
+RUNS: Final = "runs"
+"""Folder of experiments in the data folder."""
+FLUSH_S: Final = 0.25
+FLUSH_S_MAX: Final = 1.0
+PAUSE_SHARE: Final = 5.0
+LOOK_S: Final = 5.0
+"""How often all open runs are looked at, news or not."""
+SYNC_S: Final = 1.0
+IDLE_S: Final = 60.0
+RETRY_S: Final = 2.0
+
+
+def record(data: Path, sock: socket.socket) -> None:
+    """Record until the other end of the socket is closed.
+
+    Raises:
+        MissingPartError: A library is not installed.
+        OSError: The folder of runs cannot be written.
+    """
+    for part in (optional.arrow, optional.numbers, optional.yaml, optional.parquet):
+        part()
+    pa = optional.arrow()
+    pa.set_cpu_count(1)
+    base = data / RUNS
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # The one before may still be ending.
+        recorder = Recorder(data, base, Link(sock))
+        try:
+            recorder.run()
+        finally:
+            recorder.close()
+
+
+class Recorder:
+    """Keeps the runs of one data folder."""
+
+    def __init__(self, data: Path, base: Path, link: Link) -> None:
+        self._base, self._link = base, link
+        self._source = Source(data)
+        self._index = Index(base)
+        self._index.refresh()
+        self._runs: dict[str, JobRun] = {}
+        self._no_runs: set[str] = set()
+        """Jobs that were looked at and are no runs so far."""
+        self._dirty: set[str] = set()
+        self._flush_at = self._look_at = self._sync_at = 0.0
+        self._heard_at = time.monotonic()
+        self._hints = 0
+        self._caught_up_at = 0.0
+        self._answers = Answers(base, self._runs)
+        self._asked = ThreadPoolExecutor(1, thread_name_prefix="answers")
+
+    def run(self) -> None:
+        """Go on until the link is closed."""
+        self._catch_up()
+        while self._link.is_open:
+            now = time.monotonic()
+            wait_s = max(
+                0.0, min(self._flush_at if self._dirty else self._sync_at, self._look_at) - now
+            )
+            ready, _, _ = select.select([self._link], [], [], min(wait_s, SYNC_S))
+            if ready:
+                self._hear(self._link.receive())
+            self._work(time.monotonic())
+        self._work(float("inf"))
+
+    def close(self) -> None:
+        """Leave all runs open for the next recorder."""
+        self._asked.shutdown(wait=True, cancel_futures=True)
+        for run in self._runs.values():
+            run.writer.leave()
+        self._answers.close()
+        self._index.close()
+        self._source.close()
+
+    def _hear(self, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            self._heard_at = time.monotonic()
+            if "news" in message:
+                self._hints += 1
+                self._dirty.update(message["news"])
+                self._no_runs.difference_update(message["news"])
+            elif "ask" in message:
+                self._asked.submit(self._answer, message)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        # Only this thread sends; what the main thread says of idleness is said by it, too.
+        head, body = self._answers.answer(message)
+        self._link.send({"id": message["id"], **head}, body)
+
+    def _work(self, now: float) -> None:
+        if self._dirty and now >= self._flush_at:
+            jobs, self._dirty = self._dirty, set()
+            began = time.monotonic()
+            for job_id in jobs:
+                self._follow(job_id)
+            # Many busy runs are looked at less often: larger flushes cost less in all.
+            pause_s = min(FLUSH_S_MAX, PAUSE_SHARE * (time.monotonic() - began))
+            self._flush_at = max(self._flush_at, began + max(FLUSH_S, pause_s))
+        if now >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_S
+            for job_id in [*self._runs]:
+                self._follow(job_id)
+        if now >= self._sync_at:
+            self._sync_at = time.monotonic() + SYNC_S
+            for run in self._runs.values():
+                run.writer.sync()
+            if not self._dirty:
+                self._note_place()
+        is_idle = not self._runs and not self._dirty and now - self._heard_at > IDLE_S
+        if is_idle and now != float("inf"):
+            self._heard_at = now
+            self._asked.submit(self._link.send, {"idle": self._hints})
+
+    def _follow(self, job_id: str) -> None:
+        """Record what a job said since, and its end; try again later what cannot be done now."""
+        try:
+            self._advance(job_id)
+        except (OSError, sqlite3.Error, RecordsError) as error:
+            logger.warning(
+                "a run waits to be recorded", extra={"job_id": job_id, "why": str(error)}
+            )
+            self._drop(job_id)
+            self._dirty.add(job_id)
+            self._flush_at = time.monotonic() + RETRY_S
+
+    def _advance(self, job_id: str) -> None:
+        # First where the job is, then what it said: an end that is seen comes after all of it.
+        row = self._source.row(job_id)
+        run = self._runs.get(job_id) or self._opened(job_id)
+        if run is None:
+            return
+        run.advance(self._source)
+        if row is None or not row.is_live:
+            run.end(self._source)
+            del self._runs[job_id]
+            self._index.note(run.folder)
+        elif run.writer.tend(time.monotonic()):
+            self._index.note(run.folder)
+
+    def _opened(self, job_id: str) -> JobRun | None:
+        """Begin the run of a job, or go on with it; None if it is none, or is over."""
+        if job_id in self._no_runs:
+            return None
+        begun = self._source.begun(job_id)
+        if begun is None:
+            return None
+        folder = folder_of(self._base, begun)
+        is_known = folder.info.exists()
+        if is_known and not is_open(folder):
+            return None
+        is_own = begun.kind == "pipeline" and begun.started_at is not None and begun.group is None
+        if not (is_known or is_own or self._source.is_telling(job_id)):
+            self._no_runs.add(job_id)
+            return None
+        run = self._runs[job_id] = JobRun(self._base, begun)
+        self._index.note(run.folder)
+        return run
+
+    def _drop(self, job_id: str) -> None:
+        run = self._runs.pop(job_id, None)
+        if run is not None:
+            try:
+                run.writer.leave()
+            except OSError:  # The disk failed; what was written before is whole.
+                logger.warning("a run cannot be synced", extra={"job_id": job_id})
+
+    # --- what happened while nobody recorded ---
+
+    def _catch_up(self) -> None:
+        """Find the runs of jobs that said something, began or ended since the last recorder."""
+        before = self._place()
+        now = time.time()
+        for each in self._index.listed(status="RUNNING", limit=1_000_000):
+            folder = RunFolder(self._base / each.experiment / each.run)
+            if is_open(folder):
+                self._dirty.add(each.run)
+            else:
+                self._index.note(folder)
+        known = {each.run for each in self._index.listed(limit=1_000_000)}
+        for job_id, _ in self._source.candidates(before):
+            if job_id not in known:
+                self._dirty.add(job_id)
+        self._caught_up_at = now
+        logger.info("recorder caught up", extra={"jobs": len(self._dirty)})
+
+    def _place(self) -> float:
+        try:
+            return float(json.loads((self._base / ".recorder.json").read_text())["looked_at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
+
+    def _note_place(self) -> None:
+        """Say up to when no job has to be looked for."""
+        now = time.time()
+        if now - self._caught_up_at < IDLE_S / 2 and self._link.is_open and self._place():
+            return
+        self._caught_up_at = now
+        try:
+            text = json.dumps({"looked_at": now, "pid": os.getpid()})
+            replace_file(self._base / ".recorder.json", text.encode())
+        except OSError as error:  # The next one looks for more.
+            logger.warning("the recorder's place is not kept", extra={"why": str(error)})

@@ -1,0 +1,231 @@
+"""Runs over HTTP: `/api/v1/runs` in Lineshaft's words, `/api/experiments` in those of seed 004."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
+from lineshaft_coordinator.server.admission import Door
+from lineshaft_coordinator.server.guard import Guard, Refusal
+from lineshaft_protocol.version import __version__
+
+LIMIT_MAX: Final = 10_000
+POINTS_MAX: Final = 1_000_000
+POINTS: Final = 2000
+COMPARED_MAX: Final = 50
+
+Endpoint = Callable[[Request], Awaitable[bytes | Response]]
+
+
+class RunRoutes:
+    """The endpoints.
+
+    Args:
+        recorder: Who knows the runs.
+        guard: Who may ask.
+        blob_file: Where the bytes of a kept file lie; None if they are gone.
+    """
+
+    def __init__(
+        self, recorder: Recorder, guard: Guard, blob_file: Callable[[str], Path | None]
+    ) -> None:
+        self._recorder, self._guard, self._blob_file = recorder, guard, blob_file
+
+    def doors(self) -> Sequence[Door]:
+        """No WebSockets."""
+        return ()
+
+    def routes(self) -> Sequence[Route]:
+        """Its HTTP endpoints."""
+        own = "/api/v1/runs/{run}"
+        seed = "/api/experiments/{experiment}"
+        run = f"{seed}/runs/{{run}}"
+        endpoints: list[tuple[str, Endpoint]] = [
+            ("/api/v1/runs", self._runs),
+            (own, self._run),
+            (f"{own}/metrics", self._metrics),
+            (f"{own}/text", self._text),
+            (f"{own}/artifacts/content", self._content),
+            ("/api/v1/compare", self._compare),
+            ("/api/experiments", self._experiments),
+            (f"{seed}/runs", self._seed_runs),
+            (f"{seed}/stats", self._stats),
+            (f"{run}/metrics", self._metrics),
+            (f"{run}/config", self._config),
+            (f"{run}/metadata", self._metadata),
+            (f"{run}/artifacts", self._artifacts),
+            (f"{run}/artifacts/content", self._content),
+            ("/api/stats", self._stats),
+            ("/api/config", self._about),
+        ]
+        return [Route(path, self._guarded(answer)) for path, answer in endpoints]
+
+    def _guarded(self, answer: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            entered = self._guard.enter(request)
+            if isinstance(entered, Refusal):
+                return JSONResponse({"error": entered.text}, status_code=entered.status)
+            try:
+                found = await answer(request)
+            except AskError as error:
+                return JSONResponse({"error": str(error)}, status_code=error.status)
+            except RecorderAwayError as error:
+                return JSONResponse({"error": str(error)}, status_code=503)
+            except ValueError as error:
+                return JSONResponse({"error": str(error)}, status_code=400)
+            if isinstance(found, Response):
+                return found
+            return Response(found, media_type="application/json")
+
+        return endpoint
+
+    async def _runs(self, request: Request) -> bytes:
+        asked = request.query_params
+        return await self._recorder.ask(
+            "runs",
+            experiment=asked.get("experiment"),
+            status=asked.get("status"),
+            tag=asked.get("tag"),
+            limit=_number(request, "limit", 100, most=LIMIT_MAX),
+            offset=_number(request, "offset", 0),
+        )
+
+    async def _run(self, request: Request) -> bytes:
+        return await self._recorder.ask("run", run=_run_of(request))
+
+    async def _metrics(self, request: Request) -> bytes:
+        attempts = request.query_params.get("attempts", "newest")
+        if attempts not in ("newest", "all"):
+            raise ValueError(f"attempts must be newest or all, not {attempts[:40]!r}")
+        points = _number(request, "max_points", POINTS, most=POINTS_MAX)
+        return await self._recorder.ask(
+            "metrics",
+            run=_run_of(request),
+            names=_names(request, "names"),
+            since_step=_step(request, "since_step"),
+            until_step=_step(request, "until_step"),
+            max_points=points,
+            attempts=attempts,
+        )
+
+    async def _text(self, request: Request) -> bytes:
+        file = request.query_params.get("file", "run.log")
+        offset = _number(request, "offset", 0, most=1 << 53)
+        return await self._recorder.ask("text", run=_run_of(request), file=file, offset=offset)
+
+    async def _compare(self, request: Request) -> bytes:
+        runs = _names(request, "runs") or []
+        if not 1 <= len(runs) <= COMPARED_MAX:
+            raise ValueError(f"name 1 to {COMPARED_MAX} runs: ?runs=a,b")
+        return await self._recorder.ask("compare", runs=runs, names=_names(request, "names"))
+
+    async def _content(self, request: Request) -> Response:
+        """The bytes of an artifact, wherever they are; a part of them for a Range."""
+        wanted = request.query_params.get("path", "")
+        if PurePosixPath(wanted).is_absolute() or ".." in PurePosixPath(wanted).parts:
+            return JSONResponse({"error": "that is outside of the run"}, status_code=403)
+        run = _run_of(request)
+        name = PurePosixPath(wanted).name
+        path: str | None = json.loads(await self._recorder.ask("path", run=run, file=wanted))
+        if path is not None:
+            return FileResponse(path, filename=name)
+        for each in (await self._asked("run", run=run))["artifacts"]:
+            if each.get("path") == wanted and each.get("file_id"):
+                blob = self._blob_file(str(each["sha256"]))
+                if blob is None:
+                    return JSONResponse({"error": "its content is gone"}, status_code=410)
+                headers = {"ETag": f'"{each["sha256"]}"'}
+                return FileResponse(blob, filename=name, headers=headers)
+        return JSONResponse({"error": f"no artifact {wanted[:200]!r}"}, status_code=404)
+
+    # --- seed 004 ---
+
+    async def _asked(self, what: str, **about: object) -> Any:
+        return json.loads(await self._recorder.ask(what, **about))
+
+    async def _experiments(self, request: Request) -> bytes:
+        del request
+        return await self._recorder.ask("experiments")
+
+    async def _seed_runs(self, request: Request) -> Response:
+        experiment = str(request.path_params["experiment"])
+        found = await self._asked("runs", experiment=experiment, limit=LIMIT_MAX)
+        names = _names(request, "metrics")
+        for each in found:
+            if names is not None:
+                each["last"] = {k: v for k, v in each["last"].items() if k in names}
+        return JSONResponse([_seed_view(each) for each in found])
+
+    async def _config(self, request: Request) -> Response:
+        return JSONResponse((await self._asked("run", run=_run_of(request)))["config"])
+
+    async def _metadata(self, request: Request) -> Response:
+        return JSONResponse(_seed_view(await self._asked("run", run=_run_of(request))))
+
+    async def _artifacts(self, request: Request) -> Response:
+        found = (await self._asked("run", run=_run_of(request)))["artifacts"]
+        views = [
+            {
+                "path": each["path"],
+                "name": PurePosixPath(each["path"]).name,
+                "size": each["size_bytes"],
+                "ext": PurePosixPath(each["path"]).suffix.removeprefix("."),
+                "is_default": False,
+            }
+            for each in found
+        ]
+        return JSONResponse(views)
+
+    async def _stats(self, request: Request) -> bytes:
+        return await self._recorder.ask("stats", experiment=request.path_params.get("experiment"))
+
+    async def _about(self, request: Request) -> Response:
+        del request
+        return JSONResponse({"live_mode": True, "read_only": True, "version": __version__})
+
+
+def _seed_view(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run in the seed's words."""
+    same = ("experiment", "status", "started_at", "finished_at", "description", "tags")
+    return {
+        "id": run["run"],
+        "name": run["run"],
+        **{key: run[key] for key in same},
+        "duration_secs": run["duration_s"],
+        "scalars": {},
+        "vectors": run["last"],
+    }
+
+
+def _run_of(request: Request) -> str:
+    experiment = request.path_params.get("experiment")
+    run = str(request.path_params["run"])
+    return run if experiment is None else f"{experiment}/{run}"
+
+
+def _names(request: Request, key: str) -> list[str] | None:
+    text = request.query_params.get(key)
+    return None if text is None else [name for name in text.split(",") if name]
+
+
+def _number(request: Request, name: str, default: int, *, most: int = LIMIT_MAX) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or len(text) > 16 or int(text) > most:
+        raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text[:40]!r}")
+    return int(text)
+
+
+def _step(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not text.removeprefix("-").isdecimal() or len(text) > 18:
+        raise ValueError(f"{name} must be a whole number, not {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,104 @@
+"""What the recorder reads of the coordinator's database: only what is committed, never writing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lineshaft_coordinator.store.interface import EventRow, JobRow
+from lineshaft_coordinator.store.queries import events_of, records_of, row_of
+from lineshaft_coordinator.store.readers import connect_read_only
+
+PAGE_EVENTS: Final = 5000
+PAGE_BYTES: Final = 4 * 1024 * 1024
+TELLING: Final = ("metrics", "checkpoint", "artifact")
+"""Kinds of events that make a job a run."""
+SLACK_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a record says first about a job."""
+
+    job_id: str
+    name: str | None
+    kind: str
+    tags: tuple[str, ...]
+    group: str | None
+    """The lead of its gang; None if it is no part of one."""
+    rank: int | None
+    submitted_at: float
+    started_at: float | None
+    """When its first attempt was given to a worker, seconds since 1970; None before."""
+
+
+class Source:
+    """Reads one data folder's database."""
+
+    def __init__(self, data: Path) -> None:
+        self._connection = connect_read_only(data / "lineshaft.sqlite")
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def row(self, job_id: str) -> JobRow | None:
+        """Read where a job is; None if nobody knows it, or it was pruned."""
+        return row_of(self._connection, job_id)
+
+    def events(self, job_id: str, after: tuple[int, int]) -> list[EventRow]:
+        """Read the next events of a job."""
+        return events_of(self._connection, job_id, after, PAGE_EVENTS, PAGE_BYTES)
+
+    def records(self, job_id: str) -> list[tuple[float, dict[str, Any]]]:
+        """Read the journal of a job: wall time in seconds, record."""
+        return [(at, json.loads(data)) for _, at, data in records_of(self._connection, job_id)]
+
+    def begun(self, job_id: str) -> Begun | None:
+        """Read what a job is; None if nobody knows it."""
+        job: dict[str, Any] | None = None
+        submitted_at, started_at = 0.0, None
+        for at, record in self.records(job_id):
+            if record["type"] == "JobSubmitted":
+                job, submitted_at = record["job"], at
+            elif record["type"] == "AttemptStarted" and started_at is None:
+                started_at = at
+        if job is None:
+            return None
+        part: dict[str, Any] = job.get("part") or {}
+        return Begun(
+            job_id,
+            job.get("name"),
+            job["kind"],
+            tuple(job.get("tags") or ()),
+            part.get("job_id"),
+            part.get("rank"),
+            submitted_at,
+            started_at,
+        )
+
+    def is_telling(self, job_id: str) -> bool:
+        """Whether a job told something that makes it a run."""
+        marks = [json.dumps({"kind": kind})[1:-1].replace(" ", "").encode() for kind in TELLING]
+        found = self._connection.execute(
+            "SELECT 1 FROM events WHERE job_id = ?"
+            " AND (instr(body, ?) OR instr(body, ?) OR instr(body, ?)) LIMIT 1",
+            (job_id, *marks),
+        )
+        return found.fetchone() is not None
+
+    def candidates(self, ended_since: float) -> Iterator[tuple[str, str]]:
+        """Yield id and kind of jobs that may be runs: live ones, and those that ended lately."""
+        has_events = "EXISTS (SELECT 1 FROM events WHERE events.job_id = jobs.job_id)"
+        # All at once: a statement that stays open would hold its snapshot.
+        live = self._connection.execute(
+            f"SELECT job_id, kind FROM jobs WHERE is_live = 1 AND (kind = 'pipeline' OR {has_events})"  # noqa: S608, E501 - constants
+        ).fetchall()
+        ended = self._connection.execute(
+            f"SELECT job_id, kind FROM jobs WHERE is_live = 0 AND (kind = 'pipeline' OR {has_events})"  # noqa: S608, E501 - constants
+            " AND finished_at >= ?",
+            (ended_since - SLACK_S,),
+        ).fetchall()
+        yield from live
+        yield from ended

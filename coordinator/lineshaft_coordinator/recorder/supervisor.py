@@ -1,0 +1,238 @@
+"""Starts the recorder when there is something to record, tells it what has news, and asks it.
+
+States: *away* (no process), *coming* (started, its link is open), *there* until it ends. It is
+started by the first news or question, and some time after the coordinator itself, for what
+happened before. It ends by itself when nothing happens for long; news that it had not heard starts
+it again. When it dies it is started again, later each time; nothing else of the coordinator waits.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
+from lineshaft_coordinator.core.ledger import Ledger
+from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished
+from lineshaft_coordinator.recorder.link import HEAD, decoded, encoded
+from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.ids import JobId
+from lineshaft_runtime.backoff import Backoff
+
+logger = logging.getLogger(__name__)
+
+TELLING: Final = frozenset({"metrics", "checkpoint", "artifact"})
+TELL_S: Final = 0.1
+FIRST_LOOK_S: Final = 3.0
+STEADY_S: Final = 60.0
+ANSWER_S: Final = 20.0
+EXIT_MISSING: Final = 3
+LATER_S: Final = 600.0
+END_S: Final = 10.0
+LEAN: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""Arrow's own allocator keeps some 20 MiB that one writer of small batches never needs."""
+
+
+class RecorderAwayError(LineshaftError):
+    """Run records cannot be read now."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"run records cannot be read now: {reason}")
+
+
+class AskError(LineshaftError):
+    """A question about runs has no answer."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Recorder:
+    """The recorder, as the coordinator knows it.
+
+    Args:
+        data: The data folder.
+        ledger: Which jobs are live.
+        has_past: Whether jobs were there before this coordinator started.
+    """
+
+    def __init__(self, data: Path, ledger: Ledger, *, has_past: bool) -> None:
+        self._data, self._ledger, self._has_past = data, ledger, has_past
+        self._followed: set[JobId] = set()
+        self._news: set[JobId] = set()
+        self._wanted = asyncio.Event()
+        self._told = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._is_there = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
+        self._asked = 0
+        self._problem = "the recorder starts"
+
+    # --- what was committed ---
+
+    def tap(self, effects: Sequence[Effect]) -> None:
+        """Note which runs have news; called after each commit."""
+        for effect in effects:
+            job_id = self._run_of(effect)
+            if job_id is not None:
+                self._news.add(job_id)
+                self._wanted.set()
+
+    def _run_of(self, effect: Effect) -> JobId | None:
+        match effect:
+            case AppendEvents(events=events):
+                job_id = JobId(events[0].job_id)
+                if job_id in self._followed:
+                    return job_id
+                if any(event.kind in TELLING for event in events):
+                    self._followed.add(job_id)
+                    return job_id
+            case Append(record=JobFinished(job_id=name)):
+                job_id = JobId(name)
+                if job_id in self._followed:
+                    self._followed.discard(job_id)
+                    return job_id
+            case Append(record=FileKept(job_id=name)):
+                return JobId(name) if JobId(name) in self._followed else None
+            case Append(record=AttemptStarted(job_id=name)):
+                job = self._ledger.jobs.get(JobId(name))
+                if job is not None and job.spec.kind == "pipeline":
+                    self._followed.add(JobId(name))
+                    return JobId(name)
+            case _:
+                pass
+        return None
+
+    # --- what is asked ---
+
+    async def ask(self, what: str, **about: object) -> bytes:
+        """Ask about runs; returns JSON.
+
+        Raises:
+            RecorderAwayError: It is not there, and does not come in time.
+            AskError: It has no answer; the status is one of HTTP.
+        """
+        self._wanted.set()
+        loop = asyncio.get_running_loop()
+        self._asked += 1
+        number = self._asked
+        future: asyncio.Future[tuple[dict[str, Any], bytes]] = loop.create_future()
+        self._answers[number] = future
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                while self._writer is None:
+                    await self._is_there.wait()
+                self._writer.write(encoded({"id": number, "ask": what, "with": about}))
+                head, body = await future
+        except TimeoutError as error:
+            raise RecorderAwayError(self._problem) from error
+        finally:
+            del self._answers[number]
+        if "error" in head:
+            raise AskError(str(head["error"]), int(head.get("status", 500)))
+        return body
+
+    # --- the process ---
+
+    async def run(self) -> None:
+        """Keep a recorder while there is something to record, until cancelled."""
+        if self._has_past:
+            asyncio.get_running_loop().call_later(FIRST_LOOK_S, self._wanted.set)
+        backoff = Backoff(1.0, 2.0, 60.0, random.Random())  # noqa: S311 - no secret
+        while True:
+            await self._wanted.wait()
+            began = asyncio.get_running_loop().time()
+            status = await self._serve_one()
+            if status == 0 and not self._news:
+                continue
+            wait_s = backoff.next_s()
+            if asyncio.get_running_loop().time() - began > STEADY_S or status == 0:
+                backoff.reset()
+            if status == EXIT_MISSING:
+                self._problem = "install them with: pip install 'lineshaft[records]'"
+                wait_s = LATER_S
+            elif status != 0:
+                self._problem = "the recorder ended and is started again"
+                logger.warning("recorder ended", extra={"status": status, "seconds": wait_s})
+            self._wanted.set()
+            if status != 0:
+                await asyncio.sleep(wait_s)
+
+    async def _serve_one(self) -> int:
+        """Run one process to its end; returns its exit status."""
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "lineshaft_coordinator.recorder",
+                "--data",
+                str(self._data),
+                "--fd",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **LEAN},
+                start_new_session=True,  # Ctrl-C is for the coordinator, who then hangs up.
+            )
+        except OSError as error:
+            ours.close()
+            self._problem = str(error)
+            return 1
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        self._writer, self._told = writer, 0
+        self._is_there.set()
+        telling = asyncio.create_task(self._tell(writer))
+        try:
+            await self._listen(reader)
+        finally:
+            self._is_there.clear()
+            self._writer = None
+            telling.cancel()
+            writer.close()
+            for future in self._answers.values():
+                if not future.done():
+                    future.set_result(({"error": "the recorder ended", "status": 503}, b""))
+            # It writes what it has, and goes.
+            try:
+                status = await asyncio.wait_for(process.wait(), END_S)
+            except TimeoutError:
+                process.kill()
+                status = await process.wait()
+        return status
+
+    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+        """Say what has news, some times a second at most."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._news:
+                news, self._news = sorted(self._news), set()
+                self._told += 1
+                writer.write(encoded({"news": news}))
+                await writer.drain()
+            await asyncio.sleep(TELL_S)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        """Take answers until the process ends, or has nothing to do."""
+        while True:
+            try:
+                (size,) = HEAD.unpack(await reader.readexactly(HEAD.size))
+                message, body = decoded(await reader.readexactly(size))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            if "idle" in message:
+                if message["idle"] == self._told and not self._news and not self._answers:
+                    return
+                continue
+            future = self._answers.get(cast("int", message.get("id")))
+            if future is not None and not future.done():
+                future.set_result((message, body))

@@ -1,0 +1,236 @@
+"""All runs of a folder, asked in the words that commands and HTTP use: plain values for JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lineshaft_records.documents import read_yaml, spell_time
+from lineshaft_records.errors import NoSuchRunError
+from lineshaft_records.index import Index, Listed
+from lineshaft_records.layout import RunFolder, experiments, run_folder
+from lineshaft_records.reading import Attempts, RunReader
+
+POINTS: Final = 2000
+TEXT_BYTES: Final = 512 * 1024
+METRICS_MAX: Final = 1000
+
+
+class Catalog:
+    """Answers questions about runs.
+
+    Args:
+        base: Where experiments lie.
+        last_of: The last values of a run that is recorded now, by its name; None if it is not.
+            Without it, the index is compared with the files before each list.
+    """
+
+    def __init__(
+        self, base: Path, last_of: Callable[[str], Mapping[str, float | str] | None] | None = None
+    ) -> None:
+        self._base = base
+        self._index = Index(base)
+        self._last_of = last_of
+
+    def close(self) -> None:
+        """Give the index back."""
+        self._index.close()
+
+    def rebuild(self) -> int:
+        """Make the index again from the files; returns how many runs there are."""
+        return self._index.rebuild()
+
+    def runs(
+        self,
+        *,
+        experiment: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[dict[str, Any]]:
+        """List runs, the last begun first, with their last values."""
+        self._refresh()
+        found = self._index.listed(
+            experiment=experiment, status=status, tag=tag, limit=limit, offset=offset
+        )
+        return [self._view(each) for each in found]
+
+    def run(self, *, run: str) -> dict[str, Any]:
+        """Tell all about one run.
+
+        Raises:
+            NoSuchRunError: There is none of that name.
+        """
+        listed = self._found(run)
+        reader = RunReader(self.folder(run))
+        view = self._view(listed)
+        table = reader.table(())
+        view |= {"rows": table.num_rows, "metrics": reader.names()}
+        return view | {"config": reader.config(), "artifacts": reader.artifacts()}
+
+    def metrics(
+        self,
+        *,
+        run: str,
+        names: Sequence[str] | None = None,
+        since_step: int | None = None,
+        until_step: int | None = None,
+        max_points: int | None = POINTS,
+        attempts: Attempts = "newest",
+    ) -> dict[str, Any]:
+        """Return curves, thinned if they are long.
+
+        Raises:
+            NoSuchRunError: There is none of that name.
+        """
+        reader = RunReader(self.folder(run))
+        wanted = list(names) if names is not None else reader.names()[:METRICS_MAX]
+        points = reader.points(
+            wanted,
+            since_step=since_step,
+            until_step=until_step,
+            max_points=max_points,
+            attempts=attempts,
+        )
+        curves = {
+            name: {
+                "steps": each.steps,
+                "values": each.values,
+                "times": each.times,
+                "attempts": each.attempts,
+                "there_are": each.there_are,
+                "label": each.label,
+            }
+            for name, each in points.items()
+        }
+        return {"run": run, "metrics": curves}
+
+    def compare(self, *, runs: Sequence[str], names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Set runs side by side: parameters that differ, and the extremes of each metric.
+
+        Raises:
+            NoSuchRunError: One of them is not there.
+        """
+        listed = [self._found(run) for run in runs]
+        params = {
+            key: [each.params.get(key) for each in listed] for each in listed for key in each.params
+        }
+        table: dict[str, list[dict[str, Any] | None]] = {}
+        for place, run in enumerate(runs):
+            reader = RunReader(self.folder(run))
+            wanted = list(names) if names is not None else reader.names()[:METRICS_MAX]
+            for name, points in reader.points(wanted).items():
+                row = table.setdefault(name, [None] * len(listed))
+                row[place] = _summary(points.values)
+        return {
+            "runs": [self._view(each) for each in listed],
+            "params": params,
+            "differing": sorted(k for k, v in params.items() if any(each != v[0] for each in v)),
+            "metrics": table,
+        }
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """List experiments, with what their experiment.yaml says."""
+        self._refresh()
+        counts = self._index.counts()
+        found: list[dict[str, Any]] = []
+        for path in experiments(self._base):
+            said: dict[str, object] = {}
+            try:
+                said = read_yaml(path / "experiment.yaml")
+            except (OSError, ValueError):
+                said = {}
+            facts = {key: said.get(key) for key in ("display_name", "description", "project")}
+            tags: object = said.get("tags") or ()
+            found.append(
+                {"id": path.name, **facts, "tags": tags, "runs_count": counts.get(path.name, 0)}
+            )
+        return found
+
+    def stats(self, *, experiment: str | None = None) -> dict[str, Any]:
+        """Count runs and bytes, of all or of one experiment."""
+        self._refresh()
+        listed = self._index.listed(experiment=experiment, limit=1_000_000)
+        projects = {each["project"] for each in self.experiments() if each["project"]}
+        return {
+            "total_experiments": len({each.experiment for each in listed}),
+            "total_projects": len(projects),
+            "total_runs": len(listed),
+            "active_runs": sum(each.status == "RUNNING" for each in listed),
+            "stale_runs": 0,
+            "total_storage_bytes": sum(each.size_bytes for each in listed),
+        }
+
+    def text(self, *, run: str, file: str = "run.log", offset: int = 0) -> dict[str, Any]:
+        """Return a piece of run.log or console.log.
+
+        Raises:
+            NoSuchRunError: There is no such run.
+            ValueError: It is another file.
+        """
+        if file not in ("run.log", "console.log"):
+            raise ValueError(f"a run has run.log and console.log, not {file[:40]!r}")
+        try:
+            with (self.folder(run).path / file).open("rb") as stream:
+                stream.seek(offset)
+                data = stream.read(TEXT_BYTES)
+        except FileNotFoundError:
+            data = b""
+        return {"text": data.decode(errors="replace"), "offset": offset + len(data)}
+
+    def path(self, *, run: str, file: str) -> str | None:
+        """Return where an artifact lies; None if it is not there, or outside of the run.
+
+        Raises:
+            NoSuchRunError: There is no such run.
+        """
+        artifacts = self.folder(run).artifacts.resolve()
+        path = (artifacts / file).resolve()
+        is_inside = path.is_relative_to(artifacts) and path.is_file()
+        return str(path) if is_inside else None
+
+    def folder(self, run: str) -> RunFolder:
+        """Return where a run lies: by its name, or `experiment/name`.
+
+        Raises:
+            NoSuchRunError: There is none of that name.
+        """
+        listed = self._found(run)
+        return run_folder(self._base, listed.experiment, listed.run)
+
+    def _found(self, name: str) -> Listed:
+        experiment, slash, run = name.rpartition("/")
+        for is_fresh in (False, True):
+            if is_fresh:
+                self._index.refresh()
+            found = self._index.find(run, experiment if slash else None)
+            if found:
+                # Of several with one name the last begun.
+                return max(found, key=lambda each: each.started_at)
+        raise NoSuchRunError(name[:200], self._base)
+
+    def _refresh(self) -> None:
+        if self._last_of is None:
+            self._index.refresh()
+
+    def _view(self, listed: Listed) -> dict[str, Any]:
+        last = self._last_of(listed.run) if self._last_of is not None else None
+        return {
+            "run": listed.run,
+            "experiment": listed.experiment,
+            "status": listed.status,
+            "started_at": spell_time(listed.started_at),
+            "finished_at": spell_time(listed.finished_at),
+            "duration_s": listed.duration_secs,
+            "tags": list(listed.tags),
+            "description": listed.description,
+            "params": listed.params,
+            "last": listed.last if last is None else last,
+            "size_bytes": listed.size_bytes,
+        }
+
+
+def _summary(values: Sequence[float | str]) -> dict[str, Any]:
+    numbers = [each for each in values if isinstance(each, float) and each == each]  # noqa: PLR0124 - NaN is not
+    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
+    return {"last": values[-1] if values else None, "min": low, "max": high, "count": len(values)}
