@@ -349,7 +349,6 @@ class BlobStore:
         with self._lock:
             upload.is_over = True
             self._sizes[blob_id] = upload.size_bytes
-            self._referred[blob_id] = time.monotonic()
             del self._uploads[blob_id]
 
     @contextmanager
