@@ -29,7 +29,6 @@ from lineshaft_coordinator.finetune.settings import TrainingSettings
 from lineshaft_coordinator.finetune.unpacking import losses_in
 from lineshaft_coordinator.finetune.views import View
 from lineshaft_coordinator.finetune.words import Status, status_of
-from lineshaft_coordinator.server.health import health_view
 from lineshaft_coordinator.server.questions import Questions
 from lineshaft_coordinator.server.retrying import Retries
 from lineshaft_coordinator.server.sessions import Sessions
@@ -230,7 +229,7 @@ class TrainingServer:
 
     def health(self) -> View:
         """How the coordinator is, and which GPUs its workers have."""
-        return health_view(self._house.shop)
+        return self._house.questions.health()
 
     async def _summarise(self) -> View:
         counts: dict[str, int] = {}

@@ -12,6 +12,7 @@ from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.core.ways_out import way_out
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.server.families import Families, next_number
+from lineshaft_coordinator.server.health import health_view
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import Query
@@ -257,6 +258,10 @@ class Questions:
                 asked = replace(asked, after=_place(page), tail=None)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), left_s)
+
+    def health(self) -> dict[str, JsonValue]:
+        """How the coordinator is, for who brings no token."""
+        return health_view(self._shop)
 
     async def info(self) -> dict[str, JsonValue]:
         """What the coordinator is and how much it has to do."""

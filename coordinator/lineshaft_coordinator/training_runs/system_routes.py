@@ -55,8 +55,10 @@ class SystemRoutes:
         return ()
 
     async def _health(self, request: Request) -> Response:
-        # Clients of the seed plan protocol ask at the same path, and know only a word.
-        if "json" not in request.headers.get("accept", ""):
+        # Clients of the seed plan protocol ask at the same path, and know only a word. Those of the
+        # two training dialects accept JSON, or are pages, and find what each of them expects.
+        headers = request.headers
+        if "json" not in headers.get("accept", "") and "origin" not in headers:
             return PlainTextResponse("ok")
         try:
             await self._questions.info()
@@ -69,7 +71,7 @@ class SystemRoutes:
                 slots += _whole(worker["slots"])
                 used += _whole(worker["used_slots"])
         word = "healthy" if is_healthy else "unhealthy"
-        health = {
+        health = self._questions.health() | {
             "status": word,
             "database": word,
             "inference": "healthy",

@@ -274,7 +274,7 @@ def test_s001_39_health_says_what_there_is(shared: Town) -> None:
 
     assert set(told) >= {"status", "service", "version", "gpu_available", "gpu_info"}
     assert (told["status"], told["gpu_available"], told["gpu_info"]) == ("healthy", False, [])
-    assert shared.ask("GET", "/api/training/health") == told
+    assert shared.ask("GET", "/api/training/health").items() <= told.items()
 
 
 @pytest.fixture(scope="module")
