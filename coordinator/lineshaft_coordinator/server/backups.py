@@ -33,6 +33,7 @@ from lineshaft_coordinator.store.errors import (
 from lineshaft_coordinator.store.faults import is_full
 from lineshaft_coordinator.store.files import StoreFiles, sync_folder
 from lineshaft_coordinator.store.lock import FolderLock
+from lineshaft_coordinator.training_runs.copies import copy_reported_runs
 from lineshaft_protocol.version import __version__
 
 BLOBS = "blobs"
@@ -243,6 +244,7 @@ def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_l
             _place(source / name, target / name, may_link=False)
     if (source / NOTICES).exists():
         _copy_versions(source / NOTICES, target / NOTICES)
+    copy_reported_runs(source, target)
     (target / BLOBS).mkdir(mode=FOLDER_MODE)
     shards: set[Path] = {target, target / BLOBS, target / "tls"}
     for blob_id in blob_ids:

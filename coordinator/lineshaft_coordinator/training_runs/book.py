@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from lineshaft_coordinator.store.errors import StoreError, StoreFullError
 from lineshaft_coordinator.store.transaction import Transaction
-from lineshaft_coordinator.training_runs.tables import FILE, SCHEMA_VERSION, STATEMENTS
+from lineshaft_coordinator.training_runs.tables import FILE, FOLDER, SCHEMA_VERSION, STATEMENTS
 
 T = TypeVar("T")
 BUSY_S = 5.0
@@ -34,7 +34,7 @@ class RunBook:
 
     def __init__(self, data: Path) -> None:
         self.path = data / FILE
-        self.folder = data / "training_runs"
+        self.folder = data / FOLDER
         """Logs and model files lie here."""
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None

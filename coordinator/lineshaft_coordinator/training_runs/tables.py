@@ -3,6 +3,8 @@
 from typing import Final
 
 FILE: Final = "tracking.sqlite"
+FOLDER: Final = "training_runs"
+"""Of logs and model files."""
 
 # Runs are listed by who made them, newest first; metrics of a run by when they came.
 STATEMENTS: Final = (
