@@ -256,7 +256,8 @@ class JobTimeoutError(JobError):
     """The job ran longer than its `timeout` allows."""
 
     def __init__(self, job_id: str, message: str) -> None:
-        super().__init__(job_id, f"job {job_id} ran out of time: {message}")
+        text = f"job {job_id} ran out of time: {message}; give it a longer timeout=, or none"
+        super().__init__(job_id, text)
         self.message = message
 
 
@@ -366,7 +367,9 @@ class DependencyFailedError(JobError):
     """A job that this one comes after did not succeed."""
 
     def __init__(self, job_id: str, message: str) -> None:
-        super().__init__(job_id, f"job {job_id} was not started: {message}")
+        super().__init__(
+            job_id, f"job {job_id} was not started: {message}; do that one again first: job.retry()"
+        )
         self.message = message
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
+from typing_extensions import override
+
 from lineshaft.errors import InvalidJobError
 from lineshaft_runtime.bundles import CONTENT_BYTES_MAX, FILES_MAX
 from lineshaft_runtime.sizes import size_text
@@ -46,6 +48,22 @@ class FilesError(InvalidJobError):
     """Files of a job cannot be sent; the text says which, and what to do."""
 
 
+class NoFileError(FilesError, FileNotFoundError):
+    """A file of a job is not here."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"there is no {path} here; files= takes paths below {Path.cwd()}, absolute paths, or "
+            "contents by name: files={'name.txt': 'content'}"
+        )
+        self.path = path
+
+    @override
+    def __reduce__(self) -> tuple[type[NoFileError], tuple[Path]]:
+        """Survive pickling, though it makes its text itself."""
+        return NoFileError, (self.path,)
+
+
 class JobFiles(NamedTuple):
     """The files of a job, read."""
 
@@ -58,8 +76,9 @@ def read_files(files: FilesLike) -> JobFiles:
     """Read all files of a job.
 
     Raises:
+        NoFileError: A file is not there.
         FilesError: There are too many or too large ones, or one is no plain file.
-        OSError: A file is not there or cannot be read.
+        OSError: A file cannot be read.
     """
     given: list[tuple[str, bytes]] = []
     found: list[Found] = []
@@ -83,13 +102,17 @@ def find(path: Path, name: str) -> Iterator[Found]:
         name: What to call it in the job; `""` for a folder whose files lie at the top.
 
     Raises:
+        NoFileError: It is not there.
         FilesError: One is no plain file, or there are too many.
-        OSError: It is not there.
+        OSError: It cannot be looked at.
     """
     if path.is_dir():
         yield from _Walk(path).find("" if name in {"", "."} else f"{name}/")
     else:
-        info = path.stat()
+        try:
+            info = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoFileError(path) from None
         if not stat.S_ISREG(info.st_mode):
             raise FilesError(f"{path} is no file but {_kind(info.st_mode)}, which cannot be sent")
         yield Found(name, path, info.st_size, _is_executable(info))

@@ -186,6 +186,11 @@ def read_resources(given: ResourcesLike | None) -> Resources | None:
             case _:
                 names = ", ".join(ResourceNames.__annotations__)
                 raise InvalidJobError(f"no resource {key!r}; there are: {names}")
+    if fields.get("gpu_memory_bytes") and not fields.get("gpus"):
+        raise InvalidJobError(
+            "gpu_memory is that of each GPU, and no GPU is asked for: add gpus, as in "
+            "{'gpus': 1, 'gpu_memory': '20GiB'} (in the shell: --gpus 1)"
+        )
     return Resources.model_validate(fields)
 
 
@@ -221,9 +226,16 @@ def _timeouts(before: Timeouts | None, options: JobOptions) -> Timeouts | None:
 
 def _secrets(given: Iterable[str] | Mapping[str, str]) -> dict[str, str] | None:
     if isinstance(given, Mapping):
-        by_variable = cast("Mapping[str, str]", given)  # As it is declared.
-        return dict(by_variable) or None
-    return {name: name for name in _texts("secrets", given) or ()} or None
+        by_variable = dict(cast("Mapping[str, str]", given))  # As it is declared.
+    else:
+        by_variable = {name: name for name in _texts("secrets", given) or ()}
+    for name in (each for pair in by_variable.items() for each in pair):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
+            raise InvalidJobError(
+                f"secrets: {name!r} is no name of a variable or secret; use up to 128 letters, "
+                "digits and _, beginning with no digit"
+            )
+    return by_variable or None
 
 
 def _backoff(given: float | tuple[float, float] | None) -> Backoff | None:

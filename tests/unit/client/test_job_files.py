@@ -176,9 +176,11 @@ def test_too_many_files_are_refused_with_the_folder_that_has_most(
 
 
 def test_a_file_that_is_not_there_is_said_so(folder: Path) -> None:
-    del folder
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere") as raised:
         read_files(["nowhere"])
+
+    assert isinstance(raised.value, FilesError)
+    assert str(folder) in str(raised.value)
 
 
 def prepared(shipper: Shipper, files: list[tuple[str, bytes]]) -> Prepared:

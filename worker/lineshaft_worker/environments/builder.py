@@ -39,6 +39,17 @@ PR_SET_CHILD_SUBREAPER = 36
 LAST_LINES_MAX = 20
 _PHASES = (("Resolved ", "download"), ("Prepared ", "install"), ("Installed ", "install"))
 _CROSS = "\N{MULTIPLICATION SIGN}"
+_WAYS_OUT = (
+    (
+        "No solution found",
+        " Ask for what there is, or have this worker look elsewhere too: --index-url, --find-links",
+    ),
+    (
+        "Hash mismatch",
+        ". If what is there now is right, make the lock anew: uv pip compile --generate-hashes",
+    ),
+)
+"""What a person can do, by a part of uv's words."""
 _WORDS = re.compile(r"^\W*(?:(?:error|cause):\s*)?")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -313,7 +324,8 @@ def _reason(lines: "list[str]") -> str:
     for index, line in enumerate(lines):
         if line.startswith("error:") or line.lstrip().startswith(_CROSS):
             whole = [_WORDS.sub("", each) for each in lines[index:]]
-            return ": ".join(each for each in whole if each)[:2000]
+            text = ": ".join(each for each in whole if each)[:2000]
+            return text + next((way for part, way in _WAYS_OUT if part in text), "")
     return ""
 
 

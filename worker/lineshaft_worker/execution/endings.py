@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+from lineshaft_runtime.sizes import size_text
 from lineshaft_worker.execution.attempts import Attempt, Ending
 from lineshaft_worker.execution.found import outputs_of
 from lineshaft_worker.execution.process import ExitRecord
@@ -132,10 +133,12 @@ def _own(attempt: Attempt, last_lines: Lines) -> Outcome:
     """Return the outcome of an attempt that we ended."""
     match attempt.verdict:
         case "timeout":
-            message = f"it ran longer than {attempt.run_s} s"
+            message = f"it ran longer than its timeout of {attempt.run_s} s"
             return Failed(Failure(cause="timeout", message=message, last_lines=last_lines))
         case "memory":
-            message = f"its processes took more than {attempt.memory_bytes} bytes of memory"
+            message = (
+                f"its processes took more than {size_text(attempt.memory_bytes or 0)} of memory"
+            )
             return Failed(Failure(cause="oom", message=message, last_lines=last_lines))
         case "stop" | None:
             return Stopped()
