@@ -178,6 +178,41 @@ def test_runs_are_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
         assert last_value(page, "loss") == "loss: 5 points, last 0.4000"
 
 
+def test_runs_are_listed_picked_and_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
+    script = "from lineshaft import run\nrun.log({'auc': 0.75}, step=1)\n"
+    with shop.client() as client:
+        for name in ("picked-1", "picked-2"):
+            start(client, tmp_path, script, name=name).result()
+        go(page, "/runs")
+        shows(page, "picked-2", "table")
+        shows(page, "0.7500", "table")
+        for name in ("picked-1", "picked-2"):
+            page.click(f"input[aria-label='compare {name}']")
+        page.click("button", "Compare 2")
+        shows(page, "picked-1", "table")
+        until(lambda: last_value(page, "auc") == "auc: 1 points, last 0.7500")
+
+
+def test_a_long_run_is_drawn_by_points_that_look_alike_and_says_so(
+    shop: Farm, page: Browser, tmp_path: Path
+) -> None:
+    script = (
+        "from lineshaft import run\nfor s in range(20_000): run.log({'saw': s % 100}, step=s)\n"
+        "while not __import__('os').path.exists(run.params['gate']): pass\n"
+    )
+    with shop.client() as client:
+        job = start(client, tmp_path, script)
+        url = f"http://127.0.0.1:{shop.port}/api/v1/runs/{job.id}/metrics"
+        headers = {"Authorization": f"Bearer {(shop.home / 'token').read_text().strip()}"}
+        until(lambda: "of 20,000" in httpx.get(url, headers=headers).text)
+        go(page, f"/jobs/{job.id}")
+        shows(page, " of 20,000 points", "figure")
+        (tmp_path / "gate").touch()
+        job.result()
+        shows(page, "it succeeded")
+        assert last_value(page, "saw").endswith("last 99")
+
+
 def test_without_a_good_token_it_asks_for_one(shop: Farm, page: Browser) -> None:
     shows(page, "box-1")
     page.run("sessionStorage.setItem('lineshaft-token', 'wrong')")

@@ -34,7 +34,7 @@ class Answers:
         questions: dict[str, Callable[..., object]] = {
             "runs": catalog.runs,
             "run": catalog.run,
-            "metrics": catalog.metrics,
+            "metrics": self._metrics,
             "compare": catalog.compare,
             "experiments": catalog.experiments,
             "stats": catalog.stats,
@@ -51,6 +51,15 @@ class Answers:
         except (OSError, sqlite3.Error, RecordsError) as error:
             return {"error": str(error), "status": 500}, b""
         return {}, text.encode()
+
+    def _metrics(self, *, run: str, **about: Any) -> dict[str, Any]:
+        """Curves, and up to which event of the job they are sure to be whole; None: all there is.
+
+        Looked at before the files: what is written meanwhile may be in them, never missing.
+        """
+        live = self._live.get(run)
+        upto = list(live.place) if live is not None else None
+        return self._catalog.metrics(run=run, **about) | {"upto": upto}
 
     def _last_of(self, run: str) -> Mapping[str, float | str] | None:
         found = self._live.get(run)

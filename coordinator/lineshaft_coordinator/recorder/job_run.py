@@ -64,6 +64,11 @@ class JobRun:
         self._log_bytes = self.writer.sizes.get("run.log", 0)
         self._list_bytes = self.writer.sizes.get("artifacts.jsonl", 0)
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Attempt and number of the last event that is recorded."""
+        return self._after
+
     def advance(self, source: Source) -> int:
         """Record what was committed since; returns how many events that were.
 

@@ -108,7 +108,8 @@ function curvesPane(id, base, signal) {
         return { label: numbers.length > 1 ? `attempt ${attempt}` : name, isOld, ...inOrder(x === "time" ? points.at : points.step, points.value) };
       });
       const last = lines.at(-1).ys.at(-1);
-      return [name, lines, `${number(last)}${strange ? ` · ${plural(strange, "value")} not finite or no number` : ""}`];
+      const shown = series.labels.has(name) ? ` · ${series.labels.get(name)} points` : "";
+      return [name, lines, `${number(last)}${shown}${strange ? ` · ${plural(strange, "value")} not finite or no number` : ""}`];
     });
     grid.draw(metrics);
     show(note, series.metrics.size ? null : empty("It has told no numbers. In the job: ", h("code", null, "run.log({\"loss\": loss}, step=step)")));

@@ -11,7 +11,7 @@ export function runsView() {
   const picked = new Set();
   const list = h("section", { "aria-label": "Runs" });
   const compare = h("button", { type: "button", disabled: true, onclick: () => { location.hash = `#/compare/${[...picked].map(encodeURIComponent).join(",")}`; } }, "Compare");
-  const find = h("input", { id: "find", type: "search", placeholder: "part of experiment or run", oninput: () => view.update() });
+  const find = h("input", { id: "find", type: "search", placeholder: "part of experiment, run or tag", oninput: () => view.update() });
   function pick(id, isOn) {
     if (isOn) picked.add(id); else picked.delete(id);
     compare.disabled = picked.size < 2;
@@ -21,9 +21,9 @@ export function runsView() {
     abort,
     element: h("div", null, h("h1", null, "Runs"), h("div", { class: "filters" }, h("label", { for: "find" }, "Find"), find, compare), list),
     async update() {
-      const { runs } = await get("api/v1/runs?limit=500", abort.signal);
+      const runs = await get("api/v1/runs?limit=500", abort.signal);
       const wanted = find.value.trim().toLowerCase();
-      const shown = runs.filter((run) => `${run.experiment} ${run.name} ${run.run_id}`.toLowerCase().includes(wanted));
+      const shown = runs.filter((run) => [run.experiment, run.description ?? "", run.run, ...run.tags].join(" ").toLowerCase().includes(wanted));
       show(list, shown.length ? runTable(shown, picked, pick) : empty(wanted ? "No run is like that." : "No run yet: a job becomes one when it tells numbers."));
     },
   };
@@ -35,12 +35,12 @@ function runTable(runs, picked, pick) {
   const title = ["", "run", "experiment", "status", "started", "took", ...columns];
   return h("table", { class: "cards" }, h("thead", null, h("tr", null, ...title.map((text) => h("th", { scope: "col" }, text)))),
     h("tbody", null, ...runs.map((run) => h("tr", null,
-      h("td", null, h("input", { type: "checkbox", "aria-label": `compare ${run.name}`, "data-key": run.run_id, checked: picked.has(run.run_id),
-        onchange: (event) => pick(run.run_id, event.target.checked) })),
-      h("td", { "data-label": "run" }, h("a", { href: `#/jobs/${encodeURIComponent(run.run_id)}` }, run.name)),
+      h("td", null, h("input", { type: "checkbox", "aria-label": `compare ${run.description || run.run}`, "data-key": run.run, checked: picked.has(run.run),
+        onchange: (event) => pick(run.run, event.target.checked) })),
+      h("td", { "data-label": "run" }, h("a", { href: `#/jobs/${encodeURIComponent(run.run)}` }, run.description || run.run)),
       h("td", { "data-label": "experiment" }, run.experiment),
       h("td", { "data-label": "status" }, pill(run.status.toLowerCase())),
-      h("td", { "data-label": "started" }, when(run.started_at)),
+      h("td", { "data-label": "started" }, when(Date.parse(run.started_at) / 1000)),
       h("td", { "data-label": "took" }, duration(run.duration_s)),
       ...columns.map((name) => h("td", { "data-label": name, class: "number" }, number(run.last?.[name])))))));
 }

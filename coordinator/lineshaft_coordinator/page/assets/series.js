@@ -10,7 +10,7 @@ export class Series {
   constructor() {
     this.metrics = new Map(); // name -> Map(attempt -> {step: [], at: [], value: [], strange: 0})
     this.place = [0, 0]; // attempt and number of the last event seen
-    this.total = 0;
+    this.labels = new Map(); // name -> how much of it is shown
     this.version = 0;
   }
 
@@ -33,26 +33,33 @@ export class Series {
     if (event.attempt < attempt || (event.attempt === attempt && event.seq <= seq)) return;
     this.place = [event.attempt, event.seq];
     if (event.kind !== "metrics") return;
-    this.total += 1;
     for (const [name, value] of Object.entries(event.body.metrics ?? {})) {
       this.add(name, event.attempt, event.body.step, event.at, value);
     }
   }
 }
 
-/** Everything so far, thinned if it is much: from the run's record, or from the job's events. */
+/** Everything so far, thinned if it is much: from the run's record and what it does not have yet, or from the events. */
 export async function history(id, series, signal) {
+  let isComplete = false;
   try {
-    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?max_points=${POINTS}`, signal);
-    takeRecord(found, series);
+    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?attempts=all&max_points=${POINTS}`, signal);
+    isComplete = takeRecord(found, series);
   } catch (error) {
-    if (!(error instanceof ApiError) || ![404, 503].includes(error.status)) throw error;
+    // No run (yet), or no recorder: the events have all, one by one.
+    if (!(error instanceof ApiError) || ![404, 500, 503].includes(error.status)) throw error;
   }
-  await catchUp(id, series, signal);
+  if (!isComplete) await catchUp(id, series, signal);
 }
 
-function takeRecord(found, series) {
-  void found; void series;
+/** Returns whether nothing will follow. */
+function takeRecord({ metrics, upto }, series) {
+  for (const [name, curve] of Object.entries(metrics)) {
+    curve.steps.forEach((step, index) => series.add(name, curve.attempts[index], step, curve.times[index], curve.values[index]));
+    if (curve.there_are > curve.steps.length) series.labels.set(name, curve.label);
+  }
+  if (upto) series.place = upto;
+  return !upto;
 }
 
 /** What was told since, page by page. */
