@@ -1,7 +1,6 @@
 """Lineshaft's own live messages: JSON objects with a type, numbered by the job's history."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.feeds.places import place_text
 from lineshaft_coordinator.feeds.told import Ended, Latest, Message, News, Place, place_of
+from lineshaft_coordinator.strict_json import spelled
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import EventKind, JobEvent
 
@@ -101,20 +101,8 @@ def encode(said: Mapping[str, JsonValue]) -> bytes:
     try:
         text = json.dumps(said, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        text = json.dumps(_finite(dict(said)), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(spelled(dict(said)), allow_nan=False, separators=(",", ":"))
     return text.encode()
-
-
-def _finite(data: JsonValue) -> JsonValue:
-    match data:
-        case float() if not math.isfinite(data):
-            return str(data)
-        case list():
-            return [_finite(item) for item in data]
-        case dict():
-            return {key: _finite(value) for key, value in data.items()}
-        case _:
-            return data
 
 
 def _state_data(state: StateChanged) -> dict[str, JsonValue]:

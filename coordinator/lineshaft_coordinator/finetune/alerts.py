@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeAlias
 from lineshaft_coordinator.finetune.follower import Moved
 from lineshaft_coordinator.finetune.following import Following, error_of, is_gpu_oom
 from lineshaft_coordinator.finetune.views import View, progress_of
-from lineshaft_coordinator.finetune.words import TERMINAL, strict
+from lineshaft_coordinator.finetune.words import TERMINAL
+from lineshaft_coordinator.strict_json import strict
 
 logger = logging.getLogger(__name__)
 

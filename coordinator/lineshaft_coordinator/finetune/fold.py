@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias, cast
 from pydantic import JsonValue, TypeAdapter
 
 from lineshaft_coordinator.finetune.points import Points, epoch_of, point_of
-from lineshaft_coordinator.finetune.words import finite, moment, values_of, whole
+from lineshaft_coordinator.finetune.words import moment, values_of, whole
+from lineshaft_coordinator.strict_json import finite
 from lineshaft_protocol.events import JobEvent
 
 LOSSES_KEPT: Final = 20

@@ -27,11 +27,11 @@ from lineshaft_coordinator.finetune.follower import UnknownTrainingError
 from lineshaft_coordinator.finetune.live import LIMITS
 from lineshaft_coordinator.finetune.server import TrainingRefusedError, TrainingServer
 from lineshaft_coordinator.finetune.views import View, status_view
-from lineshaft_coordinator.finetune.words import strict
 from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Visit
 from lineshaft_coordinator.server.questions import UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.store.errors import StoreFullError
+from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.connection import Admitted, UpgradeRequest
 from lineshaft_runtime.opening import Rejection

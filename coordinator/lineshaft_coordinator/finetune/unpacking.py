@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.finetune.checkpoints import label_of
 from lineshaft_coordinator.finetune.fold import Saved
-from lineshaft_coordinator.finetune.words import finite
+from lineshaft_coordinator.strict_json import finite
 from lineshaft_protocol.kept_files import KeptFile
 
 BlobFile: TypeAlias = Callable[[str], Path | None]

@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.finetune.fold import Fold
 from lineshaft_coordinator.finetune.points import stamp
-from lineshaft_coordinator.finetune.words import TERMINAL, Status, finite, strict, whole
+from lineshaft_coordinator.finetune.words import TERMINAL, Status, whole
+from lineshaft_coordinator.strict_json import finite, strict
 
 View = dict[str, JsonValue]
 

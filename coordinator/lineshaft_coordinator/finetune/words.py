@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import JsonValue
 
+from lineshaft_coordinator.strict_json import finite
 from lineshaft_protocol.wire import NUMBER_MAX
 
 Status: TypeAlias = Literal[
@@ -136,27 +137,6 @@ def epoch_there(epoch: float, total: int | None) -> int:
 def epoch_here(current_epoch: int) -> int:
     """Return our epoch, from 0, for one of the dialect's."""
     return max(0, current_epoch - 1)
-
-
-def finite(value: float) -> float | None:
-    """Return a number that JSON has, or None."""
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:  # A whole number beyond what a float holds.
-        return None
-
-
-def strict(data: JsonValue) -> JsonValue:
-    """Return data without NaN and infinities."""
-    match data:
-        case float():
-            return finite(data)
-        case dict():
-            return {key: strict(value) for key, value in data.items()}
-        case list():
-            return [strict(value) for value in data]
-        case _:
-            return data
 
 
 def whole(value: JsonValue) -> int | None:

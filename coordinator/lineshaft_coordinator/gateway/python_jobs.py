@@ -1,6 +1,5 @@
 """Python jobs of seed clients as jobs of kind ``pipeline``, told of while they run."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from lineshaft_coordinator.gateway.payloads import apart, environment_of, stored
 from lineshaft_coordinator.gateway.plans import CANCELLED_REASON, failed, new_job_id
 from lineshaft_coordinator.gateway.printed import last_document
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
+from lineshaft_coordinator.strict_json import finite, strict
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.jobs import JobSpec
@@ -169,7 +169,7 @@ class _Told:
                 self._tell(*self._progress, {})
             case "metrics", {"metrics": metrics}:
                 self.reach("execute")
-                self._tell(*self._progress, _finite(metrics))
+                self._tell(*self._progress, strict(metrics))
             case _:
                 pass
 
@@ -204,19 +204,6 @@ def bundle_of(job: PythonPipelineJob) -> PipelineBundle:
 
 def _count(value: JsonValue) -> int:
     """Read a number that a job reported; upstream's clients know only whole ones."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or finite(value) is None:
         return 0
     return min(max(int(value), 0), _U32_MAX)
-
-
-def _finite(value: JsonValue) -> JsonValue:
-    """Leave out what JSON cannot carry."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list():
-            return [_finite(item) for item in value]
-        case _:
-            return value

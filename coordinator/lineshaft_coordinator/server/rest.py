@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -29,6 +28,7 @@ from lineshaft_coordinator.store.errors import (
     StoreFullError,
     StoreNotWritableError,
 )
+from lineshaft_coordinator.strict_json import spelled
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.wire import NUMBER_MAX
 
@@ -345,26 +345,13 @@ def _number(
     return int(text)
 
 
-def _finite(data: JsonValue) -> JsonValue:
-    """JSON has no NaN and no infinity: they are told as text."""
-    match data:
-        case float() if not math.isfinite(data):
-            return str(data)
-        case list():
-            return [_finite(item) for item in data]
-        case dict():
-            return {key: _finite(value) for key, value in data.items()}
-        case _:
-            return data
-
-
 def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text.strip()}, status_code=status)
 
 
 def _fresh(request: Request, data: JsonValue) -> Response:
     """Send data, or 304 when the reader has just that."""
-    body = json.dumps(_finite(data), allow_nan=False, separators=(",", ":")).encode()
+    body = json.dumps(spelled(data), allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"ETag": tag})

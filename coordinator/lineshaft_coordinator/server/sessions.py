@@ -87,7 +87,7 @@ class LocalClient(Protocol):
     """A client inside this process: the same messages, without a connection."""
 
     def on_messages(self, messages: list[Wire]) -> None:
-        """The core told it something. Must not block."""
+        """The core told it something. Must not block; it is let go if it raises."""
         ...
 
     def on_closed(self, reason: str) -> None:
@@ -134,7 +134,16 @@ class Sessions:
             else:
                 self._flush(link, messages)
         elif (local := self._locals.get(session)) is not None:
+            self._tell_local(session, local, messages)
+
+    def _tell_local(self, session: Session, local: "LocalClient", messages: list[Wire]) -> None:
+        try:
             local.on_messages(messages)
+        except Exception:
+            # What one of us makes of a job's words must not end the pump, and all jobs with it.
+            logger.exception("a client inside the coordinator failed", extra={"session": session})
+            self.close_local(session)
+            local.on_closed("an error inside the coordinator")
 
     def close(self, session: Session, code: int, reason: str) -> None:
         """End a session; what was sent before still leaves."""

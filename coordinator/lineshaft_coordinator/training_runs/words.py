@@ -1,11 +1,12 @@
 """Seed 000's words and units, and ours: converted here and nowhere else."""
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 from pydantic import JsonValue
+
+from lineshaft_coordinator.strict_json import finite
 
 Status: TypeAlias = Literal["pending", "running", "completed", "failed", "stopped"]
 STATUSES: Final[tuple[Status, ...]] = ("pending", "running", "completed", "failed", "stopped")
@@ -41,6 +42,8 @@ _VALUES: Final = (
     ("memory_mb", ("gpu_memory_allocated_gb",), 1024.0),
 )
 _PERCENT: Final = "gpu_utilization_percent"
+_LAST_S: Final = 250_000_000_000.0
+"""In the year 9892."""
 U32_MAX: Final = 2**32 - 1
 
 
@@ -65,7 +68,7 @@ def values_of(metrics: Mapping[str, JsonValue], step: int | None) -> dict[str, J
     found: dict[str, JsonValue] = {}
     for theirs, names, factor in _VALUES:
         value = next((each for each in map(metrics.get, names) if _is_number(each)), None)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and finite(value * factor) is not None:
             found[theirs] = value * factor
     percent = metrics.get(_PERCENT)
     if "gpu_util" not in found and _is_number(percent) and isinstance(percent, int | float):
@@ -87,17 +90,23 @@ def metrics_of(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def timestamp(at: float) -> str:
-    """Seconds since 1970 as ``2026-04-16T23:15:00.123456789+00:00``."""
+    """Seconds since 1970 as ``2026-04-16T23:15:00.123456789+00:00``.
+
+    A time that no calendar has, by the clock of some machine, is told as the first one.
+    """
+    at = at if 0 <= at < _LAST_S else 0.0
     nanoseconds = round(at * 1e9)
     seconds, rest = divmod(nanoseconds, 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}+00:00"
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return finite(value) is not None
 
 
 def _u32(value: JsonValue) -> int:
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, int | float) and finite(value) is not None:
         return min(max(int(value), 0), U32_MAX)
     return 0

@@ -174,3 +174,21 @@ async def test_who_waits_is_told_when_the_core_ends_the_session(bench: Bench) ->
     ending = await running
     assert isinstance(ending, Refused)
     assert ending.message == "silent for 60 s"
+
+
+async def test_a_listener_that_fails_ends_its_session_and_nobody_elses(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(told: StateChanged | JobEvent) -> None:
+        raise OverflowError(str(told.job_id))
+
+    running = asyncio.create_task(bench.client.run(JOB, on_told=fail))
+    await asyncio.sleep(0)
+
+    bench.tell(StateChanged(job_id="j1", state="running"))  # As the pump does: it must not raise.
+
+    ending = await running
+    assert isinstance(ending, Refused)
+    assert ending.message == "an error inside the coordinator"
+    assert Disconnected(Session(1)) in bench.desk.posted
+    assert "a client inside the coordinator failed" in caplog.text

@@ -96,6 +96,22 @@ while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
     assert result["success"] is True
 
 
+async def test_numbers_beyond_what_a_float_holds_end_nobody(peer: SeedPeer) -> None:
+    program = """
+from lineshaft import run
+run.progress(10**400, 10**400, phase="train")
+run.log({"loss": 10**400}, step=1)
+"""
+    await peer.send(job_of({"main.py": program}, "main.py"))
+
+    progress, result = await told(peer)
+
+    assert result["success"] is True
+    assert [each["step"] for each in progress if each["phase"] == "train"] in ([0], [0, 0])
+    await peer.send({"type": "Ping"})
+    assert (await peer.hear())["type"] == "Pong", "the coordinator goes on"
+
+
 async def test_a_document_of_several_lines_counts_whole(peer: SeedPeer) -> None:
     program = "import json\nprint(json.dumps({'a': [1, 2], 'b': {'c': 3}}, indent=1))\nprint('end')"
     await peer.send(job_of({"main.py": program}, "main.py"))

@@ -19,7 +19,8 @@ from lineshaft_coordinator.finetune.limits import RateLimit
 from lineshaft_coordinator.finetune.log_pages import log_page
 from lineshaft_coordinator.finetune.settings import training_settings
 from lineshaft_coordinator.finetune.views import Request
-from lineshaft_coordinator.finetune.words import FIELDS, STATUSES, TERMINAL, status_of, strict
+from lineshaft_coordinator.finetune.words import FIELDS, STATUSES, TERMINAL, status_of
+from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile

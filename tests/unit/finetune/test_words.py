@@ -14,9 +14,9 @@ from lineshaft_coordinator.finetune.words import (
     epoch_there,
     metrics_of,
     status_of,
-    strict,
     values_of,
 )
+from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.client_messages import JobStateName
 from lineshaft_protocol.outcomes import Status as Ending
 
