@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from lineshaft import run
+from lineshaft_protocol.codec import FROM_WORKER
+from lineshaft_protocol.worker_messages import JobEvents
 from lineshaft_runtime import spool
 from lineshaft_runtime.spool import JobContext, SpoolWriter
 from lineshaft_runtime.spool_lines import SpoolRecord, parse_line
+from lineshaft_worker.daemon.translation import events_of
+from lineshaft_worker.execution.orders import AttemptKey
+from lineshaft_worker.execution.reports import AttemptEvents
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def endless() -> dict[str, object]:
         ([Column()] * 2, [[1.5, 2.5]] * 2),
         ({(1, 2): 3}, {"(1, 2)": 3}),
         ({Sore: 1}, {f"<class '{__name__}.Sore'>": 1}),
-        ("\ud800", "\ud800"),
+        ("\ud800", r"\ud800"),
         ("a\nb\0\u2028", "a\nb\0\u2028"),
         (list(range(100_000)), list(range(spool.ITEMS_MAX))),
         (2 + 1j, "(2+1j)"),
@@ -312,3 +317,39 @@ def test_the_run_api_is_light_to_import() -> None:
 )
 def test_what_is_no_line_of_ours_is_none(line: bytes) -> None:
     assert parse_line(line) is None
+
+
+def nested(depth: int) -> dict[str, object]:
+    return {"a": nested(depth - 1)} if depth else {}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({"file": os.fsdecode(b"caf\xe9.txt")}, {"file": r"caf\udce9.txt"}),
+        ({os.fsdecode(b"caf\xe9"): 1}, {r"caf\udce9": 1}),
+        ({"smile": "\U0001f600"}, {"smile": "\U0001f600"}),
+    ],
+)
+def test_half_a_character_in_what_a_job_says_becomes_something_that_a_message_can_carry(
+    path: Path, metrics: dict[str, object], told: dict[str, object]
+) -> None:
+    run.log(metrics)
+
+    assert sent_and_received(path) == [{"metrics": told, "step": None}]
+
+
+def test_what_is_nested_deeper_than_others_read_is_cut_off(path: Path) -> None:
+    run.log({"deep": nested(300)})
+
+    (body,) = sent_and_received(path)
+    assert "nested too deeply" in str(body)
+
+
+def sent_and_received(path: Path) -> list[dict[str, object]]:
+    """What the coordinator reads of the lines of a spool."""
+    said = [(record.seq, record.at, "metrics", record.body) for record in records(path)]
+    spoke = AttemptEvents(AttemptKey("job", 1), tuple(said))  # type: ignore[arg-type]  # the kind
+    (message,) = FROM_WORKER.decode(FROM_WORKER.encode(JobEvents(events=events_of(spoke))))
+    assert isinstance(message, JobEvents)
+    return [dict(event.body) for event in message.events]

@@ -131,14 +131,16 @@ class Keeper:
         if problem is None and not source.exists():
             return  # It was taken, stored and put on record.
         metadata = body.get("metadata")
-        if len(json.dumps(metadata, default=str)) > METADATA_BYTES_MAX:
+        if not isinstance(metadata, dict):
+            metadata = None  # Written by something else than `lineshaft.run`.
+        elif len(json.dumps(metadata, default=str)) > METADATA_BYTES_MAX:
             metadata = {"left_out": f"it has more than {METADATA_BYTES_MAX} bytes"}
         step = body.get("step")
         file = KeptFile.model_validate(
             facts
             | {
                 "name": name[:1024] or "unnamed",
-                "is_folder": source.is_dir(),
+                "is_folder": problem is None and source.is_dir(),
                 "step": step if isinstance(step, int) and abs(step) <= 2**53 else None,
                 "metadata": metadata or None,
                 "problem": problem,
@@ -320,10 +322,13 @@ class Keeper:
 
 def _problem_of(source: Path, folder: Path | None, name: str) -> str | None:
     """Say why a file may not be taken: the job says where it lies, and may say anything."""
-    if folder is None or source.parent.parent != folder or source.parent.is_symlink():
-        return "it was saved by another process than the job's own"
-    if ".." in source.parts or source.is_symlink():
-        return "it is a link, or does not lie in the job's folder"
+    try:
+        if folder is None or source.parent.parent != folder or source.parent.is_symlink():
+            return "it was saved by another process than the job's own"
+        if ".." in source.parts or source.is_symlink():
+            return "it is a link, or does not lie in the job's folder"
+    except OSError as error:  # Its name is too long, as one that nobody saved may be.
+        return f"it cannot be looked at: {error.strerror}"
     return _problem_of_name(name)
 
 
