@@ -35,6 +35,7 @@ class Planted:
 
 WORKERS = "coordinator/lineshaft_coordinator/core/workers.py"
 CHILDREN = "tests/unit/core/test_coordinator_children.py"
+RECORDS = "tests/faults/test_record_kills.py"
 LEASES = "tests/unit/core/test_coordinator_leases.py"
 EXECUTION = "worker/lineshaft_worker/execution"
 STOPPING = "tests/integration/execution/test_stopping.py"
@@ -170,6 +171,18 @@ PLANTED = {
         "        if spec.parent is not None:\n",
         "        if spec.parent is not None and spec.part is not None:\n",
         "tests/unit/core/test_coordinator_jobs.py::test_a_client_cannot_submit_the_child_of_a_plan",
+    ),
+    "a recorder that died writes again what it wrote": Planted(
+        "coordinator/lineshaft_coordinator/recorder/job_run.py",
+        '        position = {"attempt": last[0], "seq": last[1]} |',
+        '        position = {"attempt": self._after[0], "seq": self._after[1]} |',
+        f"{RECORDS}::test_s004_08_no_row_is_lost_or_doubled_whoever_is_killed",
+    ),
+    "a recorder that died goes on one event too late": Planted(
+        "coordinator/lineshaft_coordinator/recorder/job_run.py",
+        '        self._after = (position.get("attempt", 0), position.get("seq", 0))\n',
+        '        self._after = (position.get("attempt", 0), position.get("seq", -1) + 1)\n',
+        f"{RECORDS}::test_s004_08_no_row_is_lost_or_doubled_whoever_is_killed",
     ),
 }
 
