@@ -62,7 +62,11 @@ class SecretBox:
         return {name: cast("float", each["set_at"]) for name, each in sorted(self._read().items())}
 
     def missing(self, names: Mapping[str, str] | None) -> str | None:
-        """Return the first of some secrets, by variable, that is not kept."""
+        """Return the first of some secrets, by variable, that is not kept.
+
+        Raises:
+            SecretsDamagedError: The file cannot be read.
+        """
         kept = self._read() if names else {}
         return next((name for name in (names or {}).values() if name not in kept), None)
 
@@ -140,6 +144,8 @@ class SecretBox:
                 raise SecretsDamagedError(path, "the key is gone") from None
             key = dice.token_bytes(KEY_BYTES)
             _write_private(path, key)
+        except OSError as error:
+            raise SecretsDamagedError(path, error.strerror or str(error)) from error
         if len(key) != KEY_BYTES:
             raise SecretsDamagedError(path, f"a key has {KEY_BYTES} bytes")
         return key
@@ -153,14 +159,27 @@ class SecretBox:
                 found = {}
             except ValueError as error:
                 raise SecretsDamagedError(path, "it is no JSON") from error
-            if not isinstance(found, dict):
-                raise SecretsDamagedError(path, "it is no object of JSON")
-            self._kept = cast("dict[str, dict[str, object]]", found)
+            except OSError as error:
+                raise SecretsDamagedError(path, error.strerror or str(error)) from error
+            self._kept = _checked(path, found)
         return self._kept
 
     def _write(self, kept: dict[str, dict[str, object]]) -> None:
         _write_private(self._folder / SECRETS_FILE, json.dumps(kept).encode())
         self._kept = kept
+
+
+def _checked(path: Path, found: object) -> dict[str, dict[str, object]]:
+    if not isinstance(found, dict):
+        raise SecretsDamagedError(path, "it is no object of JSON")
+    kept: dict[str, dict[str, object]] = {}
+    for name, each in cast("dict[str, object]", found).items():
+        match each:
+            case {"sealed": str(), "set_at": int() | float()}:
+                kept[name] = cast("dict[str, object]", each)
+            case _:
+                raise SecretsDamagedError(path, f"{name} is no secret")
+    return kept
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -34,7 +34,7 @@ from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
-from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.data.secrets import SecretBox, SecretsDamagedError
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.feeds.hub import Hub
@@ -254,9 +254,8 @@ class Daemon:
 
     def submit(self, session: Session, submit: Submit) -> None:
         """Give the core a job whose blobs are here; a job that was accepted before needs none."""
-        gone = None if submit.is_repeat else self._secrets.missing(submit.job.secrets)
-        if gone is not None:
-            text = f"no secret {gone} is kept; 'lineshaft secret set {gone}' keeps one"
+        text = None if submit.is_repeat else self._secret_missing(submit.job)
+        if text is not None:
             refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
             self.sessions.send(session, [refused])
             return
@@ -268,6 +267,15 @@ class Daemon:
             self._spawn(self._submit_again(session, submit, missing))
         else:
             self._refuse(session, submit, missing)
+
+    def _secret_missing(self, job: JobSpec) -> str | None:
+        try:
+            gone = self._secrets.missing(job.secrets)
+        except SecretsDamagedError as error:
+            return str(error)
+        if gone is None:
+            return None
+        return f"no secret {gone} is kept; 'lineshaft secret set {gone}' keeps one"
 
     def told_by_worker(self, session: Session, message: Ended | SpawnChild) -> None:
         """Give the core an end or a child, with what it names looked for as for a client's job."""
@@ -324,7 +332,12 @@ class Daemon:
         try:
             data = await self.questions.answer(query)
             answer = Answer(request_id=query.request_id, data=data)
-        except (UnknownJobError, UnknownArrayError, StoreFullError) as error:
+        except (
+            UnknownJobError,
+            UnknownArrayError,
+            StoreFullError,
+            SecretsDamagedError,
+        ) as error:
             answer = Answer(request_id=query.request_id, error=str(error))
         self.sessions.send(session, [answer])
 

@@ -68,6 +68,8 @@ def test_a_secret_moved_under_another_name_is_not_given_out(box: SecretBox, tmp_
     [
         ("secrets.json", b"{"),
         ("secrets.json", b"[]"),
+        ("secrets.json", b'{"A": 1}'),
+        ("secrets.json", b'{"A": {"sealed": "eA==", "set_at": "now"}}'),
         ("secrets.key", b"short"),
         ("secrets.key", None),
     ],
