@@ -80,6 +80,9 @@ def _places(shop: Shop) -> Iterator[str]:
         isinstance(job.state, Paused) and job_id not in shop.blocked
         for job_id, job in shop.ledger.jobs.items()
     )
+    paused = sum(isinstance(job.state, Paused) for job in shop.ledger.jobs.values())
+    if paused != shop.ledger.paused_count:
+        yield f"{paused} jobs are paused, but {shop.ledger.paused_count} are counted"
     if waiting + len(leased) != len(shop.ledger.jobs):
         yield f"{waiting} waiting and {len(leased)} leased are not {len(shop.ledger.jobs)} jobs"
 

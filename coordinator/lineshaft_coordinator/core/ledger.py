@@ -40,6 +40,18 @@ from lineshaft_protocol.outcomes import Outcome
 
 RECENT_MAX = 20_000
 
+LiveRecord = (
+    AttemptStarted
+    | AttemptLeft
+    | PauseRequested
+    | PauseWithdrawn
+    | JobResumed
+    | FileKept
+    | CancelRequested
+    | JobFinished
+)
+"""What is said of a job that is live."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:
@@ -115,6 +127,8 @@ class Ledger:
     """All live jobs, and the last ones that ended."""
 
     jobs: dict[JobId, Job] = field(default_factory=dict)
+    paused_count: int = 0
+    """How many of them are paused."""
     recent: OrderedDict[JobId, Done] = field(
         default_factory=OrderedDict[JobId, Done], compare=False
     )
@@ -146,6 +160,11 @@ class Ledger:
             return
         if job is None:
             raise CorruptJournalError(f"{record!r} is about no live job")
+        self.paused_count -= isinstance(job.state, Paused)
+        self._change(job_id, job, record)
+        self.paused_count += isinstance(job.state, Paused) and job_id in self.jobs
+
+    def _change(self, job_id: JobId, job: Job, record: LiveRecord) -> None:
         match record:
             case AttemptStarted():
                 self._start(job, record)

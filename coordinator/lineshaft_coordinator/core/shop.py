@@ -73,6 +73,8 @@ class Shop:
     """Leased jobs that may be asked to pause for others."""
     gangs: dict[JobId, Gang] = field(default_factory=dict)
     """By their leads."""
+    stale_count: int = 0
+    """What workers wanted to write of attempts that were not theirs any more."""
     effects: list[Effect] = field(default_factory=list)
     is_stopping: bool = False
 

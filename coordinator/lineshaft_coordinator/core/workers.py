@@ -20,6 +20,7 @@ from lineshaft_protocol.client_messages import Events
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.worker_messages import (
     Began,
@@ -81,8 +82,7 @@ class WorkerDesk:
             case SpawnChild():
                 self.on_spawn(session, message)
             case Kept(job_id=job_id, file=file):
-                is_current = self._leased(worker, JobId(job_id), file.attempt) is not None
-                self._pauses.keep(session, JobId(job_id), file, is_current=is_current)
+                self._on_kept(worker, session, JobId(job_id), file)
             case PauseTold(job_id=job_id, attempt=attempt):
                 if self._leased(worker, JobId(job_id), attempt) is not None:
                     self._pauses.on_told(worker, message)
@@ -113,6 +113,22 @@ class WorkerDesk:
             return job
         return None
 
+    def _on_kept(self, worker: Worker, session: Session, job_id: JobId, file: KeptFile) -> None:
+        is_current = self._leased(worker, job_id, file.attempt) is not None
+        if not is_current:
+            self._count_stale(worker, job_id, file.attempt)
+        self._pauses.keep(session, job_id, file, is_current=is_current)
+
+    def _count_stale(self, worker: Worker, job_id: JobId, attempt: int) -> None:
+        """Count what is refused; an end that is told again is on record already, and is not."""
+        done = self._shop.ledger.recent.get(job_id)
+        outcome = done.outcome if done is not None else None
+        is_repeat = outcome is not None and (outcome.attempt, outcome.worker_id) == (
+            attempt,
+            worker.worker_id,
+        )
+        self._shop.stale_count += not is_repeat
+
     def _on_began(self, worker: Worker, began: Began) -> None:
         job_id = JobId(began.job_id)
         if self._leased(worker, job_id, began.attempt) is None:
@@ -141,6 +157,8 @@ class WorkerDesk:
             is_settled = self._gangs.on_ended(worker, job_id, result)
         elif job is not None:
             self._conclude(worker, job_id, job, result)
+        else:
+            self._count_stale(worker, job_id, result.attempt)
         if is_settled:
             self._shop.send(session, Settled(job_id=job_id, attempt=result.attempt))
 

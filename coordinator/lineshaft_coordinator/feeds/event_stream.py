@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from lineshaft_coordinator.feeds.places import place_text
 from lineshaft_coordinator.feeds.thinner import Thinner
 from lineshaft_coordinator.feeds.told import Dialect, Message
-from lineshaft_coordinator.feeds.viewer_queue import QueueLimits
+from lineshaft_coordinator.feeds.viewer_queue import Drops, QueueLimits
 from lineshaft_coordinator.feeds.viewers import CHECK_S, GapTeller, QueuedViewer
 
 KEEP_ALIVE_S = 15.0
@@ -30,6 +30,7 @@ class EventStream:
         dialect: How the reader reads news.
         gap: How it is told of what was skipped.
         thinner: See QueuedViewer.
+        drops: Likewise.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class EventStream:
         *,
         gap: GapTeller,
         thinner: Thinner | None = None,
+        drops: Drops | None = None,
     ) -> None:
         self._subscribe, self._unsubscribe, self._gap = subscribe, unsubscribe, gap
         self._news = asyncio.Event()
-        self._viewer = QueuedViewer(dialect, self._news.set, limits=_LIMITS, thinner=thinner)
+        self._viewer = QueuedViewer(
+            dialect, self._news.set, limits=_LIMITS, thinner=thinner, drops=drops
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""

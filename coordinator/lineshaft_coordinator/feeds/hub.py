@@ -17,6 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from lineshaft_coordinator.feeds.told import BEGINNING, Ended, Latest, News, Place, Told, place_of
+from lineshaft_coordinator.feeds.viewer_queue import Drops
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
 
@@ -114,6 +115,8 @@ class Hub:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._channels: dict[str, _Channel] = {}
+        self.drops = Drops()
+        """What its viewers have missed."""
 
     def subscribe(self, job_id: str, viewer: Viewer, *, since: Place | None = None) -> None:
         """Tell a viewer of a job from now on.

@@ -52,6 +52,7 @@ class LiveRoutes:
             asked.dialect,
             gap=lagged if asked.wants_gaps else None,
             thinner=asked.thinner(),
+            drops=self._hub.drops,
         )
         return Admitted(viewer, WEBSOCKET_LIMITS)
 
@@ -80,6 +81,7 @@ class LiveRoutes:
             asked.dialect,
             gap=lagged,
             thinner=asked.thinner(),
+            drops=self._hub.drops,
         )
 
 

@@ -27,6 +27,13 @@ class Waiting:
     """Messages dropped right before it."""
 
 
+@dataclass(slots=True)
+class Drops:
+    """What all viewers of a hub have missed, those that are gone included."""
+
+    count: int = 0
+
+
 class ViewerQueue:
     """Holds messages for one viewer, in order.
 
@@ -34,8 +41,8 @@ class ViewerQueue:
     exceeded rather than an end lost.
     """
 
-    def __init__(self, limits: QueueLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: QueueLimits, drops: Drops | None = None) -> None:
+        self._limits, self._drops = limits, drops
         self._waiting: deque[Waiting] = deque()
         self._skipped = 0
         """Dropped behind the last message that waits."""
@@ -103,6 +110,8 @@ class ViewerQueue:
                 del self._waiting[index]
                 self.size_bytes -= len(waiting.message.data)
                 self.dropped_count += 1
+                if self._drops is not None:
+                    self._drops.count += 1
                 skipped = waiting.skipped + 1
                 # The gap is told where it is: right before what follows it.
                 if index < len(self._waiting):

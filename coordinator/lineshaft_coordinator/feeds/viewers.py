@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from lineshaft_coordinator.feeds.thinner import Thinner
 from lineshaft_coordinator.feeds.told import Dialect, Latest, Message, Place, Told
-from lineshaft_coordinator.feeds.viewer_queue import QueueLimits, ViewerQueue, Waiting
+from lineshaft_coordinator.feeds.viewer_queue import Drops, QueueLimits, ViewerQueue, Waiting
 from lineshaft_protocol.events import JobEvent
 from lineshaft_runtime.connection import Connection, Limits
 
@@ -40,6 +40,7 @@ class QueuedViewer:
         limits: What the viewer may cost.
         thinner: Sums up what comes too often for it; None: it is told everything.
         drain: Takes at once what can be taken without waiting; None: that is nothing.
+        drops: Where it is counted what it misses.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class QueuedViewer:
         drain: Callable[[], None] | None = None,
         limits: QueueLimits | None = None,
         thinner: Thinner | None = None,
+        drops: Drops | None = None,
     ) -> None:
         self.dialect = dialect
         self._thinner = thinner
         self._held_timer: asyncio.TimerHandle | None = None
-        self.queue = ViewerQueue(limits or QueueLimits())
+        self.queue = ViewerQueue(limits or QueueLimits(), drops)
         self._wake, self._drain = wake, drain
         self._room: asyncio.Future[None] | None = None
         self.ending: tuple[int, str] | None = None
@@ -154,6 +156,7 @@ class WebSocketViewer:
         gap: How it is told of what was skipped; None: it is not.
         limits: What the viewer may cost.
         thinner: See QueuedViewer.
+        drops: Likewise.
     """
 
     def __init__(
@@ -165,10 +168,16 @@ class WebSocketViewer:
         gap: GapTeller | None = None,
         limits: QueueLimits | None = None,
         thinner: Thinner | None = None,
+        drops: Drops | None = None,
     ) -> None:
         self._subscribe, self._unsubscribe, self._gap = subscribe, unsubscribe, gap
         self.viewer = QueuedViewer(
-            dialect, self._plan_flush, drain=self._flush, limits=limits, thinner=thinner
+            dialect,
+            self._plan_flush,
+            drain=self._flush,
+            limits=limits,
+            thinner=thinner,
+            drops=drops,
         )
         self._connection: Connection | None = None
         self._is_planned = False

@@ -39,6 +39,7 @@ from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.feeds.hub import Hub
 from lineshaft_coordinator.feeds.job_source import JobSource
+from lineshaft_coordinator.metrics.meter import Meter
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts
 from lineshaft_coordinator.server.families import UnknownArrayError
@@ -97,6 +98,7 @@ class Daemon:
         started = time.monotonic()
         ledger = Ledger.replay(map(decode, store.live_records()))
         self._facts = Facts(ledger.jobs)
+        self.meter = Meter.of_jobs(ledger.jobs.items())
         now = asyncio.get_running_loop().time()
         self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
@@ -346,8 +348,12 @@ class Daemon:
     async def _perform(self, effects: list[Effect]) -> None:
         batch = self._facts.batch(effects, time.time())
         if batch is not None:
+            started = time.monotonic()
             # All or nothing: while there is no room, nobody hears anything of it.
             await self.room.wait_for(partial(self._store.append, batch))
+            now = time.monotonic()
+            self.meter.commits.observe(now - started)
+            self.meter.on_commit(effects, now)
             for tap in self.taps:
                 tap(effects)
         outgoing: dict[Session, list[Wire]] = {}
@@ -370,6 +376,9 @@ class Daemon:
                     outgoing.setdefault(effect.session, []).extend(kept)
         for session, messages in outgoing.items():
             self.sessions.send(session, messages)
+            if any(isinstance(message, Assign) for message in messages):
+                now = asyncio.get_running_loop().time()
+                self.meter.dispatches.observe(now - self.core.shop.now)
 
     async def _look_up(self, job_id: JobId) -> None:
         found = await self.room.wait_for(partial(self._store.records_of, job_id))

@@ -24,9 +24,8 @@ class Guard:
     def enter(self, request: Request, *, is_local: bool = False) -> Grant | Refusal:
         """Let in who has a token for clients, or the local one alone; and no other site's page."""
         headers = request.headers
-        rejection = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
-        if rejection is not None:
-            return Refusal(rejection.status, rejection.text)
+        if (refusal := self.refuse_page(request)) is not None:
+            return refusal
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         token = secret.strip() if scheme.lower() == "bearer" else None
         grant = self._tokens.grant(token or request.query_params.get("token"))
@@ -37,3 +36,9 @@ class Guard:
         if is_local and grant.token_id != LOCAL_ID:
             return Refusal(403, "only the local token of the coordinator's machine opens this")
         return grant
+
+    def refuse_page(self, request: Request) -> Refusal | None:
+        """Refuse what a page of another site may have caused; no token is looked at."""
+        headers = request.headers
+        rejection = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
+        return None if rejection is None else Refusal(rejection.status, rejection.text)

@@ -19,6 +19,8 @@ from lineshaft_coordinator.feeds.live_routes import LiveRoutes
 from lineshaft_coordinator.finetune.routes import TrainingRoutes
 from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.gateway import doors
+from lineshaft_coordinator.metrics.lag import watch_lag
+from lineshaft_coordinator.metrics.routes import MetricsRoutes
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
 from lineshaft_coordinator.notices.routes import NoticeRoutes
 from lineshaft_coordinator.page.site import Site
@@ -140,7 +142,8 @@ async def _run(
         recording = asyncio.create_task(recorder.run())
         stop = asyncio.create_task(stopping.wait())
         trainings = asyncio.create_task(training.run())
-        tasks = (tidying, pump, trainings, stop)
+        watching = asyncio.create_task(watch_lag(daemon.meter.lags.observe))
+        tasks = (tidying, pump, trainings, watching, stop)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
@@ -190,6 +193,15 @@ def _make_server(
         LiveRoutes(daemon.feeds, daemon.questions, guard),
         TrainingRoutes(training, tokens, gate),
         NoticeRoutes(announcer, guard),
+        MetricsRoutes(
+            daemon.core.shop,
+            daemon.meter,
+            guard,
+            data=settings.data,
+            blob_bytes=lambda: blobs.total_bytes,
+            drops=lambda: daemon.feeds.drops.count + runs.hub.drops.count,
+            is_loopback=is_local,
+        ),
         Site(),
         RunRoutes(recorder, guard, daemon.blob_file),
     ]

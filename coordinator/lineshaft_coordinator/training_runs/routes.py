@@ -76,6 +76,7 @@ class RunRoutes:
             partial(hub.unsubscribe, run_id),
             RunDialect(),
             limits=RING,
+            drops=hub.drops,
         )
         return Admitted(viewer, WEBSOCKET_LIMITS)
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lineshaft_coordinator.feeds.told import Message
-from lineshaft_coordinator.feeds.viewer_queue import QueueLimits, ViewerQueue
+from lineshaft_coordinator.feeds.viewer_queue import Drops, QueueLimits, ViewerQueue
 
 
 def metrics(seq: int, size: int = 10) -> Message:
@@ -120,3 +120,13 @@ def _check_drop(before: list[Message], queue: ViewerQueue, limits: QueueLimits) 
         # Not one more than had to go.
         size = queue.size_bytes + len(dropped[-1].data)
         assert len(after) + 1 > limits.messages or size > limits.size_bytes
+
+
+def test_what_any_viewer_missed_is_counted_together() -> None:
+    drops = Drops()
+    queues = [ViewerQueue(QueueLimits(messages=2), drops) for _ in range(2)]
+
+    for queue in queues:
+        offered(queue, *(metrics(seq) for seq in range(1, 6)), status(6))
+
+    assert drops.count == sum(queue.dropped_count for queue in queues) == 8

@@ -1,0 +1,99 @@
+"""`/metrics`: the coordinator's numbers, for Prometheus and what reads its format."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.metrics.census import census
+from lineshaft_coordinator.metrics.exposition import CONTENT_TYPE, Family, exposition
+from lineshaft_coordinator.metrics.meter import Meter
+from lineshaft_coordinator.server.admission import Door
+from lineshaft_coordinator.server.guard import Guard, Refusal
+
+PATH = "/metrics"
+
+
+class MetricsRoutes:
+    """Answers scrapes.
+
+    On loopback no token is asked for: scrapers rarely have one, and what is told (counts, and names
+    of workers and GPUs) is what `/info` tells there, too. Elsewhere a token is needed as for all
+    else.
+
+    Args:
+        data: The coordinator's folder.
+        blob_bytes: How much is stored as blobs.
+        drops: How many messages to live viewers were dropped.
+        is_loopback: Whether only this machine can reach us.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        meter: Meter,
+        guard: Guard,
+        *,
+        data: Path,
+        blob_bytes: Callable[[], int],
+        drops: Callable[[], int],
+        is_loopback: bool,
+    ) -> None:
+        self._shop, self._meter, self._guard = shop, meter, guard
+        self._data, self._blob_bytes, self._drops = data, blob_bytes, drops
+        self._is_loopback = is_loopback
+
+    def routes(self) -> list[Route]:
+        """The one endpoint."""
+        return [Route(PATH, self._scrape)]
+
+    def doors(self) -> list[Door]:
+        """No WebSocket."""
+        return []
+
+    async def _scrape(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return PlainTextResponse(f"{refusal.text.strip()}\n", status_code=refusal.status)
+        now = asyncio.get_running_loop().time()
+        free_bytes = await asyncio.to_thread(_free_bytes, self._data)
+        told = [*self._meter.families, *census(self._shop, now), *self._rest(free_bytes)]
+        return Response(exposition(told), media_type=CONTENT_TYPE)
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        if self._is_loopback:
+            return self._guard.refuse_page(request)
+        grant = self._guard.enter(request)
+        return grant if isinstance(grant, Refusal) else None
+
+    def _rest(self, free_bytes: int) -> Iterable[Family]:
+        return (
+            Family(
+                "lineshaft_ws_dropped_total",
+                "Messages to live viewers that were dropped because they read too slowly.",
+                "counter",
+                {(): self._drops()},
+            ),
+            Family(
+                "lineshaft_blob_bytes",
+                "What is stored as blobs.",
+                "gauge",
+                {(): self._blob_bytes()},
+            ),
+            Family(
+                "lineshaft_data_free_bytes",
+                "Room on the disk of the data folder.",
+                "gauge",
+                {(): free_bytes},
+            ),
+        )
+
+
+def _free_bytes(data: Path) -> int:
+    found = os.statvfs(data)
+    return found.f_bavail * found.f_frsize
