@@ -3,31 +3,20 @@
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
-from starlette.routing import Route
 
-from lineshaft_coordinator.core.io import PauseAsked, ResumeAsked
 from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
-from lineshaft_coordinator.feeds.live_routes import LiveRoutes
-from lineshaft_coordinator.finetune.routes import TrainingRoutes
 from lineshaft_coordinator.finetune.server import TrainingServer
-from lineshaft_coordinator.gateway import doors
 from lineshaft_coordinator.metrics.lag import watch_lag
-from lineshaft_coordinator.metrics.routes import MetricsRoutes
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
-from lineshaft_coordinator.notices.routes import NoticeRoutes
-from lineshaft_coordinator.page.site import Site
-from lineshaft_coordinator.recorder.routes import RunRoutes
 from lineshaft_coordinator.recorder.supervisor import Recorder
+from lineshaft_coordinator.server.actions import DaemonActions
 from lineshaft_coordinator.server.admission import (
-    Door,
     Gate,
     InsecureListenError,
     Tokens,
@@ -35,19 +24,15 @@ from lineshaft_coordinator.server.admission import (
     local_token,
     write_private,
 )
-from lineshaft_coordinator.server.backups import OtherDataError, Summary
 from lineshaft_coordinator.server.daemon import Daemon
-from lineshaft_coordinator.server.guard import Guard
-from lineshaft_coordinator.server.rest import Rest
+from lineshaft_coordinator.server.parts import Parts, application
 from lineshaft_coordinator.server.tls import fingerprint, server_context
 from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.errors import StoreDamagedError
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_coordinator.training_runs.server import TrainingRuns
-from lineshaft_protocol.client_messages import Cancel
 from lineshaft_protocol.errors import LineshaftError
-from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.stream_frames import FRAME_BYTES_MAX
 from lineshaft_runtime.connection import Limits
 from lineshaft_runtime.serving import Address, Server
@@ -127,12 +112,13 @@ async def _run(
     announcer: Announcer | None,
     recorder: Recorder,
 ) -> None:
-    actions = _Actions(settings.data, daemon, upkeep)
+    actions = DaemonActions(settings.data, daemon, upkeep)
     training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
     runs = TrainingRuns(
         settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
     )
-    server = _make_server(settings, daemon, blobs, actions, training, runs, announcer, recorder)
+    parts = Parts(daemon, blobs, actions, training, runs, announcer, recorder)
+    server = _make_server(settings, parts)
     await server.start()
     _announce(settings, server.port)
     training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
@@ -165,56 +151,16 @@ async def _run(
     logger.info("stopped")
 
 
-def _make_server(
-    settings: CoordinatorSettings,
-    daemon: Daemon,
-    blobs: BlobStore,
-    actions: "_Actions",
-    training: TrainingServer,
-    runs: TrainingRuns,
-    announcer: Announcer | None,
-    recorder: Recorder,
-) -> Server:
+def _make_server(settings: CoordinatorSettings, parts: Parts) -> Server:
     try:
         tokens = Tokens(settings.data, local_token(settings.home))
     except OSError as error:
         raise HomeNotWritableError(settings.home, error.strerror or str(error)) from error
-    is_local = is_loopback(settings.host)
     certificate = settings.tls_certificate
     tls = None if certificate is None else server_context(certificate, settings.tls_key)
-    gate = Gate(tokens, daemon.sessions, is_loopback=is_local)
-    gateway = doors.Gateway(
-        daemon.sessions, blobs, daemon.core.shop, tokens=tokens, gate=gate, is_loopback=is_local
-    )
-    guard = Guard(tokens, gate)
-    groups: list[RouteGroup] = [
-        *runs.groups(guard, tokens),
-        gateway,
-        LiveRoutes(daemon.feeds, daemon.questions, guard),
-        TrainingRoutes(training, tokens, gate),
-        NoticeRoutes(announcer, guard),
-        MetricsRoutes(
-            daemon.core.shop,
-            daemon.meter,
-            guard,
-            data=settings.data,
-            blob_bytes=lambda: blobs.total_bytes,
-            drops=lambda: daemon.feeds.drops.count + runs.hub.drops.count,
-            is_loopback=is_local,
-        ),
-        Site(),
-        RunRoutes(recorder, guard, daemon.blob_file),
-    ]
-    for group in groups:
-        gate.doors += group.doors()
-
-    def obstacle() -> str | None:
-        return actions.obstacle or daemon.room.obstacle
-
-    more = [route for group in groups for route in group.routes()]
-    rest = Rest(daemon.questions, actions, daemon.blob_file, guard, obstacle, more)
+    gate = Gate(tokens, parts.daemon.sessions, is_loopback=is_loopback(settings.host))
     return Server(
-        rest.application(),
+        application(settings, parts, tokens, gate),
         gate.accept,
         address=Address(host=settings.host, port=settings.port, ssl=tls),
         connection_limits=Limits(
@@ -224,49 +170,6 @@ def _make_server(
             ping_timeout_s=20.0,
         ),
     )
-
-
-class RouteGroup(Protocol):
-    """What one part of the coordinator serves on its port."""
-
-    def routes(self) -> Sequence[Route]:
-        """Its HTTP endpoints."""
-        ...
-
-    def doors(self) -> Sequence[Door]:
-        """Its WebSockets."""
-        ...
-
-
-class _Actions:
-    """What HTTP may change."""
-
-    def __init__(self, data: Path, daemon: Daemon, upkeep: Upkeep) -> None:
-        self._data, self._daemon, self._upkeep = data, daemon, upkeep
-        self.obstacle: str | None = None
-
-    async def cancel(self, job_id: JobId, reason: str) -> None:
-        """Ask for the end of a job."""
-        self._daemon.cancel(Cancel(job_id=job_id, reason=reason))
-
-    async def pause(self, job_id: JobId, reason: str, *, freeze: bool) -> None:
-        """Ask a job to pause."""
-        self._daemon.post(PauseAsked(job_id, reason, freeze=freeze))
-
-    async def resume(self, job_id: JobId, *, checkpoint: str | None = None) -> None:
-        """Let a job go on."""
-        self._daemon.post(ResumeAsked(job_id, checkpoint))
-
-    async def retry(self, job_id: JobId) -> JobId:
-        """Do an ended job again."""
-        return await self._daemon.retries.retry(job_id, None, client_id="http")
-
-    async def back_up(self, data: Path, target: Path) -> Summary:
-        """Make a backup of the data folder, if it is the one that is meant."""
-        own = await asyncio.to_thread(self._data.resolve)
-        if data != own:
-            raise OtherDataError(asked=data, own=own)
-        return await self._upkeep.back_up(own, target)
 
 
 def _announce(settings: CoordinatorSettings, port: int) -> None:
