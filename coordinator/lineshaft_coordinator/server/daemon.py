@@ -41,7 +41,7 @@ from lineshaft_coordinator.feeds.hub import Hub
 from lineshaft_coordinator.feeds.job_source import JobSource
 from lineshaft_coordinator.metrics.meter import Meter
 from lineshaft_coordinator.server.disk_room import DiskRoom
-from lineshaft_coordinator.server.facts import Facts
+from lineshaft_coordinator.server.facts import Facts, without_result
 from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import Retries, RetryRefusedError
@@ -285,7 +285,7 @@ class Daemon:
             case Ended(result=result):
                 blob = result.result.blob if result.result is not None else None
                 if result.status == "succeeded" and blob and not self._blobs.refer(blob):
-                    message = _without_result(message, blob)
+                    message = without_result(message, blob)
             case SpawnChild(job=job, is_repeat=is_repeat):
                 missing = self._missing_blob(job)
                 if (
@@ -398,11 +398,3 @@ class Daemon:
             # A bug of ours, or a store that failed: end; the next start replays the journal.
             self._failure = error
             self._broken.set()
-
-
-def _without_result(ended: Ended, blob: str) -> Ended:
-    """What an end means whose result nobody can ever have: the attempt failed."""
-    text = f"its worker named {blob} as its result, which was never stored here"
-    failure = Failure(cause="result_missing", message=text)
-    missing = {"status": "failed", "result": None, "failure": failure}
-    return ended.model_copy(update={"result": ended.result.model_copy(update=missing)})

@@ -14,6 +14,8 @@ from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Failure
+from lineshaft_protocol.worker_messages import Ended
 
 
 class Facts:
@@ -100,3 +102,11 @@ def event_row(event: JobEvent) -> EventRow:
     """The row of one event."""
     body = event.__pydantic_serializer__.to_json(event)
     return EventRow(event.job_id, event.attempt, event.seq, event.at, body)
+
+
+def without_result(ended: Ended, blob: str) -> Ended:
+    """What an end means whose result nobody can ever have: the attempt failed."""
+    text = f"its worker named {blob} as its result, which was never stored here"
+    failure = Failure(cause="result_missing", message=text)
+    missing = {"status": "failed", "result": None, "failure": failure}
+    return ended.model_copy(update={"result": ended.result.model_copy(update=missing)})
