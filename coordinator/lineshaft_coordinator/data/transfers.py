@@ -94,6 +94,7 @@ class Transfers:
         self._handover = Handover(store, porch)
         self._adoptions: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self._beginning: dict[asyncio.Task[None], None] = {}
         self._uploads: dict[BlobId, _Upload] = {}
         self._downloads: dict[BlobId, _Download] = {}
 
@@ -189,14 +190,34 @@ class Transfers:
 
     def _on_offer(self, offer: BlobOffer) -> None:
         blob_id = BlobId(offer.blob_id)
-        if blob_id not in self._uploads and len(self._uploads) >= TRANSFERS_MAX:
+        under_way = len(self._uploads) + len(self._beginning)
+        if blob_id not in self._uploads and under_way >= TRANSFERS_MAX:
             self._refuse(blob_id, f"{TRANSFERS_MAX} uploads are under way on this connection")
+            return
+        if offer.size_bytes > SMALL_BYTES and not self._store.is_complete(blob_id):
+            # It may wait for another session's bytes, or read again all that a restart left of it.
+            task = asyncio.create_task(self._begin_in_thread(offer))
+            self._beginning[task] = None
+            task.add_done_callback(self._beginning.pop)
             return
         try:
             received = self._store.begin(blob_id, offer.size_bytes)
         except BlobError as error:
             self._refuse(blob_id, str(error))
-            return
+        else:
+            self._begun(offer, received)
+
+    async def _begin_in_thread(self, offer: BlobOffer) -> None:
+        try:
+            received = await asyncio.to_thread(self._store.begin, offer.blob_id, offer.size_bytes)
+        except BlobError as error:
+            self._refuse(BlobId(offer.blob_id), str(error))
+        else:
+            if not self._is_closed:
+                self._begun(offer, received)
+
+    def _begun(self, offer: BlobOffer, received: int) -> None:
+        blob_id = BlobId(offer.blob_id)
         is_complete = self._store.is_complete(blob_id)
         if not is_complete:
             self._uploads[blob_id] = _Upload(offer.size_bytes, received, received)
@@ -216,28 +237,33 @@ class Transfers:
             return
         upload.pieces.append(chunk)
         if upload.task is None and upload.size_bytes <= SMALL_BYTES:
-            self._write_pieces(chunk.blob_id, upload)
+            upload.queued_bytes -= self._write_pieces(chunk.blob_id, upload)
             self._after_write(chunk.blob_id, upload)
         elif upload.task is None:
             upload.task = asyncio.create_task(self._write_in_thread(chunk.blob_id, upload))
 
     async def _write_in_thread(self, blob_id: BlobId, upload: _Upload) -> None:
         while upload.pieces:
-            await asyncio.to_thread(self._write_pieces, blob_id, upload)
+            written = await asyncio.to_thread(self._write_pieces, blob_id, upload)
+            # Only here: counted in the thread, a chunk that comes meanwhile would spoil the sum.
+            upload.queued_bytes -= written
             self._after_write(blob_id, upload)
         upload.task = None
 
-    def _write_pieces(self, blob_id: BlobId, upload: _Upload) -> None:
+    def _write_pieces(self, blob_id: BlobId, upload: _Upload) -> int:
+        """Write what waits; returns how many bytes no longer do."""
+        taken_bytes = 0
         try:
             while upload.pieces:
                 piece = upload.pieces.popleft()
-                upload.queued_bytes -= len(piece.data)
+                taken_bytes += len(piece.data)
                 upload.received_bytes = self._store.write(blob_id, piece.offset, piece.data)
         except BlobOffsetError as error:
             upload.is_overtaken = error.expected > error.offset
             upload.failure = None if upload.is_overtaken else str(error)
         except BlobError as error:
             upload.failure = str(error)
+        return taken_bytes
 
     def _after_write(self, blob_id: BlobId, upload: _Upload) -> None:
         if self._uploads.get(blob_id) is not upload:
@@ -276,9 +302,13 @@ class Transfers:
             return
         download = self._downloads[blob_id] = _Download(size_bytes, offset, offset)
         if size_bytes <= SMALL_BYTES:
-            data = self._store.read(blob_id, offset, size_bytes - offset)
-            self._outlet.send_binary(encode_chunk(blob_id, offset, data))
             del self._downloads[blob_id]
+            try:
+                data = self._store.read(blob_id, offset, size_bytes - offset)
+            except BlobError as error:
+                self._cannot_send(blob_id, error)
+            else:
+                self._outlet.send_binary(encode_chunk(blob_id, offset, data))
         else:
             download.task = asyncio.create_task(self._send_pieces(blob_id, download))
 
@@ -296,11 +326,17 @@ class Transfers:
                 download.sent_bytes += len(data)
                 if download.sent_bytes < download.size_bytes:
                     await asyncio.sleep(0)  # Others have their turn between two pieces.
-        except BlobNotFoundError:
-            self._outlet.send(BlobMissing(blob_id=blob_id))
+        except BlobError as error:
+            self._cannot_send(blob_id, error)
         finally:
             if self._downloads.get(blob_id) is download:
                 del self._downloads[blob_id]
+
+    def _cannot_send(self, blob_id: BlobId, error: BlobError) -> None:
+        if not isinstance(error, BlobNotFoundError):
+            logger.error("a blob cannot be read", extra={"blob_id": blob_id, "why": str(error)})
+        # Else the peer would wait for ever.
+        self._outlet.send(BlobMissing(blob_id=blob_id))
 
     def _read_cached(self, blob_id: BlobId, offset: int, length: int) -> memoryview | None:
         data = read_cached(self._store.open(blob_id).path, offset, length)
