@@ -1,15 +1,16 @@
 """What every route of seed 000 does: let in, read a body, answer what went wrong."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from lineshaft_coordinator.server.admission import Grant
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.store.errors import StoreError, StoreFullError
+from lineshaft_coordinator.strict_json import strict
 from lineshaft_coordinator.training_runs.desk import RunError
 
 BODY_BYTES_MAX = 2 * 1024 * 1024
@@ -79,6 +80,12 @@ def number(request: Request, name: str, default: int, *, most: int) -> int:
     if not text.isdecimal() or len(text) > 16:
         raise ValueError(f"{name} must be a whole number from 0, not {text[:40]!r}")
     return min(int(text), most)
+
+
+def told(data: object, status: int = 200) -> Response:
+    """Answer with JSON data; NaN and infinities, which programs report, become null."""
+    # Lists and dicts of JSON values are some, too; the types of either do not know.
+    return JSONResponse(strict(cast("JsonValue", data)), status_code=status)
 
 
 def problem(status: int, text: str) -> Response:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.server.admission import Door, Grant
-from lineshaft_coordinator.training_runs.answering import Answering, body_of, number
+from lineshaft_coordinator.training_runs.answering import Answering, body_of, number, told
 from lineshaft_coordinator.training_runs.bodies import CheckpointBody, ModelBody
 from lineshaft_coordinator.training_runs.desk import RunError, check_owner
 from lineshaft_coordinator.training_runs.models import Models, ModelView
@@ -57,17 +57,17 @@ class ModelRoutes:
             number(request, "limit", 100, most=LISTED_MAX),
             number(request, "offset", 0, most=1_000_000),
         )
-        return JSONResponse(models)
+        return told(models)
 
     async def _create(self, request: Request, grant: Grant) -> Response:
         body = await body_of(request, ModelBody)
         model = await self._models.create(
             grant.token_id, body.name, body.model_type, body.description
         )
-        return JSONResponse(model, status_code=201)
+        return told(model, 201)
 
     async def _get(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._own(request, grant))
+        return told(await self._own(request, grant))
 
     async def _delete(self, request: Request, grant: Grant) -> Response:
         model = await self._own(request, grant)
@@ -76,7 +76,7 @@ class ModelRoutes:
 
     async def _versions(self, request: Request, grant: Grant) -> Response:
         model = await self._own(request, grant)
-        return JSONResponse(await self._models.versions(str(model["id"])))
+        return told(await self._models.versions(str(model["id"])))
 
     async def _add_version(self, request: Request, grant: Grant) -> Response:
         model = await self._own(request, grant)
@@ -87,18 +87,18 @@ class ModelRoutes:
             )
             if not isinstance(file, UploadFile):
                 raise RunError(400, "send a form with the model as 'file'")
-            told: JsonValue = json.loads(metrics) if isinstance(metrics, str) else None
+            parsed: JsonValue = json.loads(metrics) if isinstance(metrics, str) else None
             version = await self._models.add_version(
                 str(model["id"]),
                 file.file,
                 file.filename or "",
-                told,
+                parsed,
                 run_id if isinstance(run_id, str) else None,
             )
-        return JSONResponse(version, status_code=201)
+        return told(version, 201)
 
     async def _version(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._own_version(request, grant))
+        return told(await self._own_version(request, grant))
 
     async def _download(self, request: Request, grant: Grant) -> Response:
         version = await self._own_version(request, grant)
@@ -117,16 +117,16 @@ class ModelRoutes:
         kept = await self._notebooks.add(
             notebook_id, grant.token_id, body.epoch, body.step, body.metrics
         )
-        return JSONResponse(kept, status_code=201)
+        return told(kept, 201)
 
     async def _checkpoints(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._notebooks.listed(_notebook_id(request), _user(grant)))
+        return told(await self._notebooks.listed(_notebook_id(request), _user(grant)))
 
     async def _best(self, request: Request, grant: Grant) -> Response:
         best = await self._notebooks.best(_notebook_id(request), _user(grant))
         if best is None:
             raise RunError(404, "no checkpoint of this notebook has a loss")
-        return JSONResponse(best)
+        return told(best)
 
     async def _own(self, request: Request, grant: Grant) -> ModelView:
         model_id = str(request.path_params["model_id"])

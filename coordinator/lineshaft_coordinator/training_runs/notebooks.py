@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from lineshaft_coordinator.strict_json import finite
 from lineshaft_coordinator.training_runs.book import RunBook
 from lineshaft_coordinator.training_runs.words import timestamp
 
@@ -68,7 +69,7 @@ def _loss(checkpoint: CheckpointView) -> float | None:
         for name in LOSSES:
             loss = metrics.get(name)
             if isinstance(loss, int | float) and not isinstance(loss, bool):
-                return float(loss)
+                return None if finite(loss) is None else float(loss)
     return None
 
 

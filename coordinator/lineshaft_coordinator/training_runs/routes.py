@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.feeds.viewer_queue import QueueLimits
 from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewer
 from lineshaft_coordinator.server.admission import Door, Grant, Visit
-from lineshaft_coordinator.training_runs.answering import Answering, body_of, number
+from lineshaft_coordinator.training_runs.answering import Answering, body_of, number, told
 from lineshaft_coordinator.training_runs.bodies import (
     CompleteBody,
     LogBody,
@@ -87,7 +87,7 @@ class RunRoutes:
             limit=number(request, "limit", 100, most=LISTED_MAX),
             offset=number(request, "offset", 0, most=1_000_000),
         )
-        return JSONResponse(runs)
+        return told(runs)
 
     async def _create(self, request: Request, grant: Grant) -> Response:
         body = await body_of(request, RunBody)
@@ -98,31 +98,31 @@ class RunRoutes:
             model_version_id=body.model_version_id,
             dataset_id=body.dataset_id,
         )
-        return JSONResponse(await self._desk.create(grant, new), status_code=201)
+        return told(await self._desk.create(grant, new), 201)
 
     async def _get(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._desk.get(grant, _run_id(request)))
+        return told(await self._desk.get(grant, _run_id(request)))
 
     async def _delete(self, request: Request, grant: Grant) -> Response:
         await self._desk.delete(grant, _run_id(request))
         return Response(status_code=204)
 
     async def _stop(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._desk.stop(grant, _run_id(request)))
+        return told(await self._desk.stop(grant, _run_id(request)))
 
     async def _complete(self, request: Request, grant: Grant) -> Response:
         body = await body_of(request, CompleteBody)
         run = await self._desk.complete(grant, _run_id(request), success=body.success)
-        return JSONResponse(run)
+        return told(run)
 
     async def _metrics(self, request: Request, grant: Grant) -> Response:
-        return JSONResponse(await self._desk.metrics(grant, _run_id(request)))
+        return told(await self._desk.metrics(grant, _run_id(request)))
 
     async def _record(self, request: Request, grant: Grant) -> Response:
         body = await body_of(request, MetricsBody)
         values = body.model_dump(mode="json", exclude_none=True, exclude={"custom"})
         shown = await self._desk.record(grant, _run_id(request), values, body.custom)
-        return JSONResponse(shown, status_code=201)
+        return told(shown, 201)
 
     async def _logs(self, request: Request, grant: Grant) -> Response:
         lines = await self._desk.logs(
@@ -131,12 +131,12 @@ class RunRoutes:
             offset=number(request, "offset", 0, most=1_000_000_000),
             limit=number(request, "limit", LINES_MAX, most=LINES_MAX),
         )
-        return JSONResponse({"logs": lines})
+        return told({"logs": lines})
 
     async def _log(self, request: Request, grant: Grant) -> Response:
         body = await body_of(request, LogBody)
         entry = await self._desk.log(grant, _run_id(request), body.level, body.message)
-        return JSONResponse(entry, status_code=201)
+        return told(entry, 201)
 
 
 def _run_id(request: Request) -> str:

@@ -162,6 +162,35 @@ def test_s000_32_the_best_checkpoint_of_a_notebook_has_the_least_loss(house: Hou
     } <= set(best)
 
 
+def test_numbers_that_json_has_not_are_told_as_null_and_spoil_no_list(house: House) -> None:
+    http, path = house.http(), "/api/notebooks/nb-nan/checkpoints"
+    # Python's own json writes these; a run that diverges reports them.
+    for step, loss in ((1, "NaN"), (2, "0.3"), (3, "-Infinity")):
+        body = f'{{"epoch": 0, "step": {step}, "metrics": {{"loss": {loss}}}}}'
+        assert http.post(path, content=body).status_code == 201
+    _, model = _model(house)
+    files = {"file": ("m.bin", b"1")}
+    kept = http.post(f"{model}/versions", files=files, data={"metrics": '{"acc": NaN}'})
+    run = {"name": "r", "model_type": "t"}
+    config = '{"epochs": 1, "batch_size": 1, "learning_rate": 0.1, "limit": Infinity}'
+    began = http.post(
+        "/api/training/runs", content=json.dumps(run)[:-1] + f', "config": {config}}}'
+    )
+
+    listed, best = http.get(path).json(), http.get(f"{path}/best").json()
+
+    assert [each["metrics"] for each in listed] == [{"loss": None}, {"loss": 0.3}, {"loss": None}]
+    assert best == listed[1]
+    assert kept.status_code == 201
+    assert http.get(f"{model}/versions").json()[0]["metrics"] == {"acc": None}
+    assert began.json()["config"]["limit"] is None
+    metrics = '{"epoch": 0, "step": 1, "custom": {"x": NaN}}'
+    run_path = f"/api/training/runs/{began.json()['id']}"
+    assert http.post(f"{run_path}/metrics", content=metrics).json()["custom"] == {"x": None}
+    assert http.get(f"{run_path}/metrics").json()[0]["custom"] == {"x": None}
+    assert http.get("/api/training/runs").status_code == 200
+
+
 def test_s000_33_it_starts_where_it_is_told_and_keeps_its_data_there() -> None:
     command = [sys.executable, "-m", "lineshaft_coordinator", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
