@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -90,10 +89,8 @@ class Access:
 
     def refuse_page(self, host: str | None, origin: str | None) -> str | None:
         """Why what a page asks for is refused; None if it may ask."""
-        own = origin
-        if origin in self._settings.origins or (origin and urlsplit(origin).netloc == host):
-            own = None
-        refusal = self._gate.refuse_page(host, own)
+        foreign = None if origin in self._settings.origins else origin
+        refusal = self._gate.refuse_page(host, foreign)
         return refusal.text.strip() if refusal is not None else None
 
     def _refusal(self, request: Request, limit: LimitName) -> Response | None:

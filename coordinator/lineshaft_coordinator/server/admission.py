@@ -215,10 +215,14 @@ class Gate:
 
     def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
         """Refuse what a web page of somebody else may have caused."""
-        name = urlsplit(f"//{host}").hostname if host else None
+        try:
+            name = urlsplit(f"//{host}").hostname if host else None
+            page = urlsplit(origin).netloc if origin is not None else host
+        except ValueError:  # As a bracket without its other one.
+            return Rejection(400, "the Host or Origin of this request cannot be read\n")
         if self._is_loopback and name not in (None, "localhost", "127.0.0.1", "::1"):
             return Rejection(403, f"this coordinator is not {name}\n")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if page != host:
             return Rejection(403, f"pages of {origin} may not come here\n")
         return None
 
