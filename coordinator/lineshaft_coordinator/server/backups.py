@@ -38,7 +38,7 @@ from lineshaft_protocol.version import __version__
 
 BLOBS = "blobs"
 MANIFEST = "backup.json"
-_KEPT_FILES = ("tokens.json", "tls/certificate.pem", "tls/key.pem")
+_KEPT_FILES = ("tokens.json", "tls/certificate.pem", "tls/key.pem", "training.key")
 
 
 class NoDataError(StoreError):

@@ -56,12 +56,19 @@ class RunBook:
 
         A read of one row by its key, which waits for no writer: a socket's upgrade is decided in
         one turn of the loop.
+
+        Raises:
+            BookError: The file cannot be used.
         """
         if self._reader is None:
             if not self.path.exists():
                 return None
             self._reader = _opened(self.path)
-        found = self._reader.execute("SELECT user_id FROM runs WHERE id = ?", (run_id,)).fetchone()
+        sql = "SELECT user_id FROM runs WHERE id = ?"
+        try:
+            found = self._reader.execute(sql, (run_id,)).fetchone()
+        except sqlite3.Error as error:
+            raise BookError(self.path, str(error)) from error
         return None if found is None else str(found[0])
 
     async def close(self) -> None:

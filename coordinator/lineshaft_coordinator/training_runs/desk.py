@@ -45,6 +45,7 @@ class RunDesk:
 
         Raises:
             RunError: It belongs to somebody else.
+            BookError: Nobody can tell whose it is.
         """
         owner = self._book.owner_of(run_id)
         if owner is None:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from lineshaft_coordinator.feeds.viewer_queue import QueueLimits
 from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewer
 from lineshaft_coordinator.server.admission import Door, Grant, Visit
+from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_coordinator.training_runs.answering import Answering, body_of, number, told
 from lineshaft_coordinator.training_runs.bodies import (
     CompleteBody,
@@ -71,6 +72,8 @@ class RunRoutes:
             hub = self._desk.hub_of(run_id, visit.grant)
         except RunError as error:
             return Rejection(error.status, str(error))
+        except StoreError as error:
+            return Rejection(500, f"{error}\n")
         viewer = WebSocketViewer(
             partial(hub.subscribe, run_id),
             partial(hub.unsubscribe, run_id),

@@ -75,6 +75,8 @@ def test_a_backup_holds_jobs_blobs_and_tokens_and_serves_after_a_restore(
 ) -> None:
     assert site.coordinator is not None
     _, secret = Tokens(data_of(site), "").create("client")
+    # Trainings that run go on with the tokens that it made for them.
+    (data_of(site) / "training.key").write_text("key")
     if not is_running:
         site.coordinator.kill()
 
@@ -94,6 +96,7 @@ def test_a_backup_holds_jobs_blobs_and_tokens_and_serves_after_a_restore(
     assert path_of(data_of(site), jobs["live"]).read_bytes() == b"live" * 1000
     assert not path_of(data_of(site), jobs["nobody"]).exists()
     assert Tokens(data_of(site), "").grant(secret) is not None
+    assert (data_of(site) / "training.key").read_text() == "key"
     with site.client() as client:
         found = {job["job_id"]: job["status"] for job in client.jobs()}  # type: ignore[index,call-overload,union-attr]
     assert found == {"live": "queued", "ended": "cancelled"}
