@@ -82,6 +82,8 @@ class JobOptions(TypedDict, total=False):
     """The Python version it runs with, as "3.12"."""
     lost_after: float | None
     """How long it waits for a worker that went silent, in seconds, before it starts elsewhere."""
+    experiment: str | None
+    """Where its run record lies; its name if None."""
     secrets: Iterable[str] | Mapping[str, str]
     """Names of secrets that the coordinator keeps, for variables of the same names; or variables
     and which secret each holds."""
@@ -107,12 +109,15 @@ class Options:
     nodes: int | None = None
     processes: int | None = None
     preemptible: bool = False
+    experiment: str | None = None
     checkpoints_kept: int | None = None
     needs: "Needs | None" = None
     """What it needs installed; None for whatever its worker has."""
     python: str | None = None
     modules: tuple[str, ...] | None = None
     """What a pipeline job cannot start without; found by us, not chosen."""
+    told: str | None = None
+    """The parameters of a pipeline job as JSON, for its run record; likewise."""
 
     def updated(self, given: Mapping[str, object]) -> "Options":
         """Return these options with those given by name instead.
@@ -131,9 +136,11 @@ class Options:
             changed = replace(
                 self,
                 timeouts=_timeouts(self.timeouts, options),
+                name=options.get("name", self.name),
                 nodes=options.get("nodes", self.nodes),
                 processes=options.get("processes", self.processes),
                 preemptible=options.get("preemptible", self.preemptible),
+                experiment=options.get("experiment", self.experiment),
                 priority=options.get("priority", self.priority),
                 retries=options.get("retries", self.retries),
             )
@@ -143,8 +150,6 @@ class Options:
                 changed = replace(changed, backoff=_backoff(options["backoff"]))
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
-        if "name" in options:
-            changed = replace(changed, name=options["name"])
         if "tags" in options:
             changed = replace(changed, tags=_texts("tags", options["tags"]))
         if "worker" in options:

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -143,8 +143,16 @@ class Shipper:
             buffers = self.by_value(make)
         return self._prepared(kind, buffers, options, name=options.name or name, refs=refs)
 
-    def pipeline(self, bundle: PipelineBundle, options: Options, *, name: str) -> Prepared:
+    def pipeline(
+        self, bundle: PipelineBundle, options: Options, *, name: str, told: str | None = None
+    ) -> Prepared:
         """Prepare a pipeline job from its bundle, with its files as blobs of their own.
+
+        Args:
+            bundle: Its files and data.
+            options: Of the job.
+            name: For a job that was given none.
+            told: Its parameters as JSON, for its run record.
 
         Raises:
             BundleError: The bundle breaks a rule.
@@ -152,6 +160,7 @@ class Shipper:
         """
         bundle, files = _apart(bundle)
         data: list[BytesLike] = [encode_bundle(bundle)]
+        options = replace(options, told=told)
         return self._prepared("pipeline", data, options, name=options.name or name, files=files)
 
     def array(
@@ -162,6 +171,7 @@ class Shipper:
         *,
         name: str,
         at_most: int | None,
+        told: Sequence[str | None],
     ) -> tuple[str, list[Prepared]]:
         """Prepare a job array: pipeline jobs that differ in their parameters alone.
 
@@ -171,6 +181,7 @@ class Shipper:
             options: Of each job.
             name: For jobs that were given none.
             at_most: How many may be under way at a time; None for as many as there is room for.
+            told: The parameters of each as JSON, for its run record.
 
         Returns:
             The array's id, and its items.
@@ -187,7 +198,12 @@ class Shipper:
             item = {**place, "at_most": at_most}
             items.append(
                 self._prepared(
-                    "pipeline", data, options, name=options.name or name, files=files, item=item
+                    "pipeline",
+                    data,
+                    replace(options, told=told[index]),
+                    name=options.name or name,
+                    files=files,
+                    item=item,
                 )
             )
         return array_id, items
@@ -238,6 +254,8 @@ class Shipper:
                 python=_python(kind, options),
                 environment=environment,
                 modules=options.modules,
+                experiment=options.experiment,
+                params=options.told,
             )
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error

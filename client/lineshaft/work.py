@@ -15,6 +15,7 @@ from lineshaft.shipping import Prepared, Shipper
 from lineshaft_protocol.jobs import ARRAY_MAX
 from lineshaft_runtime.bundles import PipelineBundle
 from lineshaft_runtime.packing import BytesLike, pack_bytes
+from lineshaft_runtime.told_params import told_params
 
 if TYPE_CHECKING:
     from lineshaft.fitted import Fitted
@@ -150,7 +151,8 @@ class Work:
             )
 
         made = self.shipper.by_value(bundle)
-        return self.shipper.pipeline(made, chosen, name=entry_point)
+        told = told_params(params or {})
+        return self.shipper.pipeline(made, chosen, name=entry_point, told=told)
 
     def array(
         self,
@@ -189,7 +191,10 @@ class Work:
             input_data=None,
             params=each_params[0],
         )
-        return self.shipper.array(bundle, each_params, chosen, name=entry_point, at_most=at_most)
+        told = [told_params(each) for each in params]
+        return self.shipper.array(
+            bundle, each_params, chosen, name=entry_point, at_most=at_most, told=told
+        )
 
     def _files_and_options(
         self, entry_point: str, files: FilesLike, options: Mapping[str, object] | None

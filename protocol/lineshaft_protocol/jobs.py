@@ -16,6 +16,7 @@ _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TAGS_MAX = 64
 VARIABLES_MAX = 64
 VARIABLE_CHARACTERS_MAX = 4096
+PARAMS_CHARACTERS_MAX = 16 * 1024
 AFTER_MAX = 10_000
 FILES_MAX = 1000
 ARRAY_MAX = 1_000_000
@@ -198,6 +199,10 @@ class JobSpec(Wire):
     modules: tuple[ModuleName, ...] | None = Field(default=None, max_length=MODULES_MAX)
     """Modules that it cannot start without and does not bring; looked for before it takes a slot
     or device of its worker."""
+    experiment: str | None = Field(default=None, min_length=1, max_length=200)
+    """Where its run record lies; ``None`` for its name."""
+    params: str | None = Field(default=None, max_length=PARAMS_CHARACTERS_MAX)
+    """Parameters as JSON, to be shown and recorded; what the job gets is in its payload."""
 
     @property
     def blobs(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.farm import Farm, farm, until
 
 from lineshaft import Client
-from lineshaft_records.documents import read_info
+from lineshaft_records.documents import read_info, read_yaml
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.reading import RunReader
 
@@ -40,7 +40,7 @@ def here(tmp_path: Path) -> Iterator[Farm]:
 def submitted(client: Client, folder: Path, *, end: str = "", nap: float = 0.0, **how: Any) -> str:
     script = folder / "train.py"
     script.write_text(TRAIN.format(steps=STEPS, nap=nap, end=end))
-    job = client.run("train.py", files=[script], name="digits", **how)
+    job = client.run("train.py", files=[script], **({"name": "digits"} | how))
     return str(job.id)
 
 
@@ -123,6 +123,22 @@ def test_s004_16_the_seeds_routes_tell_experiments_runs_and_curves(
     stats = get(here, "/api/stats")
     assert (stats["total_runs"], stats["active_runs"]) == (1, 0)
     assert get(here, "/api/config")["live_mode"] is True
+
+
+def test_s004_10_a_jobs_parameters_and_experiment_are_in_its_record(
+    here: Farm, tmp_path: Path
+) -> None:
+    params = {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.999]}, "resume": None}
+    with here.client() as client:
+        here.until_ready(client)
+        job_id = submitted(client, tmp_path, params=params, experiment="warm up")
+        folder = folder_of(here, job_id, "warm up")
+
+        assert until_closed(folder) == "FINISHED"
+    assert read_yaml(folder.config) == params
+    assert get(here, f"/api/v1/runs/{job_id}")["config"] == params
+    (listed,) = get(here, "/api/v1/runs?experiment=warm+up")
+    assert (listed["run"], listed["params"]) == (job_id, params)
 
 
 def test_a_function_that_tells_numbers_is_a_run_and_one_that_does_not_is_none(

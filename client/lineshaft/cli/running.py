@@ -77,6 +77,9 @@ Tags: TypeAlias = Annotated[
 ]
 Worker: TypeAlias = Annotated[str | None, typer.Option(help="The only worker it may run on.")]
 Name: TypeAlias = Annotated[str | None, typer.Option(help="What to call it.")]
+Experiment: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where its run record lies; its name, unless you say.")
+]
 Priority: TypeAlias = Annotated[int, typer.Option(min=-1000, max=1000, help="Higher goes first.")]
 Retries: TypeAlias = Annotated[
     int, typer.Option(min=0, max=1000, help="How often it may run again after it failed.")
@@ -153,6 +156,7 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
     tags: Tags = None,
     worker: Worker = None,
     name: Name = None,
+    experiment: Experiment = None,
     priority: Priority = 0,
     retries: Retries = 0,
     timeout: Timeout = None,
@@ -179,12 +183,11 @@ def run(  # noqa: PLR0913, PLR0917 - each is a flag
         "after": after or (), "secrets": read_secrets(secrets or ()), "python": python,
         "queue_timeout": queue_timeout, "prepare_timeout": prepare_timeout, "nodes": nodes,
         "silence_timeout": silence_timeout, "lost_after": lost_after, "processes": processes,
-        "requirements": read_needs(requirements or (), packages or ()),
+        "requirements": read_needs(requirements or (), packages or ()), "experiment": experiment,
     })  # fmt: skip
-    output = Output(is_json=is_json)
-    work = _submitter(order, options, output, is_detached=is_detached)
+    work = _submitter(order, options, out := Output(is_json=is_json), is_detached=is_detached)
     if array is not None or at_most is not None:
-        work = _array_submitter(order, array, at_most, options, output, is_detached)
+        work = _array_submitter(order, array, at_most, options, out, is_detached)
     raise typer.Exit(ask(url, token, work))
 
 

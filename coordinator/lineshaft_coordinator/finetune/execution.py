@@ -22,6 +22,7 @@ from lineshaft_protocol.jobs import JobSpec, Line, Timeouts
 from lineshaft_protocol.resources import Resources
 from lineshaft_runtime.bundles import FILES_MAX, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import pack_bytes
+from lineshaft_runtime.told_params import told_params
 
 LINE_ID: Final = "training-server"
 """The line in which trainings wait for one another."""
@@ -118,6 +119,7 @@ class Trainer:
             kind="pipeline",
             payload=await stored(self._blobs, data),
             name=execute.name or execute.execution_id,
+            params=told_params(params),
             resources=Resources(gpus=self._settings.gpus) if self._settings.gpus else None,
             timeouts=Timeouts(silence_s=60 * self._settings.timeout_minutes),
             line=Line(name=LINE_ID, at_most=self._settings.at_once),

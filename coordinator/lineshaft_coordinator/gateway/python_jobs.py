@@ -22,6 +22,7 @@ from lineshaft_protocol.seed import JobProgress, JobResult, PythonPipelineJob, e
 from lineshaft_runtime.bundles import BundleError, PipelineBundle, encode_bundle
 from lineshaft_runtime.packing import pack_bytes
 from lineshaft_runtime.requirements import RequirementsError
+from lineshaft_runtime.told_params import told_params
 
 PHASES = ("environment", "write_files", "execute", "collect_results")
 OUTPUT_CHARACTERS_MAX = 8 * 1024 * 1024
@@ -60,6 +61,7 @@ class PythonJobs:
             kind="pipeline",
             payload=payload,
             name=job.job_id[:200],
+            params=told_params(job.params) if isinstance(job.params, dict) else None,
             environment=wanted,
         )
 

@@ -8,23 +8,21 @@ from typing import Any, Final, cast
 
 from lineshaft_coordinator.recorder.source import Begun, Source
 from lineshaft_records import artifacts
-from lineshaft_records.documents import RunInfo, Status
+from lineshaft_records.documents import RunInfo, Status, merge_config
 from lineshaft_records.layout import RunFolder, run_folder, safe_name
 from lineshaft_records.rows import Row, row_of_event
 from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_records.writer import RunWriter
 
-EXPERIMENT_TAG: Final = "experiment="
 DEFAULT_EXPERIMENT: Final = "default"
 LOST: Final = frozenset({"worker_lost", "signal", "oom"})
 """Causes of a failure that no code of the job chose."""
 
 
 def experiment_of(begun: Begun) -> str:
-    """Return which experiment a job belongs to: by its tag, else by its name."""
-    tagged = (tag.removeprefix(EXPERIMENT_TAG) for tag in begun.tags if EXPERIMENT_TAG in tag[:11])
-    wanted = next(tagged, None) or begun.name or DEFAULT_EXPERIMENT
-    return safe_name(Path(wanted).name if begun.name == wanted else wanted, DEFAULT_EXPERIMENT)
+    """Return which experiment a job belongs to: what it says, else its name."""
+    wanted = begun.experiment or Path(begun.name or DEFAULT_EXPERIMENT).name
+    return safe_name(wanted, DEFAULT_EXPERIMENT)
 
 
 def folder_of(base: Path, begun: Begun) -> RunFolder:
@@ -57,6 +55,8 @@ class JobRun:
             description=begun.name,
         )
         self.writer = RunWriter(self.folder, info)
+        if begun.params and not self.folder.config.exists():
+            merge_config(self.folder, begun.params)
         position = self.writer.position
         self._after = (position.get("attempt", 0), position.get("seq", 0))
         self._is_end_told = bool(position.get("ended"))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lineshaft_coordinator.store.interface import EventRow, JobRow
 from lineshaft_coordinator.store.queries import events_of, records_of, row_of
@@ -28,6 +28,9 @@ class Begun:
     group: str | None
     """The lead of its gang; None if it is no part of one."""
     rank: int | None
+    experiment: str | None
+    params: dict[str, Any]
+    """As they were told; empty if they were not."""
     submitted_at: float
     started_at: float | None
     """When its first attempt was given to a worker, seconds since 1970; None before."""
@@ -74,6 +77,8 @@ class Source:
             tuple(job.get("tags") or ()),
             part.get("job_id"),
             part.get("rank"),
+            job.get("experiment"),
+            params_of(job.get("params")),
             submitted_at,
             started_at,
         )
@@ -102,3 +107,12 @@ class Source:
         ).fetchall()
         yield from live
         yield from ended
+
+
+def params_of(told: str | None) -> dict[str, Any]:
+    """Read what a client told of its job's parameters; what is none is ignored."""
+    try:
+        params: object = json.loads(told or "{}")
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", params) if isinstance(params, dict) else {}
