@@ -4,16 +4,17 @@ import hashlib
 import pickle
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TypeAlias, cast
 
-import cloudpickle
-
 from lineshaft.chunks import ChunkCall
-from lineshaft.local_modules import LocalModules
+from lineshaft.local_modules import LocalModules, needed_of
 from lineshaft_protocol.ids import BlobId
+from lineshaft_runtime.carried import Carried
+from lineshaft_runtime.collecting import dumps
+from lineshaft_runtime.data_refs import collected
 from lineshaft_runtime.packing import pack
 
 _DEPTH_MAX = 32
@@ -27,6 +28,10 @@ class Code:
 
     id: BlobId
     data: bytes
+    modules: tuple[str, ...] = ()
+    """First parts of the names of modules without which it cannot be loaded."""
+    brought: frozenset[str] = frozenset()
+    """Those that it brings."""
 
 
 class CodeShelf:
@@ -42,8 +47,15 @@ class CodeShelf:
         self._kept: dict[tuple[int, bool], _Kept] = {}
         self._changing = threading.Lock()
 
-    def code(self, function: Callable[..., object]) -> Code:
+    def code(
+        self, function: Callable[..., object], also: Sequence[type | FunctionType] = ()
+    ) -> Code:
         """Return the function as bytes.
+
+        Args:
+            function: What is called.
+            also: Classes and functions by value in its arguments: the files go along that these
+                import when they are used.
 
         Raises:
             CannotPackError: It refers to what cannot leave the process; the error names it.
@@ -52,31 +64,42 @@ class CodeShelf:
         inner: object = function.function if is_chunked else function  # type: ignore[attr-defined]  # narrowed by the flag
         key = (id(inner), is_chunked)
         kept = self._kept.get(key)
-        if kept is not None and kept.is_valid_for(inner):
+        if not also and kept is not None and kept.is_valid_for(inner):
             return kept.code
         watched = tuple(_watch(inner, self._modules))
         from lineshaft.local_files import carried  # noqa: PLC0415 - nothing for `import lineshaft`
 
-        wrap = carried(function, self._modules)
+        brought = carried(function, self._modules, also)
         code = self._pickled(function, inner)
-        if wrap is not None:
+        if brought is not None:
             # Not kept: its files may change unseen.
-            data = pickle.dumps(wrap(code.data), protocol=5)
-            return Code(BlobId(hashlib.sha256(data).hexdigest()), data)
+            return _with_files(code, brought)
         if all(each is not None for each in watched):
             self._keep(key, inner, code, cast("tuple[_Watched, ...]", watched))
         return code
 
     def _pickled(self, function: object, inner: object) -> Code:
-        dumps = cloudpickle.dumps  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        with self._modules.by_value():
+        with self._modules.by_value(), collected() as found:
             try:
-                data: bytes = dumps(function, protocol=5)
+                data = dumps(function)
             except Exception:
                 # This finds the culprit, and raises an error that names it.
                 pack(inner, name=f"function {getattr(inner, '__qualname__', inner)!r}")
                 raise
-        return Code(BlobId(hashlib.sha256(data).hexdigest()), data)
+        return Code(BlobId(hashlib.sha256(data).hexdigest()), data, needed_of(found.modules))
+
+    def files(self, also: Sequence[type | FunctionType]) -> Code | None:
+        """Return the files alone that some code imports when it is used; None if it needs none.
+
+        Raises:
+            CannotPackError: They are more than a job may bring.
+        """
+        from lineshaft.local_files import carried  # noqa: PLC0415 - as in code
+
+        brought = carried(None, self._modules, also)
+        if brought is None:
+            return None
+        return _with_files(Code(BlobId(""), pickle.dumps(None)), brought)
 
     def _keep(
         self, key: tuple[int, bool], inner: object, code: Code, watched: tuple["_Watched", ...]
@@ -90,6 +113,13 @@ class CodeShelf:
             return
         with self._changing:
             self._kept[key] = _Kept(reference, code, watched)
+
+
+def _with_files(code: Code, brought: Carried) -> Code:
+    data = pickle.dumps(replace(brought, function=code.data), protocol=5)
+    here = frozenset(name.partition("/")[0].partition(".")[0] for name in brought.files)
+    modules = tuple(each for each in code.modules if each not in here)
+    return Code(BlobId(hashlib.sha256(data).hexdigest()), data, modules, here)
 
 
 _Watched: TypeAlias = tuple[Callable[[], object], object]

@@ -10,7 +10,7 @@ import ast
 import dis
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -27,30 +27,39 @@ _NAME_LENGTH_MAX = 200
 
 
 def carried(
-    function: Callable[..., object], modules: LocalModules
-) -> Callable[[bytes], Carried] | None:
-    """Return what puts files around the pickled function; None if it needs none.
+    function: Callable[..., object] | None,
+    modules: LocalModules,
+    also: Sequence[type | FunctionType] = (),
+) -> Carried | None:
+    """Return the files that a function needs, to be put around it; None if it needs none.
+
+    Args:
+        function: What is called; None for none.
+        modules: The user's own.
+        also: What else goes by value with the job.
 
     Raises:
         CannotPackError: They are more than a function may bring.
     """
     found = _Found(modules)
     inner: object = getattr(function, "function", function)
-    for part, names in _reachable(inner, modules, set()):
-        found.scan(part, names)
+    seen = set[int]()
+    for root in (inner, *also):
+        for part, names in _reachable(root, modules, seen):
+            found.scan(part, names)
     if not found.files:
         return None
     size = sum(map(len, found.files.values()))
     if size > FILES_BYTES_MAX:
         text = f"its local modules have {size} bytes; the limit is {FILES_BYTES_MAX}"
+        inner = also[0] if function is None else inner
         name = f"function {getattr(inner, '__qualname__', inner)!r}"
         raise CannotPackError(name, type(inner).__name__, text)
     digest = hashlib.sha256()
     for name, content in sorted(found.files.items()):
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    key = digest.hexdigest()
-    return lambda data: Carried(data, found.files, found.places, key)
+    return Carried(b"", found.files, found.places, digest.hexdigest())
 
 
 @dataclass

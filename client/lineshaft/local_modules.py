@@ -4,13 +4,15 @@ import contextlib
 import sys
 import sysconfig
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
 import cloudpickle
+
+from lineshaft_protocol.jobs import MODULES_MAX
 
 OURS = frozenset(
     {
@@ -22,7 +24,16 @@ OURS = frozenset(
     }
 )
 
+KNOWN = frozenset(sys.stdlib_module_names) | OURS | {"__main__", "cloudpickle"}
+"""First parts of the names of modules that every worker has, or nobody can have."""
+
 _NOTHING = contextlib.nullcontext()
+
+
+def needed_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first parts of modules' names that a worker may lack, in order."""
+    tops = dict.fromkeys(name.partition(".")[0] for name in names)
+    return tuple(top for top in tops if top not in KNOWN and top.isidentifier())[:MODULES_MAX]
 
 
 class LocalModules:

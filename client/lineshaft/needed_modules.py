@@ -6,14 +6,11 @@ or what stands in an `if` or `try`, may never be needed, so it is left out.
 """
 
 import ast
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from lineshaft.local_modules import OURS
+from lineshaft.local_modules import KNOWN
 from lineshaft_protocol.jobs import MODULES_MAX
-
-_KNOWN = frozenset(sys.stdlib_module_names) | OURS | {"__main__"}
 
 
 class _Import(NamedTuple):
@@ -73,7 +70,7 @@ class _Walk:
         """Note a module, or read it if it is among the files; as `read`."""
         top = wanted.name.partition(".")[0]
         if not self._is_here(top):
-            if top not in _KNOWN:
+            if top not in KNOWN:
                 self.found[top] = None
             return True
         parts = wanted.name.split(".")

@@ -6,22 +6,23 @@ import itertools
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from lineshaft.chunks import ChunkCall
-from lineshaft.code_shelf import CodeShelf
+from lineshaft.code_shelf import Code, CodeShelf
 from lineshaft.errors import InvalidJobError
-from lineshaft.local_modules import LocalModules
+from lineshaft.local_modules import LocalModules, needed_of
 from lineshaft.options import Options, first_fault
 from lineshaft_protocol.families import item_id
 from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import (
     FILES_MAX,
     INLINE_BYTES_MAX,
+    MODULES_MAX,
     ArrayItem,
     Environment,
     JobKind,
@@ -29,7 +30,8 @@ from lineshaft_protocol.jobs import (
     Payload,
 )
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
-from lineshaft_runtime.data_refs import collected_refs
+from lineshaft_runtime.collecting import Collected
+from lineshaft_runtime.data_refs import collected
 from lineshaft_runtime.packing import BytesLike, pack, packed_size
 
 TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
@@ -37,6 +39,10 @@ TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
 ALONE_BYTES_MIN = 1024
 """Shorter files always go along: naming them would take as long as sending them."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+_NOTHING = Collected()
+"""Of jobs whose payload is files; never added to."""
 
 MadeT = TypeVar("MadeT")
 
@@ -103,12 +109,16 @@ class Shipper:
             CannotPackError: The function or an argument cannot leave the process.
             InvalidJobError: An option is out of its range.
         """
-        code = self._codes.code(function)
-        with self._modules.by_value(), collected_refs() as refs:
-            buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
+        found = _NOTHING
+        if not kwargs and all(type(each) in _PLAIN for each in args):
+            # They name no module, and looking costs as much as packing them.
+            buffers = pack((tuple(args), {}))
+        else:
+            with self._modules.by_value(), collected() as found:
+                buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
+        code = self._codes.code(function, found.by_value)
         name = _name_of(function) if options.name is None else options.name
-        code_blob = Blob(code.id, code.data, is_code=True)
-        return self._prepared("function", buffers, options, name=name, code=code_blob, refs=refs)
+        return self._prepared("function", buffers, options, name=name, code=code, found=found)
 
     def value(self, value: object) -> Blob:
         """Pack a value that jobs will refer to.
@@ -139,9 +149,12 @@ class Shipper:
             CannotPackError: A filter or the data cannot leave the process.
             InvalidJobError: An option is out of its range.
         """
-        with collected_refs() as refs:
+        with collected() as found:
             buffers = self.by_value(make)
-        return self._prepared(kind, buffers, options, name=options.name or name, refs=refs)
+        # Nothing is called; its files are there before its filters are loaded.
+        code = self._codes.files(found.by_value) if found.by_value else None
+        name = options.name or name
+        return self._prepared(kind, buffers, options, name=name, code=code, found=found)
 
     def pipeline(
         self, bundle: PipelineBundle, options: Options, *, name: str, told: str | None = None
@@ -220,9 +233,9 @@ class Shipper:
         options: Options,
         *,
         name: str,
-        code: Blob | None = None,
+        code: Code | None = None,
         files: tuple[Blob, ...] = (),
-        refs: Iterable[str] = (),
+        found: Collected = _NOTHING,
         item: Mapping[str, object] | None = None,
     ) -> Prepared:
         payload, blob = _payload(buffers)
@@ -236,7 +249,7 @@ class Shipper:
                 payload=payload,
                 name=name[:200],
                 code=None if code is None else code.id,
-                files=(*(each.id for each in files), *refs) or None,
+                files=(*(each.id for each in files), *found.refs) or None,
                 resources=options.resources,
                 tags=options.tags,
                 worker_id=options.worker_id,
@@ -253,13 +266,14 @@ class Shipper:
                 # A bundle is files, and its environment has a Python of its own.
                 python=_python(kind, options),
                 environment=environment,
-                modules=options.modules,
+                modules=_modules(code, found) or options.modules,
                 experiment=options.experiment,
                 params=options.told,
             )
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
-        blobs = (code, *files, blob, environment_blob)
+        code_blob = None if code is None else Blob(code.id, code.data, is_code=True)
+        blobs = (code_blob, *files, blob, environment_blob)
         return Prepared(spec, tuple(each for each in blobs if each is not None))
 
     def _new_id(self) -> JobId:
@@ -287,6 +301,17 @@ def _apart(
         else:
             files.append((path, content))
     return bundle._replace(files=tuple(files)), tuple(blobs.values())
+
+
+def _modules(code: Code | None, found: Collected) -> tuple[str, ...] | None:
+    """Return the modules without which code and arguments cannot be loaded; None for none."""
+    if not found.modules:
+        return None if code is None else code.modules or None
+    whole = needed_of(found.modules)
+    if code is not None:
+        whole = tuple(each for each in whole if each not in code.brought)
+        whole = tuple(dict.fromkeys((*code.modules, *whole)))[:MODULES_MAX]
+    return whole or None
 
 
 def _python(kind: JobKind, options: Options) -> str | None:

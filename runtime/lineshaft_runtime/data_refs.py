@@ -10,15 +10,13 @@ Imported by every runner: it stays small.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from typing_extensions import override
 
 from lineshaft_runtime import spool
+from lineshaft_runtime.collecting import COLLECTED, Collected
 from lineshaft_runtime.mapped import mapped
 from lineshaft_runtime.packing import PackingError, unpack
-
-_USED: ContextVar[dict[str, None] | None] = ContextVar("used", default=None)
 
 
 class DataRef:
@@ -48,22 +46,22 @@ class DataRef:
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        used = _USED.get()
-        if used is None:
+        collected = COLLECTED.get()
+        if collected is None:
             return DataRef, (self.id, self.size_bytes)
-        used[self.id] = None
+        collected.refs[self.id] = None
         return load_value, (self.id,)
 
 
 @contextmanager
-def collected_refs() -> Generator[dict[str, None]]:
-    """Collect the references that are pickled meanwhile; they become the values they stand for."""
-    used: dict[str, None] = {}
-    token = _USED.set(used)
+def collected() -> Generator[Collected]:
+    """Collect what is pickled meanwhile; references become the values they stand for."""
+    found = Collected()
+    token = COLLECTED.set(found)
     try:
-        yield used
+        yield found
     finally:
-        _USED.reset(token)
+        COLLECTED.reset(token)
 
 
 def load_value(blob_id: str) -> object:

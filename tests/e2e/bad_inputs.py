@@ -1,7 +1,10 @@
 """Every bad input of a pipeline job that we know: what a user does, and what the user is told."""
 
+import importlib
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,38 @@ def _conflict(bench: Bench) -> object:
 def _holds_lock(bench: Bench) -> object:
     lock = threading.Lock()
     return bench.submit(lambda: lock.locked())
+
+
+@contextmanager
+def _away(bench: Bench) -> Iterator[Any]:
+    """A module that is installed here alone."""
+    (bench.folder / "lsaway.py").write_text("VALUE = 1\nclass Thing: pass\n")
+    sys.path.insert(0, str(bench.folder))
+    try:
+        yield importlib.import_module("lsaway")
+    finally:
+        sys.path.remove(str(bench.folder))
+        del sys.modules["lsaway"]
+
+
+def _function_of_away(bench: Bench) -> object:
+    with _away(bench) as away:
+        return bench.submit(lambda: away.VALUE)
+
+
+def _argument_of_away(bench: Bench) -> object:
+    with _away(bench) as away:
+        return bench.submit(print, [away.Thing()])
+
+
+def _filter_of_away(bench: Bench) -> object:
+    class Adds(lineshaft.Filter):
+        def forward(self, x: object) -> object:
+            return x, thing
+
+    with _away(bench) as away:
+        thing = away.Thing()
+        return bench.client.forward(lineshaft.Pipeline([("adds", Adds())]), 1)
 
 
 def _link(bench: Bench) -> object:
@@ -269,6 +304,15 @@ CODE = {
         lambda bench: bench.run(TINY, requirements=["lsother"]),
         EnvironmentFailedError,
         ("lstiny", "requirements="),
+    ),
+    "a function whose module its worker has not": Bad(
+        _function_of_away, EnvironmentFailedError, ("lsaway", "the function", "requirements=")
+    ),
+    "an argument whose module its worker has not": Bad(
+        _argument_of_away, EnvironmentFailedError, ("lsaway", "called with", "requirements=")
+    ),
+    "a filter whose module its worker has not": Bad(
+        _filter_of_away, EnvironmentFailedError, ("lsaway", "the plan", "requirements=")
     ),
     "a function that cannot be pickled": Bad(
         _holds_lock, CannotPackError, ("'lock'", "inside the function")

@@ -86,6 +86,42 @@ def test_what_a_function_imports_is_there(
     assert run(pair, tmp_path) == printed
 
 
+def test_what_arguments_and_filters_import_when_they_are_used_is_there(
+    pair: Farm, tmp_path: Path
+) -> None:
+    project(tmp_path, FILES)
+    (tmp_path / "main.py").write_text(
+        """
+import lineshaft
+from pathlib import Path
+from holder import Holder
+
+class Reads(lineshaft.Filter):
+    def fit(self, x):
+        import outer
+        return outer.get()
+
+    def forward(self, x, state):
+        import plain
+        return state, plain.VALUE, plain.__file__
+
+def get(holder):
+    return holder.get()
+
+with lineshaft.Client() as client:
+    here = str(Path(__file__).resolve().parent)
+    value, file = client.submit(get, Holder()).result(60)
+    assert not file.startswith(here), file
+    pipeline = lineshaft.Pipeline([("reads", Reads())])
+    state, seen, place = client.forward(client.fit(pipeline, 1), 1)
+    assert not place.startswith(here), place
+    print(value, state, seen)
+"""
+    )
+
+    assert run(pair, tmp_path) == "plain inner plain"
+
+
 def test_modules_of_one_name_are_not_mixed_in_a_warm_runner(pair: Farm, tmp_path: Path) -> None:
     for user in ("ada", "bob"):
         folder = tmp_path / user

@@ -4,9 +4,10 @@ None of it takes a slot or a device. Blobs come over the session, so they are as
 a cut; an environment is made here, whatever the session does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure
 from lineshaft_worker.core.attempts import Attempt, Phase
 from lineshaft_worker.core.io import (
@@ -20,6 +21,9 @@ from lineshaft_worker.core.io import (
     PrepareEnvironment,
     SupplyNews,
 )
+
+IMPORTABLE_MAX = 10_000
+"""Names of modules that are remembered; a client may make up any number."""
 
 
 class Supplies:
@@ -43,6 +47,8 @@ class Supplies:
         self._ready, self._failed = ready, failed
         self._blobs: dict[BlobId, None] = {}
         """Blobs that are in the worker's cache."""
+        self._importable: dict[str, None] = {}
+        """Modules that our own Python was seen to have: what is there is not looked for again."""
 
     def bring(self, attempt: Attempt) -> None:
         """Have what is missing fetched and made."""
@@ -71,6 +77,8 @@ class Supplies:
             case BlobsFailed(message=message) if attempt.phase is Phase.FETCHING:
                 self._failed(attempt, Failure(cause="blob_missing", message=message))
             case EnvironmentReady() if attempt.phase is Phase.PREPARING:
+                if not self._needs_environment(attempt.assign.job):
+                    self._note(attempt.assign.job.modules or ())
                 self._ready(attempt)
             case EnvironmentFailed(failure=failure) if attempt.phase is Phase.PREPARING:
                 self._failed(attempt, failure)
@@ -80,9 +88,18 @@ class Supplies:
     def _prepare(self, attempt: Attempt) -> None:
         job = attempt.assign.job
         # Modules are looked for before it waits for a slot: what cannot run shall not take one.
-        is_other = None not in (job.python, self._python) and job.python != self._python
-        if job.environment is None and not is_other and not job.modules:
+        is_known = all(name in self._importable for name in job.modules or ())
+        if is_known and not self._needs_environment(job):
             self._ready(attempt)
             return
         attempt.phase = Phase.PREPARING
         self._effects.append(PrepareEnvironment(attempt.key, attempt.assign))
+
+    def _needs_environment(self, job: JobSpec) -> bool:
+        is_other = None not in (job.python, self._python) and job.python != self._python
+        return job.environment is not None or is_other
+
+    def _note(self, names: Iterable[str]) -> None:
+        if len(self._importable) > IMPORTABLE_MAX:
+            self._importable.clear()
+        self._importable.update(dict.fromkeys(names))

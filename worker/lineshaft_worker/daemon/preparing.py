@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import BlobId
-from lineshaft_protocol.jobs import Payload
+from lineshaft_protocol.jobs import JobKind, Payload
 from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_worker.core import io
@@ -22,6 +22,8 @@ from lineshaft_worker.execution.process import Launch, own_interpreter
 
 EVENTS_MAX = 500
 """Most lines of a build in a job's history."""
+FOUND_MAX = 10_000
+"""Modules or environments that are remembered; clients may make up any number."""
 PHASES = {"wait": "waiting for another daemon", "download": "downloading", "install": "installing"}
 
 
@@ -50,6 +52,8 @@ class Preparing:
         self._environments, self._cache, self._post = environments, cache, post
         self._preparations: dict[AttemptKey, _Preparation] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._found: dict[str, set[str]] = {}
+        """Modules that were seen to be importable, by environment; ours has no key."""
 
     def perform(self, effect: io.PrepareEnvironment | io.CancelPreparing) -> None:
         """Do what the core wants."""
@@ -168,7 +172,8 @@ class Preparing:
 
     def _lacks_modules(self, preparation: _Preparation, assign: Assign, *, has_own: bool) -> bool:
         """Fail an attempt whose modules are not there; says whether it did."""
-        names = assign.job.modules or ()
+        found = self._found.setdefault(preparation.environment, set())
+        names = [name for name in assign.job.modules or () if name not in found]
         missing: list[str] = []
         with contextlib.suppress(OSError):  # What cannot be looked at may be right.
             if not has_own:
@@ -176,7 +181,12 @@ class Preparing:
             elif names:
                 missing = self._environments.missing(preparation.environment, names)
         if missing:
-            self._failed(preparation.key, _text_of(missing, has_own=has_own))
+            kind = assign.job.kind
+            self._failed(preparation.key, _text_of(missing, has_own=has_own, kind=kind))
+        else:
+            found.update(names)
+        if len(found) > FOUND_MAX or len(self._found) > FOUND_MAX:
+            self._found.clear()
         return bool(missing)
 
     def _tell(self, preparation: _Preparation, progress: Progress) -> None:
@@ -211,10 +221,18 @@ class Preparing:
         self._post(io.EnvironmentFailed(key, failure))
 
 
-def _text_of(missing: list[str], *, has_own: bool) -> str:
+def _text_of(missing: list[str], *, has_own: bool, kind: JobKind) -> str:
     names = ", ".join(missing)
     is_one = len(missing) == 1
     where = "installed by its requirements" if has_own else "installed on its worker"
+    if kind != "pipeline":
+        them = "it" if is_one else "them"
+        return (
+            f"module{'' if is_one else 's'} {names} cannot be imported, and the {kind} or what it "
+            f"is called with cannot be loaded without {them}: not {where}. Add the packages to "
+            f"requirements=; your own modules are sent along if they lie in the folder you start "
+            "from"
+        )
     return (
         f"{'module' if is_one else 'modules'} {names} cannot be imported: neither among the job's "
         f"files nor {where}. Send {'it' if is_one else 'them'} along with files=, or add the "

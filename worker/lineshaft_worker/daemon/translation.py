@@ -196,6 +196,8 @@ def child_spec(asked: reports.ChildRequested, payload: Payload, parent: JobSpec 
         python=parent.python if parent else None,
         parent=Parent(job_id=key.job_id, attempt=key.attempt),
         environment=parent.environment if parent else None,
+        # The files that its filters import when they are used.
+        code=parent.code if parent and parent.kind != "function" else None,
     )
 
 

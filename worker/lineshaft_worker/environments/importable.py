@@ -10,7 +10,12 @@ _HARMLESS_PTH = frozenset({"lineshaft.pth", "_virtualenv.pth", "distutils-preced
 
 def missing_here(names: Iterable[str]) -> list[str]:
     """Return those that this worker's own Python cannot import."""
-    return [name for name in names if not _is_found(name)]
+    missing = [name for name in names if not _is_found(name)]
+    if missing:
+        # What was installed this moment may not have been seen yet.
+        importlib.invalidate_caches()
+        missing = [name for name in missing if not _is_found(name)]
+    return missing
 
 
 def missing_in(environment: Path, names: Iterable[str], *, support: Path | None) -> list[str]:

@@ -216,6 +216,7 @@ class _Attempt:
         from lineshaft_worker.runner.remote import RemoteParts  # noqa: PLC0415
 
         self._attach()
+        self._bring_files()
         remote = RemoteParts(self._runner.spawn, self._order.ticket)
         try:
             return execute_payload(load(self._order.payload), remote=remote)
@@ -231,6 +232,7 @@ class _Attempt:
         from lineshaft_worker.runner.stream_pipe import StreamPipe  # noqa: PLC0415 - likewise
 
         self._attach()
+        self._bring_files()
         order = self._order
         try:
             plan = open_stream(
@@ -247,6 +249,13 @@ class _Attempt:
             return pack(plan.states, name="states")
         except CannotPackError as error:
             raise FailureError("result", error) from error
+
+    def _bring_files(self) -> None:
+        """Make importable what a plan brought of its user's own modules, and only that."""
+        try:
+            self._runner.imports.ready(None if self._function is None else self._function.load())
+        except BaseException as error:
+            raise FailureError("unpickle", error) from error
 
     def _run_pipeline(self) -> list[BytesLike]:
         from lineshaft_runtime.bundles import decode_bundle, write_bundle  # noqa: PLC0415
