@@ -62,6 +62,8 @@ class Process:
     """How often its daemon was told of it."""
     signed_at: float = 0.0
     """When that was last, or when it last learned of a child."""
+    signed_before: float = 0.0
+    """When it was the time before."""
     pause: PauseMode = "none"
     standing: Callable[[], None] | None = None
     """What it does next once it is no longer frozen."""
@@ -123,9 +125,12 @@ class Machine:
 
     def _sign(self, process: Process, event: object) -> None:
         """Tell the daemon something that shows that the attempt goes on."""
-        process.signs += 1
-        process.signed_at = self._world.now
+        self._note_sign(process)
         self._emit(event)
+
+    def _note_sign(self, process: Process) -> None:
+        process.signs += 1
+        process.signed_before, process.signed_at = process.signed_at, self._world.now
 
     def _emit(self, event: object) -> None:
         listener = self._listener
@@ -308,7 +313,7 @@ class Machine:
         process = self.processes.get(key)
         if process is None or process.asked.pop(JobId(outcome.job_id), None) is None:
             return
-        process.signs, process.signed_at = process.signs + 1, self._world.now
+        self._note_sign(process)
         process.a_child_failed |= outcome.status != "succeeded"
         if not process.asked and process.is_executing:
             self._check_load()

@@ -161,14 +161,16 @@ class Run:
         self.world.mark("stall")
         for_s = self.dice.uniform(1.0, 15.0)
         self.world.note("coordinator", f"stalls for {for_s:.3f} s")
-        self.coordinator.stalled_until = self.world.now + for_s
+        self._keep_still(self.coordinator, for_s)
 
     def _stall_worker(self, worker: WorkerNode) -> None:
         self.world.mark("worker_stall")
         longest_s = self.dice.choice((0.8, 0.8, 20.0))
-        until = self.world.now + self.dice.uniform(0.1, longest_s)
+        self._keep_still(worker, self.dice.uniform(0.1, longest_s))
+
+    def _keep_still(self, node: CoordinatorNode | WorkerNode, for_s: float) -> None:
         # A second stall within a longer one does not wake it.
-        worker.stalled_until = max(worker.stalled_until, until)
+        node.stalled_until = max(node.stalled_until, self.world.now + for_s)
 
     def _fill_disk(self) -> None:
         self.world.mark("disk_full")

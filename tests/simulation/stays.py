@@ -113,10 +113,12 @@ class Stays:
         now, limits = self._world.now, attempt.assign.job.timeouts or NO_LIMITS
         self._world.mark(f"verdict: {attempt.verdict.cause}")
         quiet_s = now - process.signed_at
+        if quiet_s <= ON_ITS_WAY_S:
+            quiet_s = now - process.signed_before
         if attempt.verdict.cause == "prepare_timeout":
             is_wrong = process.began_at is not None and now - process.began_at > ON_ITS_WAY_S
         else:
-            is_still = process.pause == "freeze" and quiet_s > ON_ITS_WAY_S
+            is_still = process.pause == "freeze" and now - process.signed_at > ON_ITS_WAY_S
             is_wrong = is_still or quiet_s < (limits.silence_s or 0.0) * (1 - DRIFT_MAX)
         if is_wrong:
             raise SimulationError(
