@@ -5,6 +5,7 @@ and how it ended stays in its spool until the daemon forgets the attempt.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +33,7 @@ from lineshaft_worker.core.io import (
 )
 
 BEGAN_S = 0.02
+SIGNS_KEPT = 16
 LEASE_LOOK_S_MAX = 30.0
 
 
@@ -62,8 +64,8 @@ class Process:
     """How often its daemon was told of it."""
     signed_at: float = 0.0
     """When that was last, or when it last learned of a child."""
-    signed_before: float = 0.0
-    """When it was the time before."""
+    signed: deque[float] = field(default_factory=lambda: deque[float](maxlen=SIGNS_KEPT))
+    """When that was, the last times."""
     pause: PauseMode = "none"
     standing: Callable[[], None] | None = None
     """What it does next once it is no longer frozen."""
@@ -130,7 +132,8 @@ class Machine:
 
     def _note_sign(self, process: Process) -> None:
         process.signs += 1
-        process.signed_before, process.signed_at = process.signed_at, self._world.now
+        process.signed_at = self._world.now
+        process.signed.append(process.signed_at)
 
     def _emit(self, event: object) -> None:
         listener = self._listener

@@ -112,9 +112,9 @@ class Stays:
             return
         now, limits = self._world.now, attempt.assign.job.timeouts or NO_LIMITS
         self._world.mark(f"verdict: {attempt.verdict.cause}")
-        quiet_s = now - process.signed_at
-        if quiet_s <= ON_ITS_WAY_S:
-            quiet_s = now - process.signed_before
+        # What it said last may be on its way.
+        heard = [at for at in process.signed if now - at > ON_ITS_WAY_S]
+        quiet_s = now - max(heard, default=0.0)
         if attempt.verdict.cause == "prepare_timeout":
             is_wrong = process.began_at is not None and now - process.began_at > ON_ITS_WAY_S
         else:
