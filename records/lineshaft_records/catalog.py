@@ -1,10 +1,11 @@
 """All runs of a folder, asked in the words that commands and HTTP use: plain values for JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from lineshaft_records.documents import read_yaml, spell_time
+from lineshaft_records.documents import read_info, read_yaml, spell_time
 from lineshaft_records.errors import NoSuchRunError
 from lineshaft_records.index import Index, Listed
 from lineshaft_records.layout import RunFolder, experiments, run_folder
@@ -13,6 +14,8 @@ from lineshaft_records.reading import Attempts, RunReader
 POINTS: Final = 2000
 TEXT_BYTES: Final = 512 * 1024
 METRICS_MAX: Final = 1000
+STALE_S: Final = 120.0
+"""A run that goes on says so every 30 s."""
 
 
 class Catalog:
@@ -157,7 +160,7 @@ class Catalog:
             "total_projects": len(projects),
             "total_runs": len(listed),
             "active_runs": sum(each.status == "RUNNING" for each in listed),
-            "stale_runs": 0,
+            "stale_runs": sum(self._is_stale(each) for each in listed),
             "total_storage_bytes": sum(each.size_bytes for each in listed),
         }
 
@@ -168,15 +171,24 @@ class Catalog:
             NoSuchRunError: There is no such run.
             ValueError: It is another file.
         """
-        if file not in ("run.log", "console.log"):
-            raise ValueError(f"a run has run.log and console.log, not {file[:40]!r}")
         try:
-            with (self.folder(run).path / file).open("rb") as stream:
+            with Path(self.log_path(run=run, file=file)).open("rb") as stream:
                 stream.seek(offset)
                 data = stream.read(TEXT_BYTES)
         except FileNotFoundError:
             data = b""
         return {"text": data.decode(errors="replace"), "offset": offset + len(data)}
+
+    def log_path(self, *, run: str, file: str) -> str:
+        """Return where run.log or console.log lies, or would.
+
+        Raises:
+            NoSuchRunError: There is no such run.
+            ValueError: It is another file.
+        """
+        if file not in ("run.log", "console.log"):
+            raise ValueError(f"a run has run.log and console.log, not {file[:40]!r}")
+        return str(self.folder(run).path / file)
 
     def path(self, *, run: str, file: str) -> str | None:
         """Return where an artifact lies; None if it is not there, or outside of the run.
@@ -208,6 +220,14 @@ class Catalog:
                 # Of several with one name the last begun.
                 return max(found, key=lambda each: each.started_at)
         raise NoSuchRunError(name[:200], self._base)
+
+    def _is_stale(self, listed: Listed) -> bool:
+        """Whether a run says that it goes on, and nobody said so for long."""
+        if listed.status != "RUNNING":
+            return False
+        info = read_info(run_folder(self._base, listed.experiment, listed.run))
+        at = info.heartbeat_at or info.started_at
+        return (datetime.now(UTC) - at).total_seconds() > STALE_S
 
     def _refresh(self) -> None:
         if self._last_of is None:

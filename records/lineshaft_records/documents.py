@@ -109,6 +109,14 @@ def write_info(folder: RunFolder, info: RunInfo) -> None:
     write_yaml(folder.info, said)
 
 
+def changed(info: RunInfo, changes: Mapping[str, Any]) -> RunInfo:
+    """Return what run.yaml says after people changed name, description or tags."""
+    known = {key: changes[key] for key in ("name", "description", "tags") if key in changes}
+    if "tags" in known:
+        known["tags"] = tuple(known["tags"])
+    return replace(info, **known)
+
+
 def make_experiment(path: Path, *, display_name: str | None = None) -> None:
     """Make an experiment's folder, and its experiment.yaml unless there is one."""
     path.mkdir(parents=True, exist_ok=True)

@@ -204,3 +204,94 @@ def test_kills_of_recorder_and_coordinator_lose_and_double_nothing(
         assert until_closed(folder) == "FINISHED"
     assert steps_of(folder) == list(range(STEPS))
     assert folder.console.read_text().count("at 100") == 1
+
+
+def put(here: Farm, path: str, said: object) -> Any:
+    token = (here.home / "token").read_text().strip()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{here.port}{path}",
+        data=json.dumps(said).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="PATCH",
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def streamed(here: Farm, path: str) -> list[Any]:
+    """What an event stream says until it ends."""
+    token = (here.home / "token").read_text().strip()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{here.port}{path}", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line.decode().rstrip("\n") for line in answer]
+    assert "event: end" in lines
+    assert "event: gap" not in lines
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+def test_s004_16_new_rows_and_lines_are_streamed_until_the_run_ends(
+    here: Farm, tmp_path: Path
+) -> None:
+    with here.client() as client:
+        here.until_ready(client)
+        job_id = submitted(client, tmp_path, nap=0.05)
+        folder = folder_of(here, job_id)
+        until(lambda: len(steps_of(folder)) > 5, what="some rows")
+
+        *arrays, _ = streamed(here, f"/api/run/digits/{job_id}/stream/vectors")
+        said = streamed(here, f"/api/experiments/digits/runs/{job_id}/log/stream?file=console.log")
+
+    rows = [row for array in arrays for row in array]
+    first = rows[0]["step"]
+    assert first < STEPS - 50, "it was heard while it went on"
+    assert [row["step"] for row in rows] == list(range(first, STEPS))
+    assert {row["odd"] for row in rows} == {"nan"}
+    assert rows[-1]["loss"] == 1.0 / STEPS
+    assert len(arrays) > 1, "bit by bit"
+    assert "".join(each.get("text", "") for each in said).count("at 100") == 1
+
+
+def test_s004_16_name_description_and_tags_are_changed_over_http(
+    here: Farm, tmp_path: Path
+) -> None:
+    with here.client() as client:
+        here.until_ready(client)
+        job_id = submitted(client, tmp_path)
+        folder = folder_of(here, job_id)
+        until_closed(folder)
+    path = f"/api/experiments/digits/runs/{job_id}/metadata"
+
+    told = put(here, path, {"description": "a good one", "tags": ["kept"]})
+
+    assert (told["description"], told["tags"], told["status"]) == (
+        "a good one",
+        ["kept"],
+        "FINISHED",
+    )
+    assert read_info(folder).tags == ("kept",)
+    assert [each["run"] for each in get(here, "/api/v1/runs?tag=kept")] == [job_id]
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        put(here, path, {"status": "FAILED"})
+
+
+def test_s004_16_of_a_parquet_file_the_first_hundred_rows_are_shown(
+    here: Farm, tmp_path: Path
+) -> None:
+    with here.client() as client:
+        here.until_ready(client)
+        end = "import pyarrow as pa, pyarrow.parquet as pq\n"
+        end += "pq.write_table(pa.table({'n': range(250)}), 'some.parquet')\n"
+        end += "run.artifact('some.parquet')\n"
+        job_id = submitted(client, tmp_path, end=end)
+        until_closed(folder_of(here, job_id))
+    run = f"/api/experiments/digits/runs/{job_id}/artifacts"
+    ((path, size),) = [(each["path"], each["size"]) for each in get(here, run)]
+
+    shown = get(here, f"{run}/content?path={path}&preview=true")
+
+    assert size > 0
+    assert (shown["columns"], shown["total_rows"]) == (["n"], 250)
+    assert [row["n"] for row in shown["rows"]] == list(range(100))

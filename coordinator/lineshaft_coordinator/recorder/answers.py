@@ -3,13 +3,21 @@
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from lineshaft_coordinator.recorder.job_run import JobRun
+from lineshaft_records import optional
 from lineshaft_records.catalog import Catalog
+from lineshaft_records.documents import spell_time
 from lineshaft_records.errors import NoSuchRunError, RecordsError
+from lineshaft_records.layout import RunFolder
+from lineshaft_records.rows import Row, cell
+
+PREVIEW_ROWS: Final = 100
 
 
 class Answers:
@@ -18,15 +26,20 @@ class Answers:
     Args:
         base: Where experiments lie.
         live: Runs that are recorded now, by job; only looked at.
+        ended: Runs that ended a moment ago while somebody looked at their rows.
     """
 
-    def __init__(self, base: Path, live: Mapping[str, JobRun]) -> None:
-        self._live = live
+    def __init__(self, base: Path, live: Mapping[str, JobRun], ended: Mapping[str, JobRun]) -> None:
+        self._live, self._ended = live, ended
         self._catalog = Catalog(base, last_of=self._last_of)
 
     def close(self) -> None:
         """Give the index back."""
         self._catalog.close()
+
+    def folder(self, run: str) -> RunFolder:
+        """Return where a run lies; raises NoSuchRunError."""
+        return self._catalog.folder(run)
 
     def answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return `{}` and the answer as JSON, or `{"error": …, "status": …}` as HTTP has them."""
@@ -40,6 +53,9 @@ class Answers:
             "stats": catalog.stats,
             "text": catalog.text,
             "path": catalog.path,
+            "log_path": catalog.log_path,
+            "tail": self._tail,
+            "preview": lambda *, path: preview(Path(path)),
         }
         try:
             data = questions[message["ask"]](**message.get("with", {}))
@@ -61,9 +77,58 @@ class Answers:
         upto = list(live.place) if live is not None else None
         return self._catalog.metrics(run=run, **about) | {"upto": upto}
 
+    def _tail(self, *, run: str, after: Sequence[int] = ()) -> dict[str, Any]:
+        """Recent rows behind a place; `place` is where they end, no place: they are not known.
+
+        `floor` is where the recent rows begin: who is not there yet has missed some.
+        """
+        name = run.rpartition("/")[2]
+        live = self._live.get(name)
+        found = live or self._ended.get(name)
+        if found is None:
+            self._catalog.folder(run)
+            return {"is_open": False, "place": None, "floor": None, "rows": []}
+        found.watched_at = time.monotonic()
+        # The rows first: what goes meanwhile is told as a gap, and never missing in silence.
+        place = found.place
+        rows: list[tuple[tuple[int, int], Row]] = list(found.recent)
+        return {
+            "is_open": live is not None,
+            "place": rows[-1][0] if rows else place,
+            "floor": found.floor,
+            "rows": [(where, said_row(row)) for where, row in rows if where > tuple(after)],
+        }
+
     def _last_of(self, run: str) -> Mapping[str, float | str] | None:
         found = self._live.get(run)
         return None if found is None else dict(found.writer.last)
+
+
+def said_row(row: Row) -> dict[str, Any]:
+    """Return a row in the words of seed 004: step, timestamp, and metrics beside them."""
+    at = datetime.fromtimestamp(row.at_us / 1e6, UTC)
+    said: dict[str, Any] = {"step": row.step, "timestamp": spell_time(at), "attempt": row.attempt}
+    for name, value in row.values.items():
+        if (found := cell(value)) is not None:
+            said[f"{name}.metric" if name in said else name] = found[1]
+    return said
+
+
+def preview(path: Path) -> dict[str, Any]:
+    """Return the first rows of a Parquet file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    pa = optional.arrow()
+    try:
+        with optional.parquet().ParquetFile(path) as file:
+            names, count = file.schema_arrow.names, file.metadata.num_rows
+            batches = file.iter_batches(batch_size=PREVIEW_ROWS)
+            rows: list[Any] = next((batch.to_pylist() for batch in batches), [])
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+    return {"columns": names, "rows": rows[:PREVIEW_ROWS], "total_rows": count}
 
 
 def finite(data: object) -> object:
@@ -71,7 +136,7 @@ def finite(data: object) -> object:
     match data:
         case float() if not math.isfinite(data):
             return str(data)
-        case list():
+        case list() | tuple():
             return [finite(each) for each in cast("list[object]", data)]
         case dict():
             items = cast("dict[object, object]", data).items()

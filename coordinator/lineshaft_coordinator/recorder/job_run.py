@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -15,6 +16,8 @@ from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_records.writer import RunWriter
 
 DEFAULT_EXPERIMENT: Final = "default"
+WATCHED_S: Final = 30.0
+RECENT_MAX: Final = 4096
 LOST: Final = frozenset({"worker_lost", "signal", "oom"})
 """Causes of a failure that no code of the job chose."""
 
@@ -59,6 +62,11 @@ class JobRun:
             merge_config(self.folder, begun.params)
         position = self.writer.position
         self._after = (position.get("attempt", 0), position.get("seq", 0))
+        self.recent: deque[tuple[tuple[int, int], Row]] = deque()
+        """The last rows, while somebody looks at them; read by the thread that answers."""
+        self.floor = self._after
+        """Rows of events after this one are all among the recent ones."""
+        self.watched_at = float("-inf")
         self._is_end_told = bool(position.get("ended"))
         self._console_bytes = self.writer.sizes.get("console.log", 0)
         self._log_bytes = self.writer.sizes.get("run.log", 0)
@@ -68,6 +76,11 @@ class JobRun:
     def place(self) -> tuple[int, int]:
         """Attempt and number of the last event that is recorded."""
         return self._after
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody asked for recent rows a moment ago."""
+        return time.monotonic() - self.watched_at < WATCHED_S
 
     def advance(self, source: Source) -> int:
         """Record what was committed since; returns how many events that were.
@@ -81,13 +94,17 @@ class JobRun:
             rows: list[Row] = []
             console: list[str] = []
             log: list[str] = []
+            told: list[tuple[tuple[int, int], Row]] = []
             for event in page:
+                count_before = len(rows)
                 said: dict[str, Any] = json.loads(event.body)
                 self._take(
                     event.attempt, event.at, said["kind"], said["body"], (rows, console, log)
                 )
+                told += [((event.attempt, event.seq), row) for row in rows[count_before:]]
             last = (page[-1].attempt, page[-1].seq)
             self._write(rows, "".join(console), "".join(log), last)
+            self._remember(told)
             count += len(page)
         return count
 
@@ -112,6 +129,15 @@ class JobRun:
             self._write([], "", line, self._after, ended=1)
             self._is_end_told = True
         self.writer.close(status, datetime.fromtimestamp(at, UTC))
+
+    def _remember(self, told: list[tuple[tuple[int, int], Row]]) -> None:
+        if not self.is_watched:
+            self.recent.clear()
+            self.floor = self._after
+            return
+        self.recent.extend(told)
+        while len(self.recent) > RECENT_MAX:
+            self.floor, _ = self.recent.popleft()
 
     def _take(
         self,

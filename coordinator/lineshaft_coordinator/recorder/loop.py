@@ -22,8 +22,8 @@ from lineshaft_coordinator.recorder.job_run import JobRun, folder_of
 from lineshaft_coordinator.recorder.link import Link
 from lineshaft_coordinator.recorder.source import Source
 from lineshaft_records import optional
-from lineshaft_records.documents import replace_file
-from lineshaft_records.errors import RecordsError
+from lineshaft_records.documents import changed, read_info, replace_file, write_info
+from lineshaft_records.errors import NoSuchRunError, RecordsError
 from lineshaft_records.index import Index
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.writer import is_open
@@ -80,7 +80,8 @@ class Recorder:
         self._heard_at = time.monotonic()
         self._hints = 0
         self._caught_up_at = 0.0
-        self._answers = Answers(base, self._runs)
+        self._ended: dict[str, JobRun] = {}
+        self._answers = Answers(base, self._runs, self._ended)
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="answers")
 
     def run(self) -> None:
@@ -113,8 +114,28 @@ class Recorder:
                 self._hints += 1
                 self._dirty.update(message["news"])
                 self._no_runs.difference_update(message["news"])
+            elif message.get("ask") == "edit":
+                answer = self._edited(**message["with"])
+                self._asked.submit(self._link.send, {"id": message["id"], **answer}, b"{}")
             elif "ask" in message:
                 self._asked.submit(self._answer, message)
+
+    def _edited(self, run: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change what run.yaml says of a run; here, for its writer has it open."""
+        try:
+            folder = self._answers.folder(run)
+            live = self._runs.get(folder.name)
+            info = changed(live.writer.info if live else read_info(folder), changes)
+            write_info(folder, info)
+            if live:
+                live.writer.info = info
+            self._index.note(folder)
+        except (OSError, sqlite3.Error, RecordsError) as error:
+            return {
+                "error": str(error),
+                "status": 404 if isinstance(error, NoSuchRunError) else 500,
+            }
+        return {}
 
     def _answer(self, message: dict[str, Any]) -> None:
         # Only this thread sends; what the main thread says of idleness is said by it, too.
@@ -138,6 +159,8 @@ class Recorder:
             self._sync_at = time.monotonic() + SYNC_S
             for run in self._runs.values():
                 run.writer.sync()
+            for job_id in [each for each, run in self._ended.items() if not run.is_watched]:
+                del self._ended[job_id]
             if not self._dirty:
                 self._note_place()
         is_idle = not self._runs and not self._dirty and now - self._heard_at > IDLE_S
@@ -166,6 +189,9 @@ class Recorder:
         run.advance(self._source)
         if row is None or not row.is_live:
             run.end(self._source)
+            if run.is_watched:
+                # Before it is gone from the others, so that who answers finds it in one of them.
+                self._ended[job_id] = run
             del self._runs[job_id]
             self._index.note(run.folder)
         elif run.writer.tend(time.monotonic()):

@@ -1,14 +1,16 @@
 """Runs over HTTP: `/api/v1/runs` in Lineshaft's words, `/api/experiments` in those of seed 004."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lineshaft_coordinator.recorder.streams import HEADERS, Streams
 from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
 from lineshaft_coordinator.server.admission import Door
 from lineshaft_coordinator.server.guard import Guard, Refusal
@@ -18,6 +20,19 @@ LIMIT_MAX: Final = 10_000
 POINTS_MAX: Final = 1_000_000
 POINTS: Final = 2000
 COMPARED_MAX: Final = 50
+
+
+class Edit(BaseModel):
+    """What people may change of a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    description: Annotated[str, Field(max_length=10_000)] | None = None
+    tags: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] | None = (
+        None
+    )
+
 
 Endpoint = Callable[[Request], Awaitable[bytes | Response]]
 
@@ -35,6 +50,7 @@ class RunRoutes:
         self, recorder: Recorder, guard: Guard, blob_file: Callable[[str], Path | None]
     ) -> None:
         self._recorder, self._guard, self._blob_file = recorder, guard, blob_file
+        self._streams = Streams(recorder)
 
     def doors(self) -> Sequence[Door]:
         """No WebSockets."""
@@ -58,12 +74,15 @@ class RunRoutes:
             (f"{run}/metrics", self._metrics),
             (f"{run}/config", self._config),
             (f"{run}/metadata", self._metadata),
+            (f"{run}/log/stream", self._log_stream),
+            ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream),
             (f"{run}/artifacts", self._artifacts),
             (f"{run}/artifacts/content", self._content),
             ("/api/stats", self._stats),
             ("/api/config", self._about),
         ]
-        return [Route(path, self._guarded(answer)) for path, answer in endpoints]
+        edit = Route(f"{run}/metadata", self._guarded(self._edit), methods=["PATCH"])
+        return [*(Route(path, self._guarded(answer)) for path, answer in endpoints), edit]
 
     def _guarded(self, answer: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -132,16 +151,25 @@ class RunRoutes:
         run = _run_of(request)
         name = PurePosixPath(wanted).name
         path: str | None = json.loads(await self._recorder.ask("path", run=run, file=wanted))
+        is_preview = request.query_params.get("preview") == "true"
         if path is not None:
-            return FileResponse(path, filename=name)
+            return await self._file(Path(path), name, is_preview=is_preview)
         for each in (await self._asked("run", run=run))["artifacts"]:
             if each.get("path") == wanted and each.get("file_id"):
                 blob = self._blob_file(str(each["sha256"]))
                 if blob is None:
                     return JSONResponse({"error": "its content is gone"}, status_code=410)
+                if is_preview:
+                    return await self._file(blob, name, is_preview=True)
                 headers = {"ETag": f'"{each["sha256"]}"'}
                 return FileResponse(blob, filename=name, headers=headers)
         return JSONResponse({"error": f"no artifact {wanted[:200]!r}"}, status_code=404)
+
+    async def _file(self, path: Path, name: str, *, is_preview: bool) -> Response:
+        if not is_preview:
+            return FileResponse(path, filename=name)
+        found = await self._recorder.ask("preview", path=str(path))
+        return Response(found, media_type="application/json")
 
     # --- seed 004 ---
 
@@ -167,6 +195,29 @@ class RunRoutes:
     async def _metadata(self, request: Request) -> Response:
         return JSONResponse(_seed_view(await self._asked("run", run=_run_of(request))))
 
+    async def _edit(self, request: Request) -> Response:
+        """Change name, description or tags."""
+        try:
+            edit = Edit.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise ValueError(f"a run has name, description and tags: {error}") from error
+        await self._recorder.ask(
+            "edit", run=_run_of(request), changes=edit.model_dump(exclude_none=True)
+        )
+        return await self._metadata(request)
+
+    async def _row_stream(self, request: Request) -> Response:
+        run = _run_of(request)
+        await self._streams.check(run)
+        return _event_stream(self._streams.rows(run))
+
+    async def _log_stream(self, request: Request) -> Response:
+        run, file = _run_of(request), request.query_params.get("file", "run.log")
+        path = Path(json.loads(await self._recorder.ask("log_path", run=run, file=file)))
+        last = request.headers.get("last-event-id", "")
+        offset = int(last) if last.isdecimal() and len(last) < 17 else 0
+        return _event_stream(self._streams.text(run, path, offset))
+
     async def _artifacts(self, request: Request) -> Response:
         found = (await self._asked("run", run=_run_of(request)))["artifacts"]
         views = [
@@ -186,7 +237,11 @@ class RunRoutes:
 
     async def _about(self, request: Request) -> Response:
         del request
-        return JSONResponse({"live_mode": True, "read_only": True, "version": __version__})
+        return JSONResponse({"live_mode": True, "read_only": False, "version": __version__})
+
+
+def _event_stream(parts: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(parts, media_type="text/event-stream", headers=HEADERS)
 
 
 def _seed_view(run: dict[str, Any]) -> dict[str, Any]:

@@ -74,9 +74,7 @@ def test_s004_03_experiment_yaml_has_name_description_tags_and_project(tmp_path:
     assert said == {"display_name": None, "description": None, "tags": [], "project": None}
 
 
-def test_s004_04_what_is_logged_after_the_end_or_on_a_full_disk_is_dropped_in_silence(
-    tmp_path: Path,
-) -> None:
+def test_s004_04_what_is_logged_after_the_end_is_dropped_in_silence(tmp_path: Path) -> None:
     run = opened(tmp_path)
     run.log_metrics({"a": 1.0}, step=1)
     run.close()

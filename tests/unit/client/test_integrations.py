@@ -153,7 +153,7 @@ def test_a_lightning_trainer_saves_once_and_stops_when_the_job_should_pause(
     assert [kind for kind, _ in job.told()].count("checkpoint") == 1
 
 
-def test_what_is_written_to_tensorboard_becomes_metrics(job: Job) -> None:
+def test_s004_18_what_is_written_to_tensorboard_becomes_metrics(job: Job) -> None:
     from lineshaft.integrations.tensorboard import SummaryWriter  # noqa: PLC0415 - as the others
 
     with SummaryWriter("runs/1", flush_secs=1) as writer:

@@ -1,0 +1,180 @@
+"""Event streams of seed 004: new rows of a run, and what is added to its logs.
+
+Nothing waits for who listens, and nobody has a queue: rows lie once for all listeners of a run,
+and each takes what came since he last did. Who was away for too long is told of the gap.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
+
+EVERY_S: Final = 0.5
+KEEP_ALIVE_S: Final = 15.0
+ROWS_MAX: Final = 4096
+TEXT_BYTES: Final = 256 * 1024
+STILL_HERE: Final = b": still here\n\n"
+END: Final = b"event: end\ndata: {}\n\n"
+HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+Place = tuple[int, int]
+"""Attempt and number of an event of the job."""
+
+
+class Tail:
+    """The newest rows of one run, asked for once for all who listen."""
+
+    def __init__(self, recorder: Recorder, run: str) -> None:
+        self._recorder, self._run = recorder, run
+        self.listeners = 0
+        self._asking = asyncio.Lock()
+        self._asked_at = -EVERY_S
+        self._rows: deque[tuple[Place, bytes]] = deque()
+        self.place: Place | None = None
+        self.floor: Place = (0, 0)
+        """What is later than this is in the rows."""
+        self.is_open = True
+        self._joined: tuple[Place, Place, bytes] | None = None
+
+    async def refresh(self) -> None:
+        """Ask for new rows, unless somebody just did.
+
+        Raises:
+            AskError: There is no such run.
+        """
+        async with self._asking:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked_at < EVERY_S / 2 or not self.is_open:
+                return
+            self._asked_at = now
+            try:
+                after = self.place or ()
+                answer = await self._recorder.ask("tail", run=self._run, after=after)
+                told: dict[str, Any] = json.loads(answer)
+            except RecorderAwayError:
+                return  # It is started again, and says where its rows begin.
+            self.is_open = bool(told["is_open"])
+            if told["place"] is not None:
+                floor = _place(told["floor"])
+                if self.place is None or floor > self.place:
+                    self.floor = floor
+                    self._rows.clear()
+                self.place = _place(told["place"])
+                for where, row in told["rows"]:
+                    text = json.dumps(row, separators=(",", ":")).encode()
+                    self._rows.append((_place(where), text))
+                while len(self._rows) > ROWS_MAX:
+                    self.floor, _ = self._rows.popleft()
+
+    def since(self, after: Place) -> bytes:
+        """Return the rows after a place as one JSON array; empty if there are none."""
+        assert self.place is not None, "rows come after a place"
+        if self._joined is None or self._joined[:2] != (after, self.place):
+            parts = [row for where, row in self._rows if where > after]
+            text = b"[%b]" % b",".join(parts) if parts else b""
+            self._joined = (after, self.place, text)
+        return self._joined[2]
+
+
+class Streams:
+    """Serves listeners."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._tails: dict[str, Tail] = {}
+
+    @asynccontextmanager
+    async def _tail(self, run: str) -> AsyncIterator[Tail]:
+        tail = self._tails.setdefault(run, Tail(self._recorder, run))
+        tail.listeners += 1
+        try:
+            yield tail
+        finally:
+            tail.listeners -= 1
+            if not tail.listeners and self._tails.get(run) is tail:
+                del self._tails[run]
+
+    async def check(self, run: str) -> None:
+        """Raise AskError if there is no such run, and RecorderAwayError if nobody knows."""
+        await self._recorder.ask("tail", run=run)
+
+    async def rows(self, run: str) -> AsyncIterator[bytes]:
+        """Yield what was recorded since the last time, some times a second, until the run ends."""
+        after: Place | None = None
+        async with self._tail(run) as tail:
+            silent_s = 0.0
+            yield b"retry: 3000\n\n"
+            while True:
+                try:
+                    await tail.refresh()
+                except AskError:
+                    break  # Somebody removed it.
+                text = b""
+                if tail.place is not None:
+                    if after is None:
+                        after = tail.place
+                    elif after < tail.floor:
+                        yield b'event: gap\ndata: {"fetch":"metrics"}\n\n'
+                        after = tail.floor
+                    text = tail.since(after)
+                    after = max(after, tail.place)
+                if text:
+                    yield b"data: %b\n\n" % text
+                    silent_s = 0.0
+                if not tail.is_open:
+                    break
+                await asyncio.sleep(EVERY_S)
+                silent_s += EVERY_S
+                if silent_s >= KEEP_ALIVE_S:
+                    yield STILL_HERE
+                    silent_s = 0.0
+            yield END
+
+    async def text(self, run: str, path: Path, offset: int) -> AsyncIterator[bytes]:
+        """Yield a log from an offset on, and what is added to it, until the run ends."""
+        async with self._tail(run) as tail:
+            silent_s = 0.0
+            yield b"retry: 3000\n\n"
+            while True:
+                try:
+                    await tail.refresh()
+                except AskError:
+                    break
+                was_open = tail.is_open
+                piece = await asyncio.to_thread(_read, path, offset)
+                if piece:
+                    offset += len(piece)
+                    said = {"text": piece.decode(errors="replace"), "offset": offset}
+                    yield b"id: %d\ndata: %b\n\n" % (offset, json.dumps(said).encode())
+                    silent_s = 0.0
+                    continue
+                if not was_open:
+                    break
+                await asyncio.sleep(EVERY_S)
+                silent_s += EVERY_S
+                if silent_s >= KEEP_ALIVE_S:
+                    yield STILL_HERE
+                    silent_s = 0.0
+            yield END
+
+
+def _place(said: list[int]) -> Place:
+    attempt, seq = said
+    return attempt, seq
+
+
+def _read(path: Path, offset: int) -> bytes:
+    """Read whole lines, or what there is of a very long one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            piece = file.read(TEXT_BYTES)
+    except FileNotFoundError:
+        return b""
+    end = piece.rfind(b"\n") + 1
+    return piece[:end] if end else piece

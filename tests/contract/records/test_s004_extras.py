@@ -1,0 +1,92 @@
+"""Seed 004's record beyond its files: a full disk, a dead keeper, where a run came from."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.e2e.farm import until
+
+from lineshaft_records import Run
+from lineshaft_records.documents import read_info
+from lineshaft_records.provenance import rank_and_group
+from lineshaft_records.reading import RunReader
+
+ROWS = 300
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    path = folder / "ballast"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    return path
+
+
+def test_s004_04_on_a_full_disk_and_with_a_dead_keeper_rows_are_dropped_in_silence(
+    small_disk: Path,
+) -> None:
+    run = Run("e", "r", base=small_disk, console=False, provenance=False)
+    run.log_metrics({"a": 0.0}, step=0)
+    assert run.flush()
+    run._keeper.kill()
+    run._keeper.wait()
+    ballast = fill(small_disk)
+
+    for step in range(1, ROWS):
+        run.log_metrics({"a": 0.5, "text": "x" * 100}, step=step)
+    run.info("nobody can write this down")
+
+    ballast.unlink()
+    run.log_metrics({"a": 1.0}, step=ROWS)
+    run.close()
+    # What came before and after is there; the disk may have had room for some in between.
+    steps = RunReader(run.folder).points(["a"])["a"].steps
+    assert (steps[0], steps[-1]) == (0, ROWS)
+    assert len(steps) < ROWS, "the disk was full"
+    assert len(steps) == len(set(steps))
+    until(lambda: read_info(run.folder).status == "FINISHED", what="it is closed")
+    run._keeper.wait()
+
+
+def test_s004_18_provenance_rank_and_group_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@e"]
+    for words in (["init", "-q", "-b", "trunk"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    Run("e", "r", base=tmp_path / "experiments", console=False).close()
+
+    folder = tmp_path / "experiments" / "e" / "r"
+    said = yaml.safe_load((folder / "provenance.yaml").read_text())
+    info = yaml.safe_load((folder / "run.yaml").read_text())
+    assert (len(said["git_commit"]), said["git_branch"], said["git_dirty"]) == (40, "trunk", False)
+    assert said["hostname"] == os.uname().nodename
+    assert said["scheduler"] == {"SLURM_JOB_ID": "4711"}
+    assert said["command"]
+    assert (info["rank"], info["group"]) == (3, "4711")
+    assert rank_and_group({"RANK": "1", "SLURM_PROCID": "2"}) == (1, None)
