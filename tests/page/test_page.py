@@ -279,3 +279,25 @@ def test_a_coordinator_that_went_away_is_said_and_found_again(shop: Farm, page: 
     shop.start_coordinator()
     until(lambda: page.text("#link") == "live")
     shows(page, "box-1")
+
+
+def test_more_jobs_than_a_page_are_shown_and_found(
+    shop: Farm, page: Browser, tmp_path: Path
+) -> None:
+    with shop.client() as client:
+        first = client.submit(pow, 2, 2)
+        first.result(60)
+        for future in [client.submit(pow, number, 2) for number in range(120)]:
+            future.result(60)
+        go(page, "/jobs")
+        shows(page, "Show more")
+        count = "document.querySelectorAll('#content tbody tr').length"
+        until(lambda: page.run(count) == 100)
+        page.click("button", "Show more")
+        until(lambda: int(str(page.run(count))) > 120)
+        find = (
+            f"const find = document.querySelector('#name'); find.value = {json.dumps(first.id)}; "
+        )
+        page.run(find + "find.dispatchEvent(new Event('input'))")
+        until(lambda: page.run(count) == 1)
+        shows(page, first.id)

@@ -14,7 +14,7 @@ from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.health import health_view
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
-from lineshaft_coordinator.store.interface import JobRow, Store
+from lineshaft_coordinator.store.interface import JobRow, Sought, Store
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.families import retry_number
 from lineshaft_protocol.ids import JobId
@@ -80,7 +80,13 @@ class Questions:
                 )
 
     async def jobs(
-        self, *, status: str | None = None, limit: int = 100, before: JobId | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 100,
+        before: JobId | None = None,
+        kind: str | None = None,
+        sought: Sought | None = None,
     ) -> list[JsonValue]:
         """Jobs, the last submitted first; live ones as they are now.
 
@@ -88,6 +94,8 @@ class Questions:
             status: Only those.
             limit: The most.
             before: Only those that are listed behind this one.
+            kind: Only those of this kind.
+            sought: What else they have in common.
 
         Raises:
             UnknownJobError: Nobody knows that one.
@@ -98,11 +106,15 @@ class Questions:
                 raise UnknownJobError(before)
             place = row.submitted_at, row.job_id
         if status in (None, "succeeded", "failed", "cancelled"):
-            rows = await self._store.rows(limit=limit, status=status, before=place)
+            rows = await self._store.rows(
+                limit=limit, status=status, before=place, kind=kind, sought=sought
+            )
             return [self._merged(row) for row in rows]
         # The store knows who is live, only the core where each is: so page until there are enough.
         found: list[JsonValue] = []
-        while rows := await self._store.rows(limit=PAGE_ROWS, is_live=True, before=place):
+        while rows := await self._store.rows(
+            limit=PAGE_ROWS, is_live=True, before=place, kind=kind, sought=sought
+        ):
             # Some ended since they were read.
             live = [row for row in rows if JobId(row.job_id) in self._shop.ledger.jobs]
             jobs = [self._merged(row) for row in live]

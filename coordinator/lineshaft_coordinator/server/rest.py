@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import json
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, cast
+from urllib.parse import urlencode
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
@@ -28,6 +30,7 @@ from lineshaft_coordinator.store.errors import (
     StoreFullError,
     StoreNotWritableError,
 )
+from lineshaft_coordinator.store.interface import Sought
 from lineshaft_coordinator.strict_json import spelled
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.wire import NUMBER_MAX
@@ -188,10 +191,22 @@ class Rest:
         del request
         return await self._questions.info()
 
-    async def _jobs(self, request: Request) -> JsonValue:
+    async def _jobs(self, request: Request) -> Response:
         limit = _number(request, "limit", 100, most=LIMIT_MAX)
-        status = request.query_params.get("status")
-        return await self._questions.jobs(status=status, limit=limit)
+        asked = request.query_params
+        jobs = await self._questions.jobs(
+            status=asked.get("status"),
+            limit=limit,
+            before=JobId(asked["before"]) if "before" in asked else None,
+            kind=asked.get("kind"),
+            sought=_sought(request),
+        )
+        last = jobs[-1] if len(jobs) == limit else None
+        if not isinstance(last, dict):
+            return _fresh(request, jobs)
+        # Relative, so that it is right behind a proxy, too.
+        query = urlencode({**asked, "before": str(last["job_id"])})
+        return _fresh(request, jobs, {"Link": f'<jobs?{query}>; rel="next"'})
 
     async def _job(self, request: Request) -> JsonValue:
         return await self._questions.job(_job_id(request))
@@ -317,6 +332,20 @@ def _job_id(request: Request) -> JobId:
     return JobId(str(request.path_params["job_id"]))
 
 
+def _sought(request: Request) -> Sought:
+    asked = request.query_params
+    since = asked.get("since")
+    try:
+        at = float(since) if since is not None else None
+        is_time = at is None or math.isfinite(at)
+    except ValueError:
+        at, is_time = None, False
+    if not is_time:
+        raise ValueError(f"since must be seconds since 1970, not {str(since)[:40]!r}")
+    find, name, tag = (asked.get(key, "") for key in ("find", "name", "tag"))
+    return Sought(find=find, name=name, tag=tag, since=at)
+
+
 def _stream(request: Request) -> Literal["stdout", "stderr"] | None:
     match request.query_params.get("stream"):
         case ("stdout" | "stderr" | None) as stream:
@@ -349,11 +378,11 @@ def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text.strip()}, status_code=status)
 
 
-def _fresh(request: Request, data: JsonValue) -> Response:
+def _fresh(request: Request, data: JsonValue, headers: Mapping[str, str] | None = None) -> Response:
     """Send data, or 304 when the reader has just that."""
     body = json.dumps(spelled(data), allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, **(headers or {})}
     if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers={"ETag": tag})
-    headers = {"ETag": tag}
+        return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)

@@ -46,6 +46,20 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Sought:
+    """What listed jobs have in common, beside what columns hold exactly."""
+
+    find: str = ""
+    """A part of their id, their name or one of their tags; case does not matter in ASCII."""
+    name: str = ""
+    """A part of their name, likewise."""
+    tag: str = ""
+    """A whole tag."""
+    since: float | None = None
+    """Submitted then or later, in wall seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One transaction: all of it is kept, or nothing."""
 
@@ -135,11 +149,11 @@ class Store(Protocol):
         limit: int,
         status: str | None = None,
         client_id: str | None = None,
-        name: str | None = None,
         kind: str | None = None,
         worker_id: str | None = None,
         is_live: bool | None = None,
         before: tuple[float, str] | None = None,
+        sought: Sought | None = None,
     ) -> list[JobRow]:
         """List jobs, the last submitted first.
 
@@ -147,11 +161,12 @@ class Store(Protocol):
             limit: How many at most, at least 1.
             status: Only jobs with this status; the other filters work alike.
             client_id: Who submitted it.
-            name: The whole name.
             kind: The kind of job.
             worker_id: Where it runs or ran last.
             is_live: Whether it has not ended.
             before: `(submitted_at, job_id)` of the last row of the page before.
+            sought: What else they have in common; a text that few have is looked for in all of
+                the history that the other filters leave.
         """
         ...
 

@@ -1,10 +1,11 @@
 """Reads the tables; every value that is handed out has been held against its checksum."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from string import ascii_lowercase, ascii_uppercase
+from typing import Final, TypeAlias, cast
 
-from lineshaft_coordinator.store.interface import EventRow, JobRow
+from lineshaft_coordinator.store.interface import EventRow, JobRow, Sought
 from lineshaft_coordinator.store.rows import (
     EVENT_COLUMNS,
     RECORD_COLUMNS,
@@ -18,6 +19,10 @@ from lineshaft_coordinator.store.rows import (
 )
 
 _CHUNK: Final = 256
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
+"""What SQLite's own `lower` does: letters beyond ASCII stay as they are."""
+_Clause: TypeAlias = tuple[str, "str | float | tuple[float | str, ...]"]
+"""A condition, and what its question marks stand for."""
 
 
 def live_records(connection: sqlite3.Connection) -> Iterator[bytes]:
@@ -106,36 +111,52 @@ def row_of(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
 def rows(
     connection: sqlite3.Connection,
     wanted: Mapping[str, str | None],
+    sought: Sought,
     *,
     is_live: bool | None,
     before: tuple[float, str] | None,
     limit: int,
 ) -> list[JobRow]:
     """List jobs whose columns hold what is wanted, the last submitted first."""
+    clauses: list[_Clause] = [
+        (f"{column} = ?", value) for column, value in wanted.items() if value is not None
+    ]
+    clauses += _sought(sought)
+    if before is not None:
+        clauses.append(("(submitted_at, job_id) < (?, ?)", before))
     if is_live is not None or wanted["status"] is None:
-        return _rows(connection, wanted, is_live, before, limit)
+        return _rows(connection, clauses, is_live, limit)
     # Live jobs are few, and ended ones are indexed by status; asked together, a status that few
     # jobs have would be looked for in the whole history.
-    halves = (_rows(connection, wanted, half, before, limit) for half in (True, False))
+    halves = (_rows(connection, clauses, half, limit) for half in (True, False))
     both = [row for half in halves for row in half]
     both.sort(key=lambda row: (row.submitted_at, row.job_id), reverse=True)
     return both[:limit]
 
 
+def _sought(sought: Sought) -> list[_Clause]:
+    clauses: list[_Clause] = []
+    if sought.find:
+        text = sought.find.translate(_LOWER)
+        anywhere = " OR ".join(f"instr(lower({each}), ?)" for each in ("job_id", "name", "tags"))
+        clauses.append((f"({anywhere})", (text, text, text)))
+    if sought.name:
+        clauses.append(("instr(lower(name), ?)", sought.name.translate(_LOWER)))
+    if sought.tag:
+        clauses.append(("instr(',' || tags || ',', ?)", f",{sought.tag},"))
+    if sought.since is not None:
+        clauses.append(("submitted_at >= ?", sought.since))
+    return clauses
+
+
 def _rows(
-    connection: sqlite3.Connection,
-    wanted: Mapping[str, str | None],
-    is_live: bool | None,
-    before: tuple[float, str] | None,
-    limit: int,
+    connection: sqlite3.Connection, wanted: Sequence[_Clause], is_live: bool | None, limit: int
 ) -> list[JobRow]:
-    clauses = [f"{column} = ?" for column, value in wanted.items() if value is not None]
-    values: list[object] = [value for value in wanted.values() if value is not None]
+    clauses, values = [clause for clause, _ in wanted], list[object]()
+    for _, value in wanted:
+        values.extend(value if isinstance(value, tuple) else (value,))
     if is_live is not None:
         clauses.append(f"is_live = {int(is_live)}")  # spelled out, or a partial index is not seen
-    if before is not None:
-        clauses.append("(submitted_at, job_id) < (?, ?)")
-        values.extend(before)
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     found = connection.execute(
         f"SELECT {ROW_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC, job_id DESC LIMIT ?",  # noqa: S608 - our own column names

@@ -18,7 +18,7 @@ from lineshaft_coordinator.store.errors import (
 )
 from lineshaft_coordinator.store.faults import FAULTS, DamageError, as_store_error
 from lineshaft_coordinator.store.files import StoreFiles
-from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
+from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow, Sought
 from lineshaft_coordinator.store.lock import FolderLock, prepare_folder
 from lineshaft_coordinator.store.readers import Readers, connect_read_only
 from lineshaft_coordinator.store.schema import (
@@ -147,21 +147,27 @@ class SqliteStore:
         limit: int,
         status: str | None = None,
         client_id: str | None = None,
-        name: str | None = None,
         kind: str | None = None,
         worker_id: str | None = None,
         is_live: bool | None = None,
         before: tuple[float, str] | None = None,
+        sought: Sought | None = None,
     ) -> list[JobRow]:
         """See `Store.rows`."""
         wanted = {
             "status": status,
             "client_id": client_id,
-            "name": name,
             "kind": kind,
             "worker_id": worker_id,
         }
-        query = partial(queries.rows, wanted=wanted, is_live=is_live, before=before, limit=limit)
+        query = partial(
+            queries.rows,
+            wanted=wanted,
+            sought=sought or Sought(),
+            is_live=is_live,
+            before=before,
+            limit=limit,
+        )
         return await self._the_readers().run(query)
 
     async def rows_beginning(self, prefix: str, *, after: str = "", limit: int) -> list[JobRow]:

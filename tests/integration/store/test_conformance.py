@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.integration.store.samples import event, finished, row, submitted
 
 from lineshaft_coordinator.store.errors import BackupExistsError, StoreClosedError, StoreLockedError
-from lineshaft_coordinator.store.interface import Batch, Store
+from lineshaft_coordinator.store.interface import Batch, Sought, Store
 from lineshaft_coordinator.store.sqlite import SqliteStore
 
 
@@ -159,16 +160,47 @@ async def test_rows_are_filtered_by_every_column_asked_for(store: Store) -> None
         )
     )
 
-    async def listed(**wanted: str | bool) -> list[str]:
+    async def listed(**wanted: str | bool | Sought) -> list[str]:
         return [found.job_id for found in await store.rows(limit=9, **wanted)]  # type: ignore[arg-type]
 
     assert await listed(status="failed") == ["j3", "j2"]
     assert await listed(status="failed", is_live=True) == ["j2"]
     assert await listed(client_id="c2") == ["j2"]
-    assert await listed(name="score") == ["j3"]
     assert await listed(worker_id="w1") == ["j4"]
     assert await listed(kind="pipeline") == []
     assert await listed(is_live=True) == ["j4", "j2", "j1"]
+
+
+async def test_rows_are_found_by_parts_of_texts_by_tags_and_by_time(store: Store) -> None:
+    await store.append(
+        Batch(
+            rows=[
+                replace(row("j1", name="Train ÄÖ_1%", submitted_at=1.0), tags="gpu,night"),
+                replace(row("j2", name="score", submitted_at=2.0), tags="gpus"),
+                replace(
+                    row("j3", status="failed", is_live=False, name="trainer", submitted_at=3.0),
+                    tags="",
+                ),
+            ]
+        )
+    )
+
+    async def listed(status: str | None = None, **sought: str | float) -> list[str]:
+        found = await store.rows(limit=9, status=status, sought=Sought(**sought))  # type: ignore[arg-type]
+        return [each.job_id for each in found]
+
+    assert await listed(name="TRAIN") == ["j3", "j1"]
+    assert await listed(name="TRAIN", status="failed") == ["j3"]
+    assert await listed(name="ÄÖ_1%") == ["j1"]
+    assert await listed(name="_2%") == []
+    assert (
+        await listed(find="J2") == await listed(find="gpus") == await listed(find="cor") == ["j2"]
+    )
+    assert await listed(find="gpu") == ["j2", "j1"]
+    assert await listed(tag="gpu") == ["j1"]
+    assert await listed(tag="gp") == []
+    assert await listed(since=2.0) == ["j3", "j2"]
+    assert await listed(since=2.0, find="train") == ["j3"]
 
 
 async def test_jobs_are_counted_by_status(store: Store) -> None:
