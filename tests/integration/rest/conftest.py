@@ -13,7 +13,7 @@ from lineshaft_coordinator.server.admission import Tokens
 @pytest.fixture(scope="session")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     with farm(tmp_path_factory.mktemp("plant")) as made:
-        made.start_worker("w1", "--slots", "2")
+        made.start_worker("w1", "--slots", "2", "--tags", "listed,lap0,lap1")
         with made.client() as client:
             made.until_ready(client)
         yield made
@@ -35,12 +35,14 @@ def http(plant: Farm) -> Iterator[httpx.Client]:
     """Asks with the local token."""
     token = (plant.home / "token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{plant.port}", headers=headers) as made:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{plant.port}", headers=headers, timeout=30
+    ) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def stranger(plant: Farm) -> Iterator[httpx.Client]:
     """Asks without a token."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{plant.port}") as made:
+    with httpx.Client(base_url=f"http://127.0.0.1:{plant.port}", timeout=30) as made:
         yield made

@@ -28,7 +28,7 @@ def named(client: Client, http: httpx.Client, since: float, tmp_path: Path) -> l
             lap.write_text("raise SystemExit(3)" if number == 6 else "pass")
             tags = ["listed", f"lap{number % 2}"]
             job = client.run("lap.py", files=[lap], name=f"Lap {number}", tags=tags)
-            until(partial(_is_over, http, job.id))
+            until(partial(_is_over, http, job.id), within_s=90)
         listed = http.get("/api/v1/jobs", params={"tag": "listed", "limit": 1000}).json()
     return [job["job_id"] for job in listed]
 
