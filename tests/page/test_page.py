@@ -178,7 +178,9 @@ def test_runs_are_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
         assert last_value(page, "loss") == "loss: 5 points, last 0.4000"
 
 
-def test_runs_are_listed_picked_and_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
+def test_s004_17_runs_are_listed_picked_and_compared(
+    shop: Farm, page: Browser, tmp_path: Path
+) -> None:
     script = "from lineshaft import run\nrun.log({'auc': 0.75}, step=1)\n"
     with shop.client() as client:
         for name in ("picked-1", "picked-2"):
@@ -193,7 +195,7 @@ def test_runs_are_listed_picked_and_compared(shop: Farm, page: Browser, tmp_path
         until(lambda: last_value(page, "auc") == "auc: 1 points, last 0.7500")
 
 
-def test_a_long_run_is_drawn_by_points_that_look_alike_and_says_so(
+def test_s004_17_a_long_run_is_drawn_by_points_that_look_alike(
     shop: Farm, page: Browser, tmp_path: Path
 ) -> None:
     script = (
