@@ -16,8 +16,9 @@ from lineshaft.errors import ClientClosedError
 from lineshaft.job import AsyncJob
 from lineshaft.job_array import AsyncJobArray, find_array
 from lineshaft.job_files import FilesLike
-from lineshaft.locating import default_client_id, locate
+from lineshaft.locating import default_client_id, locate, named
 from lineshaft.mapping import in_flight
+from lineshaft.questions import jobs_query
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
 from lineshaft.storing import store
@@ -65,6 +66,8 @@ class AsyncClient:
         NoTokenError: There is no token for it.
         BadUrlError: The URL is none.
         UnencryptedTokenError: The token names a certificate, but the URL says `ws://`.
+        BadTokenError: What was given as a token is none.
+        BadNameError: The client's name is none.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class AsyncClient:
         settings: CoreSettings | None = None,
     ) -> None:
         self._where = locate(url, token)
-        self._client_id = ClientId(client_id or default_client_id())
+        self._client_id = ClientId(named("a client", client_id or default_client_id()))
         self._connect_timeout_s = connect_timeout
         self._settings = settings or CoreSettings()
         self._work = Work(Shipper())
@@ -342,11 +345,11 @@ class AsyncClient:
             QueryError: The coordinator does not know it.
             JobRefusedError: Not all of its items were submitted.
         """
-        return await find_array(self.shell, array_id)
+        return await find_array(self.shell, named("an array", array_id))
 
     def job(self, job_id: str) -> AsyncJob[object]:
-        """Return a job that was submitted earlier, by whomever."""
-        return AsyncJob(self.shell, job_id)
+        """Return a job that was submitted earlier, by whomever. Raises BadNameError."""
+        return AsyncJob(self.shell, named("a job", job_id))
 
     # --- questions ---
 
@@ -356,9 +359,11 @@ class AsyncClient:
         Args:
             status: "live", "queued", "running", "succeeded", "failed" or "cancelled"; None for all.
             limit: The most to return; 1 to 1000.
+
+        Raises:
+            ValueError: There is no such status, or the limit is another.
         """
-        query = Query(request_id=0, what="jobs", status=status, limit=limit)
-        return await self.shell.questions.ask(query)
+        return await self.shell.questions.ask(jobs_query(status, limit))
 
     async def workers(self) -> JsonValue:
         """Return all workers that are here, or that have jobs."""

@@ -99,6 +99,8 @@ class Client:
         self._work = self._client.work
         # Also at the end of the interpreter, if nobody closes it.
         self._finalizer = weakref.finalize(self, _close, self._thread, self._client)
+        self._origin: Client | None = None
+        """Whose connection this is, if not its own; it must not go away before this."""
 
     @property
     def url(self) -> str:
@@ -124,6 +126,7 @@ class Client:
             InvalidJobError: An option is not possible.
         """
         other = copy.copy(self)
+        other._origin = self  # noqa: SLF001 - our own class
         other._client = self._client.options(**given)  # noqa: SLF001 - our own class
         other._work = other._client.work  # noqa: SLF001 - our own class
         return other
@@ -323,8 +326,8 @@ class Client:
         return JobArray(self._thread.run(self._client.find_array(array_id)), self._thread)
 
     def job(self, job_id: str) -> Job[object]:
-        """Return a job that was submitted earlier, by whomever."""
-        return Job(AsyncJob(self._shell, job_id), self._thread)
+        """Return a job that was submitted earlier, by whomever. Raises BadNameError."""
+        return Job(self._client.job(job_id), self._thread)
 
     # --- questions ---
 
@@ -334,6 +337,9 @@ class Client:
         Args:
             status: "live", "queued", "running", "succeeded", "failed" or "cancelled"; None for all.
             limit: The most to return; 1 to 1000.
+
+        Raises:
+            ValueError: There is no such status, or the limit is another.
         """
         return self._thread.run(self._client.jobs(status=status, limit=limit))
 
@@ -346,19 +352,11 @@ class Client:
         return self._thread.run(self._client.info())
 
     def why(self, job_id: str) -> JsonValue:
-        """Tell why a job is where it is, or how it ended.
-
-        Raises:
-            QueryError: The coordinator does not know the job.
-        """
+        """Tell why a job is where it is, or how it ended; raises as `AsyncClient.why`."""
         return self._thread.run(self._client.why(job_id))
 
     def story(self, job_id: str) -> JsonValue:
-        """Return every record about a job, in order.
-
-        Raises:
-            QueryError: The coordinator does not know the job.
-        """
+        """Return every record about a job, in order; raises as `AsyncClient.story`."""
         return self._thread.run(self._client.story(job_id))
 
     def _submit(self, prepared: Prepared, decode: Decode[ResultT] | None = None) -> Job[ResultT]:

@@ -5,8 +5,9 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from lineshaft_protocol.errors import LineshaftError, ProtocolError
+from lineshaft_protocol.errors import BadNameError, LineshaftError, ProtocolError
 from lineshaft_runtime.locating import (
+    BadTokenError,
     BadUrlError,
     NoCoordinatorError,
     NoTokenError,
@@ -23,6 +24,8 @@ from lineshaft_runtime.transfers import BlobDamagedError, BlobMissingError, Blob
 
 __all__ = [
     "AccessDeniedError",
+    "BadNameError",
+    "BadTokenError",
     "BadUrlError",
     "BlobDamagedError",
     "BlobMissingError",
@@ -86,7 +89,7 @@ class AccessDeniedError(LineshaftError):
 
     def __init__(self, url: str, text: str) -> None:
         super().__init__(
-            f"{url} does not let us in: {text} "
+            f"{url} does not let us in: {text.rstrip('.')}. "
             "Pass token=, or set LINESHAFT_TOKEN or LINESHAFT_TOKEN_FILE."
         )
         self.url, self.text = url, text

@@ -7,6 +7,17 @@ class GraphError(LineshaftError):
     """A graph cannot be compiled."""
 
 
+class NoGraphError(GraphError):
+    """Something else was given than what is fitted and run."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__(
+            f"{given!r:.100} is no pipeline, graph or fitted one; make it one with "
+            "lineshaft.Pipeline([('name', step), ...])"
+        )
+        self.given = given
+
+
 class DuplicateNodeError(GraphError):
     """Two nodes have one name; names are unique in a graph, its loops and branches included."""
 

@@ -5,7 +5,10 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from typing import cast
 
+from lineshaft.errors import BadNameError
+from lineshaft_protocol.ids import is_name
 from lineshaft_runtime.locating import Whereabouts
 
 CLIENT_PATH = "/v1/client"
@@ -19,11 +22,20 @@ def locate(
     Raises:
         NoCoordinatorError: No URL is given, and none is known on this machine.
         NoTokenError: There is no token for it.
+        BadTokenError: What was given as a token is none.
         BadUrlError: The URL is none.
         UnencryptedTokenError: The token names a certificate, but the URL says `ws://`.
         OSError: A file that is there cannot be read.
     """
     return Whereabouts.find(url, token, environ=os.environ if environ is None else environ)
+
+
+def named(what: str, text: str) -> str:
+    """Return a name that a user gave, once it is seen to be one. Raises BadNameError."""
+    # Annotations bind nobody: it may be anything.
+    if not isinstance(cast("object", text), str) or not is_name(text):
+        raise BadNameError(what, text)
+    return text
 
 
 def default_client_id() -> str:

@@ -181,6 +181,9 @@ def read_resources(given: ResourcesLike | None) -> Resources | None:
     """
     if given is None or isinstance(given, Resources):
         return given
+    if not isinstance(cast("object", given), Mapping):
+        example = "{'gpus': 1, 'memory': '8GiB'}"
+        raise InvalidJobError(f"resources={given!r:.100} are none; write them as {example}")
     fields: dict[str, object] = {}
     for key, value in given.items():
         match key:

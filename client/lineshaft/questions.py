@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from lineshaft.core.io import Answered, RequestAsked
 from lineshaft.endings import refusal
 from lineshaft.errors import ClientClosedError, CoordinatorTooOldError, QueryError
 from lineshaft.job_events import Event, Finished, Log, State, Told
+from lineshaft.job_statuses import STATUSES
 from lineshaft_protocol.client_messages import (
     Drain,
     Heal,
@@ -26,6 +27,20 @@ from lineshaft_protocol.ids import JobId
 
 PAGE_EVENTS = 1000
 TAIL_MAX = 10_000
+
+
+def jobs_query(status: str | None, limit: int) -> Query:
+    """Return the question for the last jobs.
+
+    Raises:
+        ValueError: There is no such status, or the limit is not from 1 to 1000.
+    """
+    if status not in (None, *STATUSES):
+        raise ValueError(f"no status {status!r}; there are: {', '.join(STATUSES)}")
+    try:
+        return Query(request_id=0, what="jobs", status=status, limit=limit)
+    except ValidationError:
+        raise ValueError(f"limit must be from 1 to 1000, not {limit!r}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

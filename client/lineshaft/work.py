@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lineshaft.entry_points import check_entry_point
 from lineshaft.errors import InvalidJobError
@@ -52,6 +52,9 @@ class Work:
             CannotPackError: The function or an argument cannot leave the process.
             InvalidJobError: An option is not possible.
         """
+        if not callable(cast("object", function)):
+            text = f"{function!r:.100} cannot be called; give a function and, apart, its arguments"
+            raise InvalidJobError(f"{text}, as in submit(train, 3), not submit(train(3))")
         options = self.options
         if self.takes_options and not RESERVED.isdisjoint(kwargs):
             options = options.updated({key: kwargs[key] for key in kwargs.keys() & RESERVED})
@@ -87,7 +90,7 @@ class Work:
         from lineshaft.fitted import Fitted, graph_payload  # noqa: PLC0415 - as in fit
         from lineshaft.graph_needs import with_needs  # noqa: PLC0415 - as in fit
 
-        graph = subject.graph if isinstance(subject, Fitted) else graph_of(subject)
+        graph = graph_of(subject)
 
         def payload() -> list[BytesLike]:
             if isinstance(subject, Fitted):
@@ -107,7 +110,7 @@ class Work:
         from lineshaft.fitted import Fitted, graph_payload  # noqa: PLC0415 - as in fit
         from lineshaft.graph_needs import with_needs  # noqa: PLC0415 - as in fit
 
-        graph = subject.graph if isinstance(subject, Fitted) else graph_of(subject)
+        graph = graph_of(subject)
 
         def payload() -> list[BytesLike]:
             if isinstance(subject, Fitted):
@@ -147,7 +150,7 @@ class Work:
                 input_data=None
                 if input_data is None
                 else pack_bytes(input_data, name="input_data"),
-                params=pack_bytes(dict(params or {}), name="params"),
+                params=pack_bytes(by_name(params), name="params"),
             )
 
         made = self.shipper.by_value(bundle)
@@ -173,14 +176,15 @@ class Work:
             OSError: A file cannot be read.
             RequirementsError: A requirement cannot be read.
         """
+        count = params if isinstance(params, int) else len(params)
+        if not 1 <= count <= ARRAY_MAX:
+            raise InvalidJobError(f"an array has 1 to {ARRAY_MAX} items, not {count}")
         if isinstance(params, int):
             params = [{"item": number} for number in range(params)]
-        if not 1 <= len(params) <= ARRAY_MAX:
-            raise InvalidJobError(f"an array has 1 to {ARRAY_MAX} items, not {len(params)}")
         found, chosen = self._files_and_options(entry_point, files, options)
 
         def packed() -> list[bytes]:
-            return [pack_bytes(dict(each), name=f"params[{n}]") for n, each in enumerate(params)]
+            return [pack_bytes(by_name(each), name=f"params[{n}]") for n, each in enumerate(params)]
 
         each_params = self.shipper.by_value(packed)
         bundle = PipelineBundle(
@@ -211,11 +215,31 @@ class Work:
         return found, replace(chosen, modules=modules) if modules else chosen
 
 
-def graph_of(subject: Pipeline | Graph) -> Graph:
-    """Return a pipeline as a graph; a graph as it is."""
-    from lineshaft.graph import Graph  # noqa: PLC0415 - only those who use plans pay
+def by_name(params: Mapping[str, object] | None) -> dict[str, object]:
+    """Return parameters as they are sent.
 
-    return subject if isinstance(subject, Graph) else subject.graph
+    Raises:
+        InvalidJobError: They are something else than names with values.
+    """
+    given: object = {} if params is None else params
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in params or ()):
+        raise InvalidJobError(f"params are names with values, as {{'lr': 0.1}}, not {given!r:.100}")
+    return dict(params or {})
+
+
+def graph_of(subject: Fitted | Pipeline | Graph) -> Graph:
+    """Return what is run as a graph; a graph as it is.
+
+    Raises:
+        NoGraphError: It is something else.
+    """
+    from lineshaft.graph import Graph  # noqa: PLC0415 - only those who use plans pay
+    from lineshaft.graph_errors import NoGraphError  # noqa: PLC0415 - likewise
+
+    graph: object = subject if isinstance(subject, Graph) else getattr(subject, "graph", None)
+    if not isinstance(graph, Graph):
+        raise NoGraphError(subject)
+    return graph
 
 
 def fitted_of(subject: Pipeline | Graph, data: BytesLike) -> Fitted:

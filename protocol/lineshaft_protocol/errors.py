@@ -11,3 +11,14 @@ class ProtocolError(LineshaftError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class BadNameError(LineshaftError, ValueError):
+    """A text can be no name of a job, an array or a client."""
+
+    def __init__(self, what: str, text: object) -> None:
+        super().__init__(
+            f"{text!r} can be no name of {what}: one has 1 to 128 letters, digits and _.:@+-, "
+            "and begins with a letter or digit"
+        )
+        self.what, self.text = what, text

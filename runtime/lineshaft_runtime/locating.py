@@ -69,6 +69,16 @@ class BadUrlError(LineshaftError, ValueError):
         self.text = text
 
 
+class BadTokenError(LineshaftError):
+    """A text that was given as a token is none. The text of the error does not have it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the token has a character that no token has, as a space, a line break or a letter "
+            "that is not ASCII; copy it again from where 'lineshaft token create' printed it"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
     """A coordinator, and the way in."""
@@ -92,6 +102,7 @@ class Whereabouts:
         Raises:
             NoCoordinatorError: Nothing names one.
             NoTokenError: There is no token for it.
+            BadTokenError: What was given as a token is none.
             BadUrlError: The URL is none.
             UnencryptedTokenError: The token names a certificate, but the URL says ``ws://``.
             OSError: A file that is there cannot be read.
@@ -106,6 +117,8 @@ class Whereabouts:
         secret = secret or _kept_token(home, plain, environ, is_own=local is not None)
         if secret is None:
             raise NoTokenError(plain)
+        if not (secret.isascii() and secret.isprintable() and " " not in secret):
+            raise BadTokenError
         if _pin_of(secret) and plain.startswith("ws:") and not _is_this_machine(plain):
             if "://" in text:
                 raise UnencryptedTokenError(plain)

@@ -61,6 +61,8 @@ class MissingExtraError(LineshaftError):
 
 _CODES: dict[str, ExitCode] = {
     "AccessDeniedError": ExitCode.NO_COORDINATOR,
+    "BadNameError": ExitCode.USAGE,
+    "BadTokenError": ExitCode.USAGE,
     "BadUrlError": ExitCode.USAGE,
     "BundleError": ExitCode.USAGE,
     "CannotPackError": ExitCode.USAGE,

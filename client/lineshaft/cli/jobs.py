@@ -15,25 +15,13 @@ from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import ExitCode, UsageError
 from lineshaft.cli.flags import JobName, Json, Token, Url
 from lineshaft.cli.output import Column, Output, duration, text_of
+from lineshaft.job_statuses import ENDED, STATUSES
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from lineshaft.async_client import AsyncClient
 
-STATUSES = (
-    "live",
-    "waiting",
-    "queued",
-    "assigned",
-    "preparing",
-    "running",
-    "cancelling",
-    "pausing",
-    "paused",
-    "frozen",
-)
-ENDED = ("succeeded", "failed", "cancelled")
 LEAVES = {
     "failed": "its code failed",
     "worker_lost": "its worker was lost",
@@ -56,9 +44,7 @@ COLUMNS = [
 
 
 def jobs(
-    status: Annotated[
-        str | None, typer.Option(help=f"Only those: {', '.join((*STATUSES, *ENDED))}.")
-    ] = None,
+    status: Annotated[str | None, typer.Option(help=f"Only those: {', '.join(STATUSES)}.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="The most.")] = 20,
     array_id: Array = None,
     is_json: Json = False,
@@ -66,8 +52,8 @@ def jobs(
     token: Token = None,
 ) -> None:
     """List jobs, the last submitted first; or the items of an array, and how many are where."""
-    if status is not None and status not in (*STATUSES, *ENDED):
-        raise UsageError(f"no status {status!r}; there are: {', '.join((*STATUSES, *ENDED))}")
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"no status {status!r}; there are: {', '.join(STATUSES)}")
     output = Output(is_json=is_json)
     if array_id is not None:
         array = array_id

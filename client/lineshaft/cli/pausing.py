@@ -11,11 +11,11 @@ from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import ExitCode
 from lineshaft.cli.flags import Json, Token, Url
 from lineshaft.cli.output import Output, text_of
+from lineshaft.job_statuses import ENDED
 
 if TYPE_CHECKING:
     from lineshaft.async_client import AsyncClient
 
-ENDED = ("succeeded", "failed", "cancelled")
 JobNames = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from lineshaft.errors import NoCoordinatorError, UnencryptedTokenError
 from lineshaft.locating import locate
+from lineshaft_runtime.locating import BadTokenError
 
 PINNED = f"ls1.{'ab' * 32}.s3cret"
 
@@ -38,3 +39,11 @@ def test_a_pinned_token_may_stay_on_this_machine_in_the_clear(tmp_path: Path) ->
     where = locate("ws://127.0.0.1:7433", PINNED, environ={"LINESHAFT_HOME": str(tmp_path)})
 
     assert where.url == "ws://127.0.0.1:7433"
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "two words", "tok\u20acn", "ls1.ab.\tx"])
+def test_what_no_token_can_be_is_told_without_it(token: str, tmp_path: Path) -> None:
+    with pytest.raises(BadTokenError, match="copy it again") as caught:
+        locate("host:7433", token, environ={"LINESHAFT_HOME": str(tmp_path)})
+
+    assert token not in str(caught.value)
