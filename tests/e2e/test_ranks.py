@@ -99,6 +99,13 @@ def test_a_large_result_of_rank_0_is_the_jobs(client: Client) -> None:
     assert job.result(60) == "0" * 3_000_000
 
 
+def test_a_rank_0_that_leaves_without_a_result_is_named(client: Client) -> None:
+    job = client.run("leaves.py", files={"leaves.py": "import os\nos._exit(0)\n"}, processes=2)
+
+    with pytest.raises(ProcessExitedError, match="rank 0 left with status 0 before there was a"):
+        job.result(60)
+
+
 PRINTS = """
 import os, sys
 rank = os.environ["RANK"]

@@ -153,3 +153,17 @@ def test_the_last_lines_are_those_of_stderr_if_it_has_any(tmp_path: Path) -> Non
 
     assert streams.last_lines([0, 0, 0], streams.sizes())[::19] == ("error 10", "error 29")
     streams.close()
+
+
+def test_the_last_words_stay_though_the_output_was_capped_before(tmp_path: Path) -> None:
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path, cap=1000)
+    append(tmp_path / STDOUT, b"x" * 1000)
+    tail.read(streams, streams.sizes())
+    append(tmp_path / STDERR, b"y" * MIB + b"\nfatal: no such device\n")
+
+    tail.read(streams, streams.sizes())
+
+    assert streams.last_lines([0, 0, 0], streams.sizes())[-1] == "fatal: no such device"
+    assert all("\0" not in line for line in streams.last_lines([0, 0, 0], streams.sizes()))
+    streams.close()

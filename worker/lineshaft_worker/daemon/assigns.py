@@ -1,6 +1,7 @@
 """What long attempts were started with, kept for the next daemon."""
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -54,6 +55,13 @@ class Assigns:
             return assign
         job = JobSpec(job_id=key.job_id, kind="function", payload=Payload(inline=""))
         return Assign(job=job, attempt=key.attempt, epoch=0)
+
+    def keep_only(self, keys: Iterable[AttemptKey]) -> None:
+        """Remove what is left of attempts that an earlier daemon did not see end."""
+        kept = {self._path(key).name for key in keys}
+        for path in self._folder.iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
     def remove(self, key: AttemptKey) -> None:
         """The attempt is settled."""

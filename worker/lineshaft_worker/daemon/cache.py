@@ -14,7 +14,8 @@ DRAFT_MODE, SAFE_MODE = 0o600, 0o400
 """A blob is made read-only when it is on the disk: one that is not may be damaged after a loss of
 power, and its name would still say what it should be."""
 CODE_BYTES_MAX = 1024 * 1024
-"""Blobs up to this length are also kept in memory."""
+"""Blobs up to this length are also kept in memory, the ones used last, up to"""
+MEMORY_BYTES_MAX = 16 * 1024 * 1024
 
 
 class BlobCache:
@@ -30,7 +31,8 @@ class BlobCache:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sizes: OrderedDict[BlobId, int] = OrderedDict()
         self._holders: Counter[BlobId] = Counter()
-        self._small: dict[BlobId, bytes] = {}
+        self._small: OrderedDict[BlobId, bytes] = OrderedDict()
+        self._small_bytes = 0
         self._total_bytes = 0
         boot = folder / BOOT
         is_other_boot = not boot.exists() or boot.read_text() != boot_id()
@@ -110,10 +112,15 @@ class BlobCache:
         self._sizes.move_to_end(blob_id)
         known = self._small.get(blob_id)
         if known is not None:
+            self._small.move_to_end(blob_id)
             return known
         if self._sizes[blob_id] > CODE_BYTES_MAX:
             return self.path(blob_id)
         data = self._small[blob_id] = self.path(blob_id).read_bytes()
+        self._small_bytes += len(data)
+        while self._small_bytes > MEMORY_BYTES_MAX:
+            _, oldest = self._small.popitem(last=False)
+            self._small_bytes -= len(oldest)
         return data
 
     def _make_room(self) -> list[BlobId]:
@@ -126,7 +133,7 @@ class BlobCache:
             if self._holders[blob_id]:
                 continue
             self._total_bytes -= self._sizes.pop(blob_id)
-            self._small.pop(blob_id, None)
+            self._small_bytes -= len(self._small.pop(blob_id, b""))
             self.path(blob_id).unlink(missing_ok=True)
             removed.append(blob_id)
         return removed

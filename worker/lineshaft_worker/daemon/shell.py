@@ -138,8 +138,9 @@ class WorkerShell:
         # no daemon was there.
         _, capacity = await self._room.sample(self._execution.devices)
         running = {AttemptKey(JobId(key.job_id), key.attempt): lane for key, lane, _ in adopted}
-        unsettled = [AttemptKey(JobId(k.job_id), k.attempt) for k in self._execution.unsettled()]
-        found = tuple(key for key in unsettled if key not in running)
+        self._assigns.keep_only(running)
+        ends = (AttemptKey(JobId(k.job_id), k.attempt) for k in self._execution.unsettled())
+        found = tuple(key for key in ends if key not in running)
         if running or found:
             fields = {"running": len(running), "ended": len(found)}
             logger.info("took over from the daemon before", extra=fields)

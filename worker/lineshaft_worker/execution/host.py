@@ -119,10 +119,10 @@ class Host:
         assert order is not None, "only an order of this daemon is given to a runner"
         folder = self._folder_text
         code: bytes | str | None = None
-        if order.code_id is not None and self._shelf.get(order.code_id) is None:
+        is_code_new = order.code_id is not None and self._shelf.get(order.code_id) is None
+        if is_code_new:
             assert order.code is not None, "the core sends the code with each function"
             code = inlined(order.code, attempt_file(folder, attempt.ticket, "code"), attempt)
-            self._shelf.put(order.code_id, True)
         if order.event_count:
             attempt.has_files = True
             first = attempt_file(folder, attempt.ticket, "first")
@@ -142,6 +142,9 @@ class Host:
             order.code_id or "", code, payload, order.run_s, order.memory_bytes,
             order.lease_s, order.lease_grace_s,
         )  # fmt: skip
+        # Only now, when nothing can keep the frame from being sent: the runner then has it too.
+        if is_code_new and order.code_id is not None:
+            self._shelf.put(order.code_id, True)
         is_awaited = not self.sent and self.is_ready
         self.sent[attempt.ticket] = attempt
         self.is_virgin = False
@@ -259,6 +262,10 @@ class Host:
     def close(self) -> None:
         """Let go of files and connection; processes are not touched."""
         self.streams.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let go of the connection."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None

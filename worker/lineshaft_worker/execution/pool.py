@@ -225,8 +225,10 @@ class Execution:
         for host in list(self._hosts.values()):
             host.flush()
             host.process.forget()
-            host.close()
+            host.hang_up()
         await self._feed.drained()
+        for host in list(self._hosts.values()):
+            host.close()
         await self._safe.drained()
         while self._cleaning:
             await asyncio.wait(list(self._cleaning))
@@ -269,13 +271,14 @@ class Execution:
         try:
             describe(folder, lane, shape)
             launch = self._interpreter_of(shape.environment)
-            process = RunnerProcess.spawn(folder, launch, shape, cgroup=self._group(runner_id))
+            group = None if self._cgroups is None else self._cgroups.make(runner_id)
+            process = RunnerProcess.spawn(folder, launch, shape, cgroup=group)
         except OSError:
+            if self._cgroups is not None:
+                self._cgroups.remove(runner_id)
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        host = self._hosts[runner_id] = Host(
-            process, shape, self._lane(lane), cgroups=self._cgroups
-        )
+        host = self._hosts[runner_id] = Host(process, shape, self._lane(lane), self._cgroups)
         return host
 
     def give_back(self, attempt: Attempt) -> None:
@@ -317,9 +320,6 @@ class Execution:
         if lane is None:
             lane = self._lanes[number] = Lane(number, self)
         return lane
-
-    def _group(self, runner_id: str) -> Path | None:
-        return None if self._cgroups is None else self._cgroups.make(runner_id)
 
     def _adopt(self, folder: Path) -> Adopted | None:
         if (description := read_description(folder)) is None:

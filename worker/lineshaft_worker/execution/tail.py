@@ -71,7 +71,9 @@ class Streams:
         """Return the end of what was written to stderr; of stdout if that is empty."""
         for stream in (2, 1):
             start = max(begins[stream], ends[stream] - _LAST_BYTES)
-            text = self.read(stream, start, ends[stream]).decode(errors="replace")
+            # Where blocks were given back there are zeros.
+            data = self.read(stream, start, ends[stream]).lstrip(b"\0")
+            text = data.decode(errors="replace")
             # Of a progress bar the last state only: it would fill all lines with earlier ones.
             seen = (as_seen(line).rstrip() for line in text.split("\n"))
             lines = [line[-LINE_CHARACTERS_MAX:] for line in seen if line.strip()]
@@ -97,6 +99,8 @@ class Tail:
         self._places = list(begins)
         self._seq = 1
         self._logged = 0
+        self._thrown_from: dict[int, int] = {}
+        """Where the part of each stream begins that nobody reads any more."""
         self._repeats: deque[list[int]] = deque()
         """Where the batches end that are to be handed out once more."""
         self._kept: deque[tuple[int, bytes]] = deque()
@@ -181,7 +185,9 @@ class Tail:
             return []
         if left <= 0:  # The notice was given when it was reached.
             self._places[stream] = end
-            streams.give_back(stream, start, end)
+            # The end stays: if the job fails, its last words say why.
+            thrown_from = self._thrown_from.setdefault(stream, start)
+            streams.give_back(stream, max(start - _LAST_BYTES, thrown_from), end - _LAST_BYTES)
             return []
         data = streams.read(stream, start, min(end, start + min(BATCH_BYTES_MAX, left)))
         if not (is_final and start + len(data) == end):

@@ -39,7 +39,7 @@ from lineshaft_worker.runner.frames import (
     Spawn,
     encode,
 )
-from lineshaft_worker.runner.results import load
+from lineshaft_worker.runner.results import BytesLike, load
 
 POKE = signal.SIGRTMIN + 3
 SOCKET = "runners.sock"
@@ -54,13 +54,16 @@ class Function:
     __slots__ = ("_loaded", "_source")
 
     def __init__(self, source: bytes | str) -> None:
-        self._source: bytes | str | None = source
+        self._source: BytesLike | str | None = source
         self._loaded: object = None
 
     def load(self) -> Callable[..., object]:
         """Return the callable. What unpickling raises goes through; the next call tries again."""
         if self._source is not None:
-            self._loaded = pickle.loads(load(self._source))  # noqa: S301 - a runner is where it is done
+            if isinstance(self._source, str):
+                # The file goes with the attempt that brought it, also if this raises.
+                self._source = load(self._source)
+            self._loaded = pickle.loads(self._source)  # noqa: S301 - a runner is where it is done
             self._source = None
         return cast("Callable[..., object]", self._loaded)
 

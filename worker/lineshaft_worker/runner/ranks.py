@@ -88,6 +88,9 @@ class Ranks:
             rank.finish()
         if self._failed is not None:
             raise FailureError("exit", RankFailedError(self._told_of(self._failed)))
+        first = self._ranks[0]
+        if not os.path.exists(f"{self._prefix}rank0"):  # noqa: PTH110 - no pathlib in a runner
+            raise FailureError("exit", RankFailedError(self._told_of(first)))
         return [load(f"{self._prefix}rank0")]
 
     def _start(self, local: int, place: Mapping[str, str]) -> "_Rank":
@@ -213,7 +216,8 @@ class Ranks:
             fields[2] = f"rank {rank.number} was ended by {name}{why}"
         else:
             fields[5] = os.WEXITSTATUS(status)
-            fields[2] = f"rank {rank.number} left with status {fields[5]}"
+            why = "" if status else " before there was a result"
+            fields[2] = f"rank {rank.number} left with status {fields[5]}{why}"
         return [*fields, rank.last_lines()]
 
 
