@@ -53,3 +53,29 @@ async def test_a_file_with_an_impossible_name_is_told_as_not_kept(tmp_path: Path
     told = await taken(tmp_path, {"kept": str(place / ("x" * 300)), "name": "x"})
 
     assert told.file.problem == "it cannot be looked at: File name too long"
+
+
+async def test_outputs_that_are_too_many_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineshaft_worker.daemon.keeper.OUTPUT_FILES_MAX", 2)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    for name in "abcde":
+        (outputs / name).touch()
+    posted: list[FileStored] = []
+    keeper = Keeper(tmp_path / "keeper", store_any, posted.append)
+    keeper.take_over()
+
+    keeper.take_outputs(KEY, outputs)
+    await keeper.drained(KEY)
+
+    *stored, told = (each.file for each in posted)
+    assert [(file.name, file.problem) for file in stored] == [("a", None), ("b", None)]
+    assert told.problem is not None
+    assert "3 more files were left out" in told.problem
+
+
+async def store_any(path: Path, blob_id: BlobId) -> Payload:
+    assert path.suffix == ".data"
+    return Payload(blob=blob_id, size_bytes=0)

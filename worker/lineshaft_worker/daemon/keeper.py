@@ -296,9 +296,8 @@ class Keeper:
 
     def _list_outputs(self, key: AttemptKey, outputs: Path) -> list[KeptFile]:
         found: list[KeptFile] = []
-        for path in sorted(outputs.rglob("*")):
-            if path.is_symlink() or not path.is_file() or len(found) >= OUTPUT_FILES_MAX:
-                continue
+        paths = [each for each in sorted(outputs.rglob("*")) if _is_plain(each)]
+        for path in paths[:OUTPUT_FILES_MAX]:
             name = str(path.relative_to(outputs))
             number = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
             problem = _problem_of_name(name)
@@ -316,8 +315,27 @@ class Keeper:
                 text = f"the worker could not keep it: {error}"
                 file = file.model_copy(update={"problem": text})
             found.append(file)
+        if surplus := len(paths[OUTPUT_FILES_MAX:]):
+            found.append(_left_out(key, surplus, outputs.stat().st_mtime))
         shutil.rmtree(outputs, ignore_errors=True)
         return found
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _left_out(key: AttemptKey, count: int, at: float) -> KeptFile:
+    """Return what tells of outputs that were too many."""
+    return KeptFile(
+        file_id=f"{key.attempt}.others",
+        kind="artifact",
+        name="outputs",
+        attempt=key.attempt,
+        at=at,
+        problem=f"{count} more files were left out: {OUTPUT_FILES_MAX} of them are kept at most; "
+        "pack many into one",
+    )
 
 
 def _problem_of(source: Path, folder: Path | None, name: str) -> str | None:
