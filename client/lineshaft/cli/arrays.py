@@ -198,8 +198,10 @@ def read_array(text: str) -> int | list[dict[str, object]]:
         UsageError: It is neither, or has no items.
     """
     if text.isdecimal():
-        if not int(text):
-            raise UsageError("--array 0 has no items")
+        from lineshaft_protocol.jobs import ARRAY_MAX  # noqa: PLC0415 - takes long
+
+        if not 1 <= int(text[:20]) <= ARRAY_MAX:
+            raise UsageError(f"--array {text[:20]}: an array has 1 to {ARRAY_MAX} items")
         return int(text)
     path = Path(text)
     if not path.is_file():

@@ -80,6 +80,7 @@ _CODES: dict[str, ExitCode] = {
     "NoWorkerFitsError": ExitCode.REFUSED,
     "NoSuchRunError": ExitCode.NO_SUCH_JOB,
     "NotFoundError": ExitCode.NO_SUCH_JOB,
+    "RequirementsError": ExitCode.USAGE,
     "SizeError": ExitCode.USAGE,
     "UnencryptedTokenError": ExitCode.NO_COORDINATOR,
     "RecordsError": ExitCode.USAGE,
