@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     Column("ITEM", "right"),
-    Column("JOB"),
+    Column("JOB", is_copied=True),
     Column("STATUS"),
     Column("WORKER", wide_from=60),
     Column("ATTEMPT", "right", wide_from=76),

@@ -33,7 +33,7 @@ LEAVES = {
 }
 """Why an attempt ended without an outcome, in words."""
 COLUMNS = [
-    Column("JOB"),
+    Column("JOB", is_copied=True),
     Column("NAME"),
     Column("STATUS"),
     Column("WORKER"),

@@ -31,6 +31,8 @@ class Column:
     align: Literal["left", "right"] = "left"
     wide_from: int = 0
     """Shown on terminals of this width at least, in characters; always shown in a pipe."""
+    is_copied: bool = False
+    """People copy it from here, so it is never broken into lines."""
 
 
 class Output:
@@ -96,7 +98,9 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, widt
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place in shown:
         column = columns[place]
-        table.add_column(column.title, justify=column.align, overflow="fold")
+        table.add_column(
+            column.title, justify=column.align, overflow="fold", no_wrap=column.is_copied
+        )
     for row in rows:
         table.add_row(*(escape(row[place]) for place in shown))
     return table

@@ -101,3 +101,12 @@ def test_a_result_is_shown_as_json_if_json_has_it(
     value: object, text: str, document: object
 ) -> None:
     assert (shown(value), as_json(value)) == (text, document)
+
+
+def test_the_id_of_a_job_is_never_broken_into_lines() -> None:
+    console = Console(file=io.StringIO(), width=40, force_terminal=False)
+    columns = [Column("JOB", is_copied=True), Column("NAME"), Column("ERROR")]
+
+    console.print(rich_table(columns, [["1osa2mmajde4-14", "x" * 60, "y" * 60]], width=40))
+
+    assert "1osa2mmajde4-14" in console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO

@@ -203,8 +203,7 @@ class WorkerShell:
         match event:
             case io.Received(message=EventsAck(job_id=job_id, attempt=attempt, seq=seq)):
                 # On whatever session it was said: what is on disk stays there.
-                key = AttemptKey(JobId(job_id), attempt)
-                self._execution.events_kept(order_key(key), seq)
+                self._execution.events_kept(order_key(AttemptKey(JobId(job_id), attempt)), seq)
             case _:
                 pass
         if self._pump is None:
