@@ -7,6 +7,7 @@ import lineshaft_records.errors
 import lineshaft_runtime.bundles
 import lineshaft_runtime.locating
 import lineshaft_runtime.packing
+import lineshaft_runtime.requirements
 import lineshaft_runtime.sizes
 from lineshaft import errors
 from lineshaft.cli import exits
@@ -19,6 +20,7 @@ MODULES = (
     lineshaft_runtime.bundles,
     lineshaft_runtime.locating,
     lineshaft_runtime.packing,
+    lineshaft_runtime.requirements,
     lineshaft_runtime.sizes,
 )
 
