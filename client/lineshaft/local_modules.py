@@ -19,6 +19,7 @@ OURS = frozenset(
         "lineshaft",
         "lineshaft_coordinator",
         "lineshaft_protocol",
+        "lineshaft_records",
         "lineshaft_runtime",
         "lineshaft_worker",
     }
