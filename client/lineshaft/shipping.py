@@ -112,7 +112,8 @@ class Shipper:
         found = _NOTHING
         if not kwargs and all(type(each) in _PLAIN for each in args):
             # They name no module, and looking costs as much as packing them.
-            buffers = pack((tuple(args), {}))
+            no_names: dict[str, object] = {}
+            buffers = pack((tuple(args), no_names))
         else:
             with self._modules.by_value(), collected() as found:
                 buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")

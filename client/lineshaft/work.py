@@ -221,10 +221,12 @@ def by_name(params: Mapping[str, object] | None) -> dict[str, object]:
     Raises:
         InvalidJobError: They are something else than names with values.
     """
-    given: object = {} if params is None else params
-    if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in params or ()):
+    # What a caller gives is not always what the types say.
+    given = cast("object", {} if params is None else params)
+    found = cast("Mapping[object, object]", given) if isinstance(given, Mapping) else None
+    if found is None or not all(isinstance(name, str) for name in found):
         raise InvalidJobError(f"params are names with values, as {{'lr': 0.1}}, not {given!r:.100}")
-    return dict(params or {})
+    return {str(name): value for name, value in found.items()}
 
 
 def graph_of(subject: Fitted | Pipeline | Graph) -> Graph:

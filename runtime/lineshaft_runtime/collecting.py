@@ -44,7 +44,7 @@ def dumps(value: object, buffer_callback: BufferCallback = None) -> bytes:
         else:
             pickler = _Noting(file, protocol=5, buffer_callback=buffer_callback)
             pickler.collected = collected
-        pickler.dump(value)
+        pickler.dump(value)  # pyright: ignore[reportUnknownMemberType] - cloudpickle has no types
         return file.getvalue()
 
 
@@ -54,14 +54,14 @@ class _Noting(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     collected: Collected
 
     @override
-    def reducer_override(self, obj: object) -> object:
+    def reducer_override(self, obj: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride] - as above
         """Decide as cloudpickle does."""
         if isinstance(obj, ModuleType):
             reduced = cast("tuple[object, ...]", self.dispatch_table[ModuleType](obj))
-            if reduced[0] is cloudpickle.cloudpickle.subimport:
+            if reduced[0] is cloudpickle.cloudpickle.subimport:  # pyright: ignore[reportUnknownMemberType] - as above
                 self.collected.modules[obj.__name__] = None
             return reduced
-        decided: object = super().reducer_override(obj)
+        decided = cast("object", super().reducer_override(obj))  # pyright: ignore[reportUnknownMemberType] - as above
         if isinstance(obj, type | FunctionType):
             if decided is not NotImplemented:
                 self.collected.by_value.append(obj)

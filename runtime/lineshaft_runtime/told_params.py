@@ -33,14 +33,22 @@ def told_params(params: Mapping[str, object]) -> str | None:
 
 
 def _plain(value: object, depth: int) -> object:
+    whole = value
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if depth < DEPTH_MAX:
-        if isinstance(value, Mapping) and len(cast("Mapping[object, object]", value)) <= ITEMS_MAX:
-            items = cast("Mapping[object, object]", value).items()
-            return {str(key): _plain(each, depth + 1) for key, each in items}
-        if isinstance(value, list | tuple) and len(cast("list[object]", value)) <= ITEMS_MAX:
-            return [_plain(each, depth + 1) for each in cast("list[object]", value)]
+        if isinstance(value, Mapping):
+            named = cast("Mapping[object, object]", value)
+            if len(named) <= ITEMS_MAX:
+                return {str(key): _plain(each, depth + 1) for key, each in named.items()}
+        elif isinstance(value, list | tuple):
+            listed = cast("list[object]", value)
+            if len(listed) <= ITEMS_MAX:
+                return [_plain(each, depth + 1) for each in listed]
+    return _text_of(whole)
+
+
+def _text_of(value: object) -> object:
     convert: object = getattr(value, "item", None)
     try:
         if callable(convert) and getattr(value, "size", None) == 1:

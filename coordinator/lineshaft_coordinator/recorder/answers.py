@@ -55,7 +55,7 @@ class Answers:
             "path": catalog.path,
             "log_path": catalog.log_path,
             "tail": self._tail,
-            "preview": lambda *, path: preview(Path(path)),
+            "preview": preview,
         }
         try:
             data = questions[message["ask"]](**message.get("with", {}))
@@ -114,7 +114,7 @@ def said_row(row: Row) -> dict[str, Any]:
     return said
 
 
-def preview(path: Path) -> dict[str, Any]:
+def preview(path: str) -> dict[str, Any]:
     """Return the first rows of a Parquet file.
 
     Raises:
@@ -125,9 +125,10 @@ def preview(path: Path) -> dict[str, Any]:
         with optional.parquet().ParquetFile(path) as file:
             names, count = file.schema_arrow.names, file.metadata.num_rows
             batches = file.iter_batches(batch_size=PREVIEW_ROWS)
-            rows: list[Any] = next((batch.to_pylist() for batch in batches), [])
+            first: Any = next(batches, None)
+            rows: list[Any] = [] if first is None else first.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+        raise ValueError(f"{Path(path).name} cannot be read as Parquet: {error}") from error
     return {"columns": names, "rows": rows[:PREVIEW_ROWS], "total_rows": count}
 
 

@@ -7,7 +7,7 @@ and each takes what came since he last did. Who was away for too long is told of
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +89,7 @@ class Streams:
         self._tails: dict[str, Tail] = {}
 
     @asynccontextmanager
-    async def _tail(self, run: str) -> AsyncIterator[Tail]:
+    async def _tail(self, run: str) -> AsyncGenerator[Tail]:
         tail = self._tails.setdefault(run, Tail(self._recorder, run))
         tail.listeners += 1
         try:
