@@ -47,8 +47,9 @@ class Keeper:
         """The beginning of a line whose end is still to come."""
         self._rows: list[Row] = []
         self._flushed_at = self._synced_at = time.monotonic()
-        self.status: Status | None = None
-        """How the run ended, once it has said so."""
+        ending = self.writer.position.get("status")
+        self.status: Status | None = None if ending is None else STATUSES[ending]
+        """How the run ended, once it has said so; perhaps to the keeper before this one."""
 
     def step(self, *, is_last: bool = False) -> bool:
         """Read what is new, and write it if it is time for it.
@@ -91,7 +92,10 @@ class Keeper:
         self.writer.close(self.status or status)
 
     def _flush(self, place: int) -> None:
-        self.writer.append(self._rows, {"offset": place})
+        position = {"offset": place}
+        if self.status is not None:
+            position["status"] = STATUSES.index(self.status)
+        self.writer.append(self._rows, position)
         self._rows = []
         self._flushed_at = time.monotonic()
 
