@@ -105,7 +105,11 @@ class JobDesk:
         if self._is_closed:
             on_end(ClientClosedError())
         elif (watched := self._jobs.get(job_id)) is not None:
+            was_wanted = watched.is_wanted
             watched.on_end += (on_end,)
+            if not was_wanted and watched.upload is None:
+                # Whoever waited before has left, and the core was told so.
+                self._post(WatchAsked(job_id))
         else:
             self._jobs[job_id] = _Watched((on_end,))
             self._post(WatchAsked(job_id))

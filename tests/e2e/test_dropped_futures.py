@@ -109,6 +109,16 @@ def test_a_job_whose_future_is_dropped_at_once_is_kept_and_run(
     until(lambda: ran.exists() and len(ran.read_text().split()) == 20, what="all ran")
 
 
+def test_a_job_is_waited_for_by_its_id_right_after_its_future_was_dropped(
+    watched: Watched,
+) -> None:
+    watched.farm.start_worker("w1")
+    with watched.farm.client() as client:
+        for number in range(100):
+            job = client.job(client.submit(pow, number, 2).id)
+            assert job.result(20) == number**2
+
+
 def test_events_can_be_listened_to_again_after_they_were_left(watched: Watched) -> None:
     def listen(client: Client, job_id: str) -> list[str]:
         return [type(event).__name__ for event in client.job(job_id).events()]
