@@ -6,6 +6,7 @@ the local token: programs on this machine read it from a file that only its owne
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import os
 import secrets
@@ -257,7 +258,12 @@ def write_private(path: Path, text: str) -> None:
 
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this machine only."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # A name, wherever it leads: 127.example.org is none of ours.
+        return False
 
 
 def _digest(token: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lineshaft_coordinator.server import admission
 from lineshaft_coordinator.server.admission import Gate, Tokens
 
 
@@ -29,3 +30,11 @@ def test_a_page_of_somebody_else_and_one_that_cannot_be_told_are_refused(
     refusal = gate.refuse_page(host, origin)
 
     assert (refusal.status if refusal is not None else None) == status
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [("localhost", True), ("127.3.2.1", True), ("::1", True), ("127.example.org", False)],
+)
+def test_only_addresses_of_this_machine_are_loopback(host: str, is_here: bool) -> None:
+    assert admission.is_loopback(host) is is_here
