@@ -1,10 +1,9 @@
 """Connections to Redis of scripts; the package is imported when the first one is made."""
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self, cast
 
-from lineshaft_runtime.checkpoint_notices import LIMIT_S, RedisPackageError
+from lineshaft_runtime.checkpoint_notices import redis_client
 
 # The package's own types are partly unknown; these are the few methods that we use.
 
@@ -45,17 +44,5 @@ def connect(url: str) -> RedisLink:
         RedisPackageError: The package is not installed.
         ValueError: It is no URL of Redis.
     """
-    try:
-        redis: Any = import_module("redis")  # 27 MB that only who publishes pays for
-        backoff: Any = import_module("redis.backoff")
-        retry: Any = import_module("redis.retry")
-    except ImportError as error:
-        raise RedisPackageError from error
-    link = redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=LIMIT_S,
-        socket_connect_timeout=LIMIT_S,
-        retry=retry.Retry(backoff.NoBackoff(), 0),
-    )
-    return cast("RedisLink", link)  # by the documentation of the package
+    # By the documentation of the package, which tells no types.
+    return cast("RedisLink", redis_client(url, is_async=False))

@@ -174,15 +174,6 @@ def replace_file(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def plain(value: object) -> object:
     """Return what YAML can hold and give back alike: nested values stay nested."""
     if value is None or isinstance(value, bool | int | float | str):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lineshaft_records import optional
-from lineshaft_records.documents import sync_folder
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.segments import Frame, frames
+from lineshaft_runtime.durable import sync_path
 
 GROUP_ROWS: Final = 1 << 16
 RESERVED: Final = frozenset({"step", "timestamp", "attempt"})
@@ -159,7 +159,7 @@ def publish(folder: RunFolder, columns: Sequence[str], covered: Covered, *, last
     finally:
         twin.unlink(missing_ok=True)
         draft.unlink(missing_ok=True)
-    sync_folder(folder.path)
+    sync_path(folder.path)
     return size
 
 

@@ -19,7 +19,6 @@ from lineshaft_records.documents import (
     Status,
     make_experiment,
     read_info,
-    sync_folder,
     write_info,
 )
 from lineshaft_records.errors import RecordsError
@@ -27,6 +26,7 @@ from lineshaft_records.layout import RunFolder
 from lineshaft_records.publishing import Covered, publish
 from lineshaft_records.rows import Row, flush_of
 from lineshaft_records.segments import Position, Segment, frames
+from lineshaft_runtime.durable import sync_path
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 PUBLISH_EVERY_S: Final = 60.0
@@ -79,7 +79,7 @@ class RunWriter:
         self.info = info if is_new else read_info(folder)
         if is_new:
             write_info(folder, info)
-            sync_folder(folder.path)
+            sync_path(folder.path)
         self.columns: dict[str, None] = {}
         """All columns so far, in order of appearance."""
         self.position: Position = {}
@@ -215,7 +215,7 @@ class RunWriter:
             self._publish()
         self.info = self.info.ended(status, at or datetime.now(UTC))
         self.update()
-        sync_folder(self.folder.path)
+        sync_path(self.folder.path)
         self.leave()
         # Only now: until here, the next writer could do it all again.
         shutil.rmtree(self.folder.live, ignore_errors=True)

@@ -7,7 +7,8 @@ its settings are those of existing consumers, which read it without knowing Line
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self, cast
+from importlib import import_module
+from typing import Any, Final, Self, cast
 
 from lineshaft_protocol.errors import LineshaftError
 
@@ -175,3 +176,27 @@ def _texts(value: object) -> dict[str, str]:
         if not isinstance(text, str):
             raise NoticeError(f"metadata {key} must be a text")
     return cast("dict[str, str]", value)
+
+
+def redis_client(url: str, *, is_async: bool) -> object:
+    """A client that neither waits long nor tries again by itself; it dials when it is used.
+
+    Raises:
+        RedisPackageError: The package is not installed.
+        ValueError: It is no URL of Redis.
+    """
+    name = "redis.asyncio" if is_async else "redis"
+    try:
+        redis: Any = import_module(name)  # 27 MB that only who needs it pays for
+        retry: Any = import_module(f"{name}.retry")
+        backoff: Any = import_module("redis.backoff")
+    except ImportError as error:
+        raise RedisPackageError from error
+    client: object = redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=LIMIT_S,
+        socket_connect_timeout=LIMIT_S,
+        retry=retry.Retry(backoff.NoBackoff(), 0),
+    )
+    return client

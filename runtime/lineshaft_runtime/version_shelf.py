@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from lineshaft_runtime.durable import sync_path
+
 DEFAULT_KEPT: Final = 5
 _VERSION: Final = re.compile(r"v([1-9][0-9]{0,19})")
 _MODEL_CHARACTERS_MAX: Final = 120
@@ -108,12 +110,3 @@ def sha256_of(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_path(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -128,15 +128,6 @@ def read_cached(path: Path, offset: int, length: int) -> bytearray | None:
     return data if count == length else None
 
 
-def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def is_younger(path: Path, deadline: float) -> bool:
     """Tell whether a file was touched at `deadline` (wall time in seconds) or later."""
     try:

@@ -33,12 +33,12 @@ from lineshaft_coordinator.data.blob_files import (
     make_young,
     read_exactly,
     remove,
-    sync,
     take_up,
     unlink,
     write_all,
 )
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
+from lineshaft_runtime.durable import sync_path
 
 _YOUNG_S = 60.0  # far below the grace of any collection; many jobs a second name the same code
 
@@ -165,7 +165,7 @@ class BlobStore:
                 if upload is not None and not upload.is_over:
                     with self._dropped_on_error(blob_id, upload):
                         make_young(path)  # It may be a link to what was written long ago.
-                        sync(path)
+                        sync_path(path)
                         self._keep(blob_id, upload, path)
                     if upload.received_bytes is not None or blob_id in self._left:
                         remove(upload.path)
@@ -321,7 +321,7 @@ class BlobStore:
             upload.received_bytes = make_file(upload.path)
         if upload.received_bytes == size_bytes:
             check_hash(blob_id, upload.digest.hexdigest())
-            sync(upload.path)
+            sync_path(upload.path)
             self._keep(blob_id, upload, upload.path)
 
     def _append(self, blob_id: str, upload: Upload, data: bytes | memoryview) -> int:
@@ -343,9 +343,9 @@ class BlobStore:
         target = blob_path(self._folder, blob_id)
         if not target.parent.exists():
             target.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            sync(self._folder)
+            sync_path(self._folder)
         source.rename(target)
-        sync(target.parent)
+        sync_path(target.parent)
         with self._lock:
             upload.is_over = True
             self._sizes[blob_id] = upload.size_bytes

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime.durable import sync_path
 
 KEY_FILE: Final = "secrets.key"
 SECRETS_FILE: Final = "secrets.json"
@@ -191,8 +192,4 @@ def _write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_path(path.parent)

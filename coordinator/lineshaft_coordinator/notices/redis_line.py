@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from lineshaft_runtime.checkpoint_notices import (
     LIMIT_S,
     CheckpointNotice,
     NoticeSettings,
-    RedisPackageError,
+    redis_client,
 )
 
 # The package's own types are partly unknown; these are the few methods that we use.
@@ -50,7 +49,8 @@ class RedisLine:
         """
         if self._client is None:
             # In a thread: reading 27 MB of modules takes a third of a second.
-            self._client = await asyncio.to_thread(_connect, self._settings.url)
+            made = await asyncio.to_thread(redis_client, self._settings.url, is_async=True)
+            self._client = cast("_Client", made)  # by the documentation of the package
 
     async def last_told(self) -> dict[str, str]:
         """Read what Redis keeps for those that come late: the last notice of each model."""
@@ -93,20 +93,3 @@ class RedisLine:
     def _the_client(self) -> _Client:
         assert self._client is not None, "dial comes first"
         return self._client
-
-
-def _connect(url: str) -> _Client:
-    try:
-        redis: Any = import_module("redis.asyncio")
-        retry: Any = import_module("redis.asyncio.retry")
-        backoff: Any = import_module("redis.backoff")
-    except ImportError as error:
-        raise RedisPackageError from error
-    client = redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=LIMIT_S,
-        socket_connect_timeout=LIMIT_S,
-        retry=retry.Retry(backoff.NoBackoff(), 0),
-    )
-    return cast("_Client", client)  # by the documentation of the package

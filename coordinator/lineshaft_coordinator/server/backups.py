@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from lineshaft_coordinator.data.blob_check import BlobReport, check_blobs
-from lineshaft_coordinator.data.blob_files import FOLDER_MODE, blob_path, sync
+from lineshaft_coordinator.data.blob_files import FOLDER_MODE, blob_path
 from lineshaft_coordinator.notices.registry import FILE_NAME as NOTICES
 from lineshaft_coordinator.notices.registry import copy_registry
 from lineshaft_coordinator.store.check import Report, check_database, check_held_store
@@ -31,10 +31,11 @@ from lineshaft_coordinator.store.errors import (
     StoreNotWritableError,
 )
 from lineshaft_coordinator.store.faults import is_full
-from lineshaft_coordinator.store.files import StoreFiles, sync_folder
+from lineshaft_coordinator.store.files import StoreFiles
 from lineshaft_coordinator.store.lock import FolderLock
 from lineshaft_coordinator.training_runs.copies import copy_reported_runs
 from lineshaft_protocol.version import __version__
+from lineshaft_runtime.durable import sync_path
 
 BLOBS = "blobs"
 MANIFEST = "backup.json"
@@ -191,7 +192,7 @@ def _complete(data: Path, partial: Path, target: Path) -> Summary:
         "blobs": len(_named(summary)),
     }
     (partial / MANIFEST).write_text(json.dumps(manifest) + "\n")
-    sync(partial / MANIFEST)
+    sync_path(partial / MANIFEST)
     return summary
 
 
@@ -220,13 +221,13 @@ def _written_whole(target: Path, taken: StoreError) -> Generator[Path]:
         partial.mkdir(mode=FOLDER_MODE)
         try:
             yield partial
-            sync_folder(partial)
+            sync_path(partial)
             if not _is_free(target):
                 raise taken
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        sync_folder(target.parent)
+        sync_path(target.parent)
     except OSError as error:
         if is_full(error):
             raise StoreFullError(target.parent) from error
@@ -255,7 +256,7 @@ def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_l
         _place(blob_path(source / BLOBS, blob_id), path, may_link=may_link)
     for folder in shards:
         if folder.is_dir():
-            sync_folder(folder)
+            sync_path(folder)
 
 
 def _copy_versions(source: Path, target: Path) -> None:
@@ -263,7 +264,7 @@ def _copy_versions(source: Path, target: Path) -> None:
         copy_registry(source, target)
     except sqlite3.Error as error:
         raise StoreDamagedError(source, str(error)) from error
-    sync(target)
+    sync_path(target)
 
 
 def _place(source: Path, target: Path, *, may_link: bool) -> None:

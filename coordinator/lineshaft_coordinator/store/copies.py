@@ -15,8 +15,9 @@ from lineshaft_coordinator.store.errors import (
     StoreNotWritableError,
 )
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_full
-from lineshaft_coordinator.store.files import StoreFiles, sync_folder
+from lineshaft_coordinator.store.files import StoreFiles
 from lineshaft_coordinator.store.readers import connect_read_only
+from lineshaft_runtime.durable import sync_path
 
 _EPOCHS_AHEAD: Final = 1_000_000
 """A copy that is restored must not give an epoch again that was given after it was made."""
@@ -61,7 +62,7 @@ def copy_database(source: sqlite3.Connection, target: Path) -> None:
             os.link(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-        sync_folder(target.parent)
+        sync_path(target.parent)
     except FileExistsError as error:
         raise BackupExistsError(target) from error
     except OSError as error:

@@ -1,6 +1,5 @@
 """The files of a store, and what they say when put side by side before any is opened."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from lineshaft_coordinator.store.errors import (
 )
 from lineshaft_coordinator.store.faults import is_full
 from lineshaft_coordinator.store.wal import find_damage
+from lineshaft_runtime.durable import sync_path
 
 
 class StoreFiles:
@@ -72,7 +72,7 @@ class StoreFiles:
         try:
             for mark in (self._made, self._open):
                 mark.touch(mode=0o600)
-            sync_folder(self.folder)
+            sync_path(self.folder)
         except OSError as error:
             if is_full(error):
                 raise StoreFullError(self.folder) from error
@@ -83,16 +83,7 @@ class StoreFiles:
         # Where the mark cannot be removed, SQLite cannot remove the log either.
         with suppress(OSError):
             self._open.unlink(missing_ok=True)
-            sync_folder(self.folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new, renamed and removed names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_path(self.folder)
 
 
 def _size(path: Path) -> int | None:

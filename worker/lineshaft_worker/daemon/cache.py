@@ -5,8 +5,8 @@ from collections import Counter, OrderedDict
 from pathlib import Path
 
 from lineshaft_protocol.ids import BlobId
+from lineshaft_runtime.durable import sync_path
 from lineshaft_worker.execution.shim import boot_id
-from lineshaft_worker.execution.state_folder import sync_path
 
 BOOT = "boot"
 """File that names the boot of the machine in which the cache was used last."""

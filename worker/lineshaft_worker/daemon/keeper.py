@@ -25,11 +25,11 @@ from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_runtime.bundles import BundleError, check_paths
+from lineshaft_runtime.durable import sync_path
 from lineshaft_runtime.kept import pack_folder
 from lineshaft_worker.core.io import AttemptKey, FileStored
 from lineshaft_worker.execution.reports import AttemptEvents
 from lineshaft_worker.execution.shim import boot_id
-from lineshaft_worker.execution.state_folder import sync_path
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Self
 
+from lineshaft_runtime.durable import sync_path
+
 
 class StateFolderInUseError(Exception):
     """Another worker daemon owns the state folder."""
@@ -50,15 +52,6 @@ class StateFolder:
     def close(self) -> None:
         """Let another daemon have it."""
         os.close(self._lock)
-
-
-def sync_path(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def delete_files(folder: Path, ticket: int) -> None:
