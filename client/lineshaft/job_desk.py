@@ -234,14 +234,25 @@ class JobDesk:
     def _send_job(self, job_id: JobId, watched: _Watched) -> None:
         assert watched.prepared is not None, "only what was submitted here is sent"
         missing = [each for each in watched.prepared.blobs if each.id not in self._stored]
-        if missing:
-            watched.upload = self._spawn(self._upload(job_id, watched, missing))
+        # The coordinator refuses what comes after a job that it does not have yet.
+        others = (self._jobs.get(JobId(name)) for name in watched.prepared.spec.after or ())
+        before = [each.upload for each in others if each is not None and each.upload is not None]
+        if missing or before:
+            watched.upload = self._spawn(self._upload(job_id, watched, missing, before))
         else:
             self._ask_core(job_id, watched)
 
-    async def _upload(self, job_id: JobId, watched: _Watched, blobs: list[Blob]) -> None:
+    async def _upload(
+        self,
+        job_id: JobId,
+        watched: _Watched,
+        blobs: list[Blob],
+        before: list[asyncio.Task[None]],
+    ) -> None:
         try:
             await asyncio.gather(*map(self._upload_one, blobs))
+            if before:
+                await asyncio.wait(before)
         except LineshaftError as error:
             watched.upload = None
             self._end(job_id, error)

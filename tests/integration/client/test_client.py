@@ -195,6 +195,16 @@ def test_a_job_comes_after_others(client: Client, gate: Callable[[], str]) -> No
     assert first.done()
 
 
+def test_a_job_comes_after_one_whose_arguments_are_still_on_their_way(client: Client) -> None:
+    assert client.submit(add, 1).result(WAIT_S) == 2  # Its code is there.
+
+    first = client.submit(len, os.urandom(30_000_000))
+    second = client.submit(add, 2, after=[first])
+
+    assert second.result(WAIT_S) == 3
+    assert first.result(WAIT_S) == 30_000_000
+
+
 def test_a_process_that_dies_is_told_with_its_last_words(client: Client) -> None:
     def die() -> None:
         print("famous last words", flush=True)
