@@ -141,6 +141,9 @@ class Following:
     def end(self, outcome: Outcome) -> None:
         """It has ended; that never changes again."""
         if self.story.outcome is None:
+            if outcome.run_s and self.status in ("queued", "pending"):
+                # It ran so briefly that nobody said so before it ended.
+                self.move("running", outcome.attempt, self.story.resumed_from)
             self.story.outcome, self.story.finished_at = outcome, self.clock()
             self.is_news = True
             self._tell(is_move=True)

@@ -72,6 +72,19 @@ def test_s001_29_an_end_never_changes_again(seed: int) -> None:
     assert len(ends) <= (end is not None) or set(ends) == {end}
 
 
+@pytest.mark.parametrize(
+    ("run_s", "passed"), [(0.01, ["running", "completed"]), (0.0, ["completed"])]
+)
+def test_s001_36_a_very_brief_run_was_running_all_the_same(run_s: float, passed: list[str]) -> None:
+    job = following()
+    told: list[str] = []
+    job.listeners[0] = lambda is_move: told.append(job.status) if is_move else None
+
+    job.end(outcome("succeeded").model_copy(update={"run_s": run_s}))
+
+    assert told == passed
+
+
 def kept(step: int | None, **facts: object) -> KeptFile:
     data = {"file_id": f"1.{step}", "kind": "checkpoint", "name": "m", "attempt": 1, "at": 1.0}
     return KeptFile.model_validate(data | {"step": step, "blob": "0" * 64, **facts})
