@@ -52,6 +52,12 @@ def recorder_of(made: Farm) -> psutil.Process | None:
     return None
 
 
+def is_closed(folder: RunFolder) -> bool:
+    """Whether its record was begun, by a recorder that may just be back, and is whole."""
+    begun = folder.info.exists()
+    return begun and read_info(folder).status != "RUNNING" and not folder.live.exists()
+
+
 class Run:
     """A job that logs and keeps a journal, and whoever can be killed beside it."""
 
@@ -113,7 +119,7 @@ def test_s004_08_no_row_is_lost_or_doubled_whoever_is_killed(
 
         job.result(120)
         folder = RunFolder(made.folder / "data" / "runs" / "killed" / str(job.id))
-        until(lambda: not folder.live.exists(), what="the run is closed", within_s=120)
+        until(lambda: is_closed(folder), what="the run is closed", within_s=120)
 
     assert read_info(folder).status == "FINISHED"
     pids, losses = (

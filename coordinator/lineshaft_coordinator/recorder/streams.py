@@ -81,6 +81,26 @@ class Tail:
         return self._joined[2]
 
 
+class _Silence:
+    """How long a listener has heard nothing."""
+
+    def __init__(self) -> None:
+        self._lasts_s = 0.0
+
+    def end(self) -> None:
+        """He heard something."""
+        self._lasts_s = 0.0
+
+    async def goes_on(self) -> bool:
+        """Wait until it is worth looking again; returns whether it is time for a sign of life."""
+        await asyncio.sleep(EVERY_S)
+        self._lasts_s += EVERY_S
+        if self._lasts_s < KEEP_ALIVE_S:
+            return False
+        self._lasts_s = 0.0
+        return True
+
+
 class Streams:
     """Serves listeners."""
 
@@ -106,8 +126,8 @@ class Streams:
     async def rows(self, run: str) -> AsyncIterator[bytes]:
         """Yield what was recorded since the last time, some times a second, until the run ends."""
         after: Place | None = None
+        silence = _Silence()
         async with self._tail(run) as tail:
-            silent_s = 0.0
             yield b"retry: 3000\n\n"
             while True:
                 try:
@@ -125,20 +145,17 @@ class Streams:
                     after = max(after, tail.place)
                 if text:
                     yield b"data: %b\n\n" % text
-                    silent_s = 0.0
+                    silence.end()
                 if not tail.is_open:
                     break
-                await asyncio.sleep(EVERY_S)
-                silent_s += EVERY_S
-                if silent_s >= KEEP_ALIVE_S:
+                if await silence.goes_on():
                     yield STILL_HERE
-                    silent_s = 0.0
             yield END
 
     async def text(self, run: str, path: Path, offset: int) -> AsyncIterator[bytes]:
         """Yield a log from an offset on, and what is added to it, until the run ends."""
+        silence = _Silence()
         async with self._tail(run) as tail:
-            silent_s = 0.0
             yield b"retry: 3000\n\n"
             while True:
                 try:
@@ -151,15 +168,12 @@ class Streams:
                     offset += len(piece)
                     said = {"text": piece.decode(errors="replace"), "offset": offset}
                     yield b"id: %d\ndata: %b\n\n" % (offset, json.dumps(said).encode())
-                    silent_s = 0.0
+                    silence.end()
                     continue
                 if not was_open:
                     break
-                await asyncio.sleep(EVERY_S)
-                silent_s += EVERY_S
-                if silent_s >= KEEP_ALIVE_S:
+                if await silence.goes_on():
                     yield STILL_HERE
-                    silent_s = 0.0
             yield END
 
 
