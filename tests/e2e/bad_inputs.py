@@ -521,6 +521,8 @@ ELSEWHERE = {
     "::test_what_cannot_be_done_again_is_refused_with_a_reason",
     # Several processes.
     "a rank that dies": "tests/e2e/test_ranks.py::test_the_first_dead_rank_ends_all",
+    "a pause of a gang": "tests/e2e/test_gangs.py"
+    "::test_a_pause_of_a_gang_is_refused_and_disturbs_no_rank",
     "a gang larger than the farm": "tests/e2e/test_gangs.py"
     "::test_a_gang_larger_than_the_farm_is_refused",
     # Secrets.

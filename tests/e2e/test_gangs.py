@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.farm import Farm, farm, until
 
 from lineshaft import Client
-from lineshaft.errors import JobCancelledError, ProcessExitedError
+from lineshaft.errors import JobCancelledError, NotPausedError, ProcessExitedError
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,25 @@ def test_a_cancel_ends_all_ranks(client: Client, tmp_path: Path) -> None:
     assert isinstance(job.exception(60), JobCancelledError)
     pids = [int((tmp_path / name).read_text()) for name in ("0", "1")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_pause_of_a_gang_is_refused_and_disturbs_no_rank(
+    client: Client, tmp_path: Path, freeze: bool
+) -> None:
+    params = {"folder": str(tmp_path), "dies": False}
+    job = client.run("dies.py", files={"dies.py": DIES}, params=params, nodes=2)
+    until(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), what="both run")
+
+    for each in (job, client.job(f"{job.id}.rank1")):
+        with pytest.raises(NotPausedError, match=r"runs on several workers.* cancel it instead"):
+            each.pause(freeze=freeze)
+
+    told = [each["type"] for each in client.story(job.id)]  # type: ignore[union-attr,index,call-overload]
+    assert "PauseRequested" not in told
+    assert job.status == "running"
+    job.cancel()
+    assert isinstance(job.exception(60), JobCancelledError)
 
 
 def test_a_gang_larger_than_the_farm_is_refused(client: Client) -> None:

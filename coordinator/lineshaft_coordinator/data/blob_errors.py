@@ -69,3 +69,10 @@ class BlobDiskError(BlobError):
     def __init__(self, blob_id: str, reason: str) -> None:
         super().__init__(f"blob {blob_id}: {reason}; check the disk, then send it again")
         self.blob_id, self.reason = blob_id, reason
+
+
+def not_under_way(blob_id: str, offset: int, complete_bytes: int | None) -> BlobError:
+    """Say why bytes are not taken: the blob is complete, or was not begun."""
+    if complete_bytes is None:
+        return BlobNotBegunError(blob_id)
+    return BlobOffsetError(blob_id, offset, complete_bytes)

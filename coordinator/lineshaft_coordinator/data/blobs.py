@@ -20,6 +20,7 @@ from lineshaft_coordinator.data.blob_errors import (
     BlobOffsetError,
     BlobStoreFullError,
     BlobTooLargeError,
+    not_under_way,
 )
 from lineshaft_coordinator.data.blob_files import (
     BLOB_ID,
@@ -124,14 +125,12 @@ class BlobStore:
         """
         with self._lock:
             upload = self._uploads.get(blob_id)
-            complete_bytes = self._sizes.get(blob_id)
         if upload is None:
-            if complete_bytes is not None:
-                raise BlobOffsetError(blob_id, offset, complete_bytes)
-            raise BlobNotBegunError(blob_id)
+            raise not_under_way(blob_id, offset, self._sizes.get(blob_id))
         with upload.lock:
             if upload.is_over or upload.received_bytes is None:
-                raise BlobNotBegunError(blob_id)
+                # Others may have completed it while we waited.
+                raise not_under_way(blob_id, offset, self._sizes.get(blob_id))
             if offset != upload.received_bytes:
                 raise BlobOffsetError(blob_id, offset, upload.received_bytes)
             with self._dropped_on_error(blob_id, upload):

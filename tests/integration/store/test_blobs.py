@@ -244,6 +244,29 @@ def test_bytes_that_are_put_complete_an_upload_under_way(blobs: BlobStore) -> No
         blobs.write(NAME, 1000, DATA[1000:2000])
 
 
+def test_bytes_of_a_blob_that_others_complete_meanwhile_are_told_so(blobs: BlobStore) -> None:
+    blobs.begin(NAME, len(DATA))
+    upload = blobs._uploads[NAME]
+    lock = upload.lock
+
+    class Taken:
+        """Is had by somebody else until the blob is complete."""
+
+        def __enter__(self) -> None:
+            upload.lock = lock
+            blobs.put_bytes(DATA)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    upload.lock = Taken()  # type: ignore[assignment]
+
+    with pytest.raises(BlobOffsetError) as refused:
+        blobs.write(NAME, 0, DATA)
+
+    assert refused.value.expected == len(DATA)
+
+
 def test_many_threads_may_put_the_same_and_other_blobs(blobs: BlobStore) -> None:
     faults: list[BaseException] = []
 
