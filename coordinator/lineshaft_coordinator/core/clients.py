@@ -193,6 +193,11 @@ class ClientDesk:
         text = "no such job; it may have been pruned with the history"
         self._refuse(session, job_id, "unknown_job", text)
 
+    def on_unreadable(self, session: Session, job_id: JobId, problem: str) -> None:
+        """Nobody can say whether the job, or one that it should come after, is known."""
+        if session in self._shop.clients:
+            self._refuse(session, job_id, "invalid", problem)
+
     def on_unknown_dependency(self, session: Session, job_id: JobId, other: JobId) -> None:
         """Nobody knows a job that the submitted one should come after."""
         text = f"nobody knows job {other}, which it should come after"

@@ -46,6 +46,8 @@ class Found:
     job_id: JobId
     spec: JobSpec | None
     outcome: Outcome | None
+    problem: str | None = None
+    """Why the store's answer cannot be read: whether the job is known, nobody can say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lineshaft_coordinator.core.preemption import PREEMPT, Preemption
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.scheduler import RECALL, RESERVE, Scheduler
 from lineshaft_coordinator.core.settings import CoreSettings
-from lineshaft_coordinator.core.shop import Alarm, Shop
+from lineshaft_coordinator.core.shop import Alarm, LookedUp, Shop
 from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.client_messages import Cancel, FromClient, Submit, Watch
 from lineshaft_protocol.ids import JobId, Session, WorkerId
@@ -175,6 +175,8 @@ class CoordinatorCore:
         if found.outcome is not None and found.spec is not None:
             shop.ledger.remember(found.job_id, Done(found.spec, found.outcome))
         for session, message in shop.pending.pop(found.job_id, ()):
+            if self._has_refused_unreadable(session, message, found):
+                continue
             match message:
                 case Submit():
                     self._resubmit(session, message, found)
@@ -188,6 +190,22 @@ class CoordinatorCore:
                     self._clients.on_cancel(session, message)
                 case Watch():
                     self._clients.on_watch(session, message)
+
+    def _has_refused_unreadable(self, session: Session, message: LookedUp, found: Found) -> bool:
+        # Taken for unknown, a job that ended long ago would be run once more.
+        shop = self.shop
+        job_id = JobId(
+            message.job.job_id if isinstance(message, Submit | SpawnChild) else message.job_id
+        )
+        if found.problem is None or job_id in shop.ledger.jobs or job_id in shop.ledger.recent:
+            return False
+        if isinstance(message, SpawnChild):
+            self._workers.on_unreadable(session, job_id, found.problem)
+            return True
+        if isinstance(message, Submit) and shop.submitting.get(job_id) == found.job_id:
+            del shop.submitting[job_id]
+        self._clients.on_unreadable(session, job_id, found.problem)
+        return True
 
     def _may_be_known(self, job_id: JobId) -> bool:
         # The lookup says what was true when it was read; a Submit may have come since.

@@ -304,6 +304,13 @@ class WorkerDesk:
             shop.fleet.changed(worker)
             self._flow.accept(spec, job.client_id)
 
+    def on_unreadable(self, session: Session, job_id: JobId, problem: str) -> None:
+        """Nobody can say whether a part of a plan is known."""
+        if session in self._shop.fleet.by_session:
+            failure = Failure(cause="dependency", message=problem)
+            outcome = Outcome(job_id=job_id, status="failed", attempt=0, failure=failure)
+            self._shop.send(session, ChildFinished(outcome=outcome))
+
     def _refusal_of_child(self, spec: JobSpec) -> Failure | None:
         """Why a part of a plan is not kept: the same checks as of a Submit."""
         if spec.after:

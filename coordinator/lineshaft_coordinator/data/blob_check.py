@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted
 from lineshaft_coordinator.data.blob_files import blob_path, list_blobs
 from lineshaft_coordinator.data.references import blobs_named, blobs_of
+from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.store import queries
+from lineshaft_coordinator.store.errors import UnreadableRecordError
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error
 from lineshaft_coordinator.store.readers import connect_read_only
 
@@ -67,9 +67,9 @@ def _needs(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str], li
     def visit(job_id: str, data: bytes) -> None:
         named.update(blobs_named(data))
         try:
-            record = decode(data)
-        except ValidationError as error:
-            problems.append(f"a record of job {job_id} cannot be read: {error.errors()[0]['msg']}")
+            record = read_record(data)
+        except UnreadableRecordError as error:
+            problems.append(f"a record of job {job_id} cannot be read: {error.detail}")
             return
         if isinstance(record, JobSubmitted):
             submitted[job_id] = blobs_of(record)

@@ -9,8 +9,9 @@ from lineshaft_coordinator.core.records import (
     JobFinished,
     JobSubmitted,
     Record,
-    decode,
 )
+from lineshaft_coordinator.journal import read_record
+from lineshaft_coordinator.store.errors import UnreadableRecordError
 
 _NAMED: Final = re.compile(rb'"([0-9a-f]{64})"')
 
@@ -29,12 +30,21 @@ class KeptBlobs:
 
     def __init__(self) -> None:
         self._blobs: dict[str, dict[str, str]] = {}
+        self.problem: UnreadableRecordError | None = None
+        """The first record about a kept file that this version cannot read."""
 
     def takes(self, job_id: str, record: bytes) -> bool:
-        """Take a record in, in the journal's order; False if it is not about a kept file."""
+        """Take a record in, in the journal's order; False if it is not about a kept file.
+
+        Nor is one that this version cannot read: whatever it may name is kept.
+        """
         if not record.startswith(FILE_KEPT):
             return False
-        kept = decode(record)
+        try:
+            kept = read_record(record)
+        except UnreadableRecordError as error:
+            self.problem = self.problem or error
+            return False
         assert isinstance(kept, FileKept), "the type comes first in a record"
         blobs = self._blobs.setdefault(job_id, {})
         if kept.file.blob is not None:

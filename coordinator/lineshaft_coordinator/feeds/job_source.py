@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from lineshaft_coordinator.feeds.hub import Ear
 from lineshaft_coordinator.feeds.told import Ended, Place
+from lineshaft_coordinator.journal import read_event
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_coordinator.store.interface import Store
@@ -54,7 +55,7 @@ class JobSource:
             rows = await self._store.last_events_of(
                 job_id, before=before, limit=PAGE_EVENTS, bytes_max=PAGE_BYTES
             )
-            events = [JobEvent.model_validate_json(row.body) for row in rows]
+            events = [*map(read_event, rows)]
             found += events
             missing -= {event.kind for event in events}
             if not rows or not missing:
@@ -67,7 +68,7 @@ class JobSource:
         rows = await self._store.events_of(
             job_id, after=after, limit=PAGE_EVENTS, bytes_max=PAGE_BYTES
         )
-        return [JobEvent.model_validate_json(row.body) for row in rows]
+        return [*map(read_event, rows)]
 
 
 class _JobWatch:

@@ -19,6 +19,7 @@ from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewe
 from lineshaft_coordinator.server.admission import Door, Visit
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_protocol.ids import JobId
 from lineshaft_runtime.connection import Admitted
 from lineshaft_runtime.opening import Rejection
@@ -73,6 +74,8 @@ class LiveRoutes:
             await self._questions.job(job_id)
         except UnknownJobError as error:
             return _error(404, str(error))
+        except StoreError as error:
+            return _error(500, str(error))
         except ValueError as error:
             return _error(400, str(error))
         return EventStream(

@@ -7,9 +7,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from lineshaft_coordinator.core.records import AttemptLeft, JobFinished, decode
+from lineshaft_coordinator.core.records import AttemptLeft, JobFinished
 from lineshaft_coordinator.finetune.points import stamp
 from lineshaft_coordinator.finetune.views import View
+from lineshaft_coordinator.journal import read_record
 from lineshaft_protocol.outcomes import Failure
 
 _LINE: Final = re.compile(
@@ -46,7 +47,7 @@ def errors_view(
     found: dict[str, View] = {}
     traceback: View | None = None
     for _, at, data in records:
-        match decode(data):
+        match read_record(data):
             case AttemptLeft(failure=Failure() as failure):
                 traceback = traceback_view(failure) or traceback
                 _add(found, at, "ERROR", _phase(failure), _message(failure))

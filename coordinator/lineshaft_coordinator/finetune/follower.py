@@ -25,6 +25,7 @@ from lineshaft_coordinator.finetune.points import Point
 from lineshaft_coordinator.finetune.scribe import PAGE_BYTES, PAGE_EVENTS, Scribe
 from lineshaft_coordinator.finetune.views import Request
 from lineshaft_coordinator.gateway.payloads import fetched
+from lineshaft_coordinator.journal import read_event
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.client_messages import StateChanged
@@ -212,7 +213,7 @@ class Follower:
                 bytes_max=PAGE_BYTES,
             )
             for row in rows:
-                following.take(JobEvent.model_validate_json(row.body))
+                following.take(read_event(row))
             await self._scribe.write_log(following)
             if not rows and not following.has_missed:
                 following.is_behind = False

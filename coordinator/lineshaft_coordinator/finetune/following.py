@@ -14,12 +14,12 @@ from lineshaft_coordinator.core.records import (
     JobFinished,
     JobResumed,
     JobSubmitted,
-    decode,
 )
 from lineshaft_coordinator.finetune.checkpoints import label_of
 from lineshaft_coordinator.finetune.fold import Fold
 from lineshaft_coordinator.finetune.views import Request, Standing
 from lineshaft_coordinator.finetune.words import Clock, Status, status_of
+from lineshaft_coordinator.journal import read_record
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.jobs import JobSpec
@@ -48,11 +48,15 @@ class Story:
 
     @classmethod
     def of(cls, records: Sequence[tuple[int, float, bytes]]) -> "Story | None":
-        """Read a job's records; None if there are none."""
+        """Read a job's records; None if there are none.
+
+        Raises:
+            UnreadableRecordError: One of them is none that this version knows.
+        """
         story: Story | None = None
         chosen: str | None = None
         for _, at, data in records:
-            record = decode(data)
+            record = read_record(data)
             if isinstance(record, JobSubmitted):
                 story = cls(spec=record.job, submitted_at=at)
             assert story is not None, "a job's first record is that it was submitted"

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 from lineshaft_coordinator.finetune.points import Point, merge, point_of
 from lineshaft_coordinator.finetune.words import values_of, whole
-from lineshaft_coordinator.store.interface import Store
-from lineshaft_protocol.events import JobEvent
+from lineshaft_coordinator.journal import read_event
+from lineshaft_coordinator.store.interface import EventRow, Store
 
 PAGE_EVENTS = 1000
 PAGE_BYTES = 512 * 1024
@@ -33,7 +33,7 @@ async def history(
         after = rows[-1].attempt, rows[-1].seq
         page: list[Point] = []
         for row in rows:
-            point = _point(row.body, total_epochs)
+            point = _point(row, total_epochs)
             if point is None:
                 continue
             step, end = whole(point["step"]), ends.get(row.attempt)
@@ -71,17 +71,17 @@ async def _first_step(store: Store, job_id: str, attempt: int) -> int | None:
         for row in rows:
             if row.attempt != attempt:
                 return None
-            point = _point(row.body, None)
+            point = _point(row, None)
             if point is not None and (step := whole(point["step"])) is not None:
                 return step
         after = rows[-1].attempt, rows[-1].seq
     return None
 
 
-def _point(body: bytes, total_epochs: int | None) -> Point | None:
-    if b'"metrics"' not in body:
+def _point(row: EventRow, total_epochs: int | None) -> Point | None:
+    if b'"metrics"' not in row.body:
         return None
-    event = JobEvent.model_validate_json(body)
+    event = read_event(row)
     metrics = event.body.get("metrics")
     if event.kind != "metrics" or not isinstance(metrics, dict) or not values_of(metrics):
         return None

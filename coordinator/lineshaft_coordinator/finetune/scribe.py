@@ -165,7 +165,11 @@ def texts_of(rows: list[EventRow]) -> list[str]:
     """Return what was printed, of a page of events."""
     texts: list[str] = []
     for row in rows:
-        match json.loads(row.body):
+        try:
+            event = json.loads(row.body)
+        except ValueError:
+            continue  # In the story of the job stands a notice in its place.
+        match event:
             case {"kind": "log", "body": {"text": str(text)}}:
                 texts.append(text)
             case _:

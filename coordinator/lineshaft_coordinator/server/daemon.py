@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
-
-from pydantic import JsonValue
 
 from lineshaft_coordinator.core.io import (
     PROTOCOL_FAULT,
@@ -28,7 +26,6 @@ from lineshaft_coordinator.core.io import (
 )
 from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
-from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.blob_errors import BlobError
@@ -39,14 +36,15 @@ from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.feeds.hub import Hub
 from lineshaft_coordinator.feeds.job_source import JobSource
+from lineshaft_coordinator.journal import UNREADABLE, read_record
 from lineshaft_coordinator.metrics.meter import Meter
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts, without_result
-from lineshaft_coordinator.server.families import UnknownArrayError
-from lineshaft_coordinator.server.questions import Questions, UnknownJobError
-from lineshaft_coordinator.server.retrying import Retries, RetryRefusedError
+from lineshaft_coordinator.server.families import Known
+from lineshaft_coordinator.server.questions import Questions
+from lineshaft_coordinator.server.replies import Replies
+from lineshaft_coordinator.server.retrying import Retries
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
-from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.client_messages import (
     Answer,
@@ -96,7 +94,7 @@ class Daemon:
         self._store, self._blobs, self._secrets = store, blobs, secrets
         self.room = DiskRoom()
         started = time.monotonic()
-        ledger = Ledger.replay(map(decode, store.live_records()))
+        ledger = Ledger.replay(map(read_record, store.live_records()))
         self._facts = Facts(ledger.jobs)
         self.meter = Meter.of_jobs(ledger.jobs.items())
         now = asyncio.get_running_loop().time()
@@ -110,6 +108,7 @@ class Daemon:
         self.taps: list[Tap] = [self.questions.history.kept]
         """Told of each batch once it is on disk, before anybody else hears of it."""
         self.retries = Retries(self.questions.families, self.sessions, self.submit)
+        self._replies = Replies(self.questions, self.retries, secrets)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self._failure: BaseException | None = None
@@ -197,7 +196,7 @@ class Daemon:
     def ask(self, session: Session, query: Query) -> None:
         """Answer a question, some time."""
         if self._has_introduced_itself(session):
-            self._spawn(self._answer(session, query))
+            self._spawn(self._reply(session, self._replies.to_query(query)))
 
     def _has_introduced_itself(self, session: Session) -> bool:
         client = self.core.shop.clients.get(session)
@@ -209,38 +208,17 @@ class Daemon:
     def keep_secret(self, session: Session, message: KeepSecret) -> None:
         """Keep or forget a secret, some time."""
         if self._has_introduced_itself(session):
-            self._spawn(self._keep_secret(session, message))
+            self._spawn(self._reply(session, self._replies.to_secret(message)))
 
     def retry(self, session: Session, message: Retry) -> None:
         """Do an ended job again, some time."""
         client = self.core.shop.clients.get(session)
         if self._has_introduced_itself(session) and client is not None:
-            self._spawn(self._retry(session, message, str(client.client_id or "unnamed")))
+            client_id = str(client.client_id or "unnamed")
+            self._spawn(self._reply(session, self._replies.to_retry(message, client_id)))
 
-    async def _retry(self, session: Session, message: Retry, client_id: str) -> None:
-        job_id = JobId(message.job_id)
-        try:
-            new_id = await self.retries.retry(job_id, message.number, client_id=client_id)
-            answer = Answer(request_id=message.request_id, data={"job_id": new_id})
-        except RetryRefusedError as error:
-            data: JsonValue = {"code": error.code}
-            answer = Answer(request_id=message.request_id, data=data, error=str(error))
-        except StoreFullError as error:
-            answer = Answer(request_id=message.request_id, error=str(error))
-        self.sessions.send(session, [answer])
-
-    async def _keep_secret(self, session: Session, message: KeepSecret) -> None:
-        try:
-            if message.value is None:
-                was_kept = await asyncio.to_thread(self._secrets.remove, message.name)
-                answer = Answer(request_id=message.request_id, data=was_kept)
-            else:
-                await asyncio.to_thread(self._secrets.set, message.name, message.value)
-                answer = Answer(request_id=message.request_id, data=True)
-            logger.info("secret changed", extra={"secret": message.name, "session": session})
-        except (LineshaftError, OSError) as error:
-            answer = Answer(request_id=message.request_id, error=f"not kept: {error}")
-        self.sessions.send(session, [answer])
+    async def _reply(self, session: Session, answering: Awaitable[Answer]) -> None:
+        self.sessions.send(session, [await answering])
 
     def _with_secrets(self, message: Wire) -> Wire:
         """Add what neither the core nor the journal may know."""
@@ -329,20 +307,6 @@ class Daemon:
     def _make_transfers(self, outlet: Outlet) -> Transfers:
         return Transfers(self._blobs, outlet, self._porch)
 
-    async def _answer(self, session: Session, query: Query) -> None:
-        answer: Wire
-        try:
-            data = await self.questions.answer(query)
-            answer = Answer(request_id=query.request_id, data=data)
-        except (
-            UnknownJobError,
-            UnknownArrayError,
-            StoreFullError,
-            SecretsDamagedError,
-        ) as error:
-            answer = Answer(request_id=query.request_id, error=str(error))
-        self.sessions.send(session, [answer])
-
     # --- what the core wants ---
 
     async def _perform(self, effects: list[Effect]) -> None:
@@ -381,11 +345,17 @@ class Daemon:
                 self.meter.dispatches.observe(now - self.core.shop.now)
 
     async def _look_up(self, job_id: JobId) -> None:
-        found = await self.room.wait_for(partial(self._store.records_of, job_id))
-        records = [decode(data) for _, _, data in found]
-        spec = next((r.job for r in records if isinstance(r, JobSubmitted)), None)
-        outcome = next((r.outcome for r in records if isinstance(r, JobFinished)), None)
-        self.post(Found(job_id, spec, outcome))
+        known: Known | None = None
+        problem: str | None = None
+        try:
+            known = await self.room.wait_for(partial(self.questions.families.known, job_id))
+        except UNREADABLE as error:
+            problem = str(error)
+            logger.warning("a job cannot be looked up", extra={"job_id": job_id, "why": problem})
+        if known is None:
+            self.post(Found(job_id, None, None, problem))
+        else:
+            self.post(Found(job_id, known.spec, known.outcome))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, decode
+from lineshaft_coordinator.core.records import JobFinished, JobSubmitted
+from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.families import first_of, retry_number
 from lineshaft_protocol.jobs import JobSpec
@@ -51,8 +52,12 @@ class Families:
         self._listing: _Listing | None = None
 
     async def known(self, job_id: str) -> Known | None:
-        """What a job was submitted as, and how it ended; None if nobody knows it."""
-        records = [decode(data) for _, _, data in await self._store.records_of(job_id)]
+        """What a job was submitted as, and how it ended; None if nobody knows it.
+
+        Raises:
+            UnreadableRecordError: A record of it is none that this version knows.
+        """
+        records = [read_record(data) for _, _, data in await self._store.records_of(job_id)]
         spec = next((each.job for each in records if isinstance(each, JobSubmitted)), None)
         outcome = next((each.outcome for each in records if isinstance(each, JobFinished)), None)
         return None if spec is None else Known(spec, outcome)

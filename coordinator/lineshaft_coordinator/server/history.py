@@ -11,9 +11,9 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.records import JobFinished
+from lineshaft_coordinator.journal import read_event
 from lineshaft_coordinator.store.interface import EventRow, Store
 from lineshaft_protocol.client_messages import Events
-from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
@@ -55,7 +55,7 @@ class History:
         rows = await self._store.events_of(
             job_id, after=after, limit=REPLAY_EVENTS_MAX, bytes_max=REPLAY_BYTES
         )
-        events = tuple(JobEvent.model_validate_json(row.body) for row in rows)
+        events = tuple(map(read_event, rows))
         told: list[Wire] = [
             Events(events=events[start : start + TOLD_AT_ONCE])
             for start in range(0, len(events), TOLD_AT_ONCE)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core import views
-from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, Record, decode
+from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, Record
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.core.ways_out import way_out
 from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.health import health_view
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
@@ -49,6 +50,7 @@ class Questions:
         Raises:
             UnknownJobError: It is about a job that nobody knows.
             UnknownArrayError: Likewise, of an array.
+            UnreadableRecordError: It is about a job of which a record cannot be read.
         """
         job_id = JobId(query.job_id or "")
         match query.what:
@@ -166,7 +168,7 @@ class Questions:
     async def _outcome(self, job_id: JobId) -> Outcome | None:
         """How a job ended, as long as its records are kept."""
         records = await self._store.records_of(job_id)
-        last = decode(records[-1][2]) if records else None
+        last = read_record(records[-1][2]) if records else None
         return last.outcome if isinstance(last, JobFinished) else None
 
     def _merged(self, row: JobRow) -> dict[str, JsonValue]:
@@ -222,7 +224,7 @@ class Questions:
             for row in retries
         ]
         told: list[JsonValue] = [
-            {"seq": seq, "at": at, **told_record(decode(data))} for seq, at, data in records
+            {"seq": seq, "at": at, **told_record(read_record(data))} for seq, at, data in records
         ]
         return told + again
 
@@ -234,7 +236,7 @@ class Questions:
         kept: dict[str, JsonValue] = {}
         for _, _, data in records:
             # Most records are of other kinds, and some are long.
-            record = decode(data) if data.startswith(FILE_KEPT) else None
+            record = read_record(data) if data.startswith(FILE_KEPT) else None
             if isinstance(record, FileKept):
                 kept[record.file.file_id] = record.file.model_dump(mode="json", exclude_none=True)
                 for file_id in record.dropped:

@@ -5,8 +5,6 @@ import json
 import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
@@ -29,7 +27,7 @@ from lineshaft_coordinator.server.parts import Parts, application
 from lineshaft_coordinator.server.tls import fingerprint, server_context
 from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
-from lineshaft_coordinator.store.errors import StoreDamagedError
+from lineshaft_coordinator.store.errors import StoreDamagedError, UnreadableRecordError
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_coordinator.training_runs.server import TrainingRuns
 from lineshaft_protocol.errors import LineshaftError
@@ -86,7 +84,7 @@ async def serve(settings: CoordinatorSettings) -> None:
                 if settings.hands_over_files
                 else None,
             )
-        except (CorruptJournalError, ValidationError) as error:
+        except (CorruptJournalError, UnreadableRecordError) as error:
             detail = f"its records cannot be replayed ({str(error).splitlines()[0]})"
             raise StoreDamagedError(settings.data / "lineshaft.sqlite", detail) from error
         jobs = daemon.core.shop.ledger.jobs

@@ -63,7 +63,7 @@ class Upkeep:
         self._keep_finished_s = keep_finished_s
         self._wall, self._clock = wall, clock
         self._started_at = self._swept_at = clock()
-        self._has_pruned = False
+        self._has_pruned = self._has_complained = False
         # Held by whoever needs that no blob is collected meanwhile.
         self._blobs_wanted = asyncio.Lock()
 
@@ -156,6 +156,10 @@ class Upkeep:
             now=now,
         )
         self._swept_at = self._clock()
+        if kept.problem is not None and not self._has_complained:
+            self._has_complained = True
+            problem = {"job_id": kept.problem.job_id, "why": str(kept.problem)}
+            logger.warning("blobs are kept for what cannot be read", extra=problem)
         fields = {"blobs": removed.count, "bytes": removed.size_bytes}
         logger.info("removed blobs that no job names", extra=fields)
         return removed

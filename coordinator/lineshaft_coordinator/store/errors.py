@@ -54,6 +54,18 @@ class StoreDamagedError(StoreError):
         self.path, self.detail = path, detail
 
 
+class UnreadableRecordError(StoreError):
+    """A record is not one that this version knows."""
+
+    def __init__(self, job_id: str | None, detail: str) -> None:
+        of_job = "" if job_id is None else f" of job {job_id}"
+        super().__init__(
+            f"a record{of_job} cannot be read: {detail}; if a newer version of Lineshaft wrote it, "
+            "start that one again"
+        )
+        self.job_id, self.detail = job_id, detail
+
+
 class StoreVersionError(StoreError):
     """The store was written by a newer version of Lineshaft."""
 

@@ -287,3 +287,23 @@ async def test_a_checkpoint_that_later_ones_replaced_goes_and_the_others_stay(
     await bench.upkeep.tidy()
 
     assert [bench.blobs.is_complete(blob) for blob in blobs] == [False, True, True]
+
+
+async def test_a_record_of_a_later_version_keeps_what_it_names_and_all_else_goes(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    named, unneeded = bench.put(b"named by it"), bench.put(b"named by nobody")
+    await bench.submit("j", None)
+    record = b'{"type":"FileKept","job_id":"j","file":{"pieces":["%s"]}}' % named.encode()
+    await bench.store.append(Batch(records=[("j", 1.0, record)], rows=[]))
+    for blob in (named, unneeded):
+        bench.age(blob, 3 * BLOB_GRACE_S)
+    bench.ahead_s += SWEEP_EVERY_S
+
+    await bench.upkeep.tidy()
+    bench.ahead_s += SWEEP_EVERY_S
+    await bench.upkeep.tidy()
+
+    assert bench.blobs.names() == [named]
+    (said,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert vars(said)["job_id"] == "j"

@@ -3,7 +3,8 @@
 from tests.unit.core.coordinator_bench import CoordinatorBench, assigned, records, told
 from tests.unit.core.samples import capacity, ended, job, succeeded
 
-from lineshaft_protocol.ids import Session
+from lineshaft_coordinator.core.io import Found, Lookup, Send
+from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Parent
 from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.worker_messages import ChildFinished, SpawnChild
@@ -81,3 +82,15 @@ def test_a_child_that_waits_is_not_accepted_again(coordinator: CoordinatorBench)
     effects = coordinator.receive(worker, SpawnChild(job=_child()))
 
     assert effects == []
+
+
+def test_a_child_that_cannot_be_looked_up_fails_and_is_not_run_again(
+    coordinator: CoordinatorBench,
+) -> None:
+    worker = _planning(coordinator)
+
+    asked = coordinator.receive(worker, SpawnChild(job=_child(), is_repeat=True))
+    effects = coordinator.handle(Found(JobId("p.1"), None, None, problem="its records are odd"))
+
+    assert asked == [Lookup(JobId("p.1"))]
+    assert effects == [Send(worker, _refused("its records are odd"))]

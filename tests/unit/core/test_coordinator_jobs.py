@@ -525,3 +525,23 @@ def test_a_message_on_a_session_that_is_gone_is_harmless(coordinator: Coordinato
 
     assert closed(effects) == [(client, "the first message must be Register")]
     assert coordinator.state("j1") == "queued"
+
+
+def test_who_speaks_of_a_job_that_cannot_be_looked_up_is_refused_with_the_reason(
+    coordinator: CoordinatorBench,
+) -> None:
+    client = coordinator.client()
+    coordinator.submit(client, "j2", after=("j1",))
+    coordinator.receive(client, Watch(job_id="j2"))
+    coordinator.receive(client, Submit(job=job("j1"), is_repeat=True))
+    coordinator.receive(client, Cancel(job_id="j1", reason="enough"))
+
+    effects = coordinator.handle(Found("j1", None, None, problem="its records are odd"))
+    again = coordinator.submit(client, "j2")
+
+    refused = [
+        Refused(job_id=job_id, code="invalid", message="its records are odd")
+        for job_id in ("j2", "j2", "j1", "j1")
+    ]
+    assert effects == [Send(client, each) for each in refused]
+    assert told(again, client) == [Accepted(job_id="j2")]
