@@ -17,7 +17,7 @@ class JobEvent(Wire):
     attempt: int = Field(ge=0, le=NUMBER_MAX)
     seq: int = Field(ge=1, le=NUMBER_MAX)
     """Counts from 1 within an attempt, without gaps unless a ``notice`` says so."""
-    at: float
+    at: float = Field(allow_inf_nan=False)
     """When it happened, seconds since 1970 on the clock of the machine that saw it."""
     kind: EventKind
     body: dict[str, JsonValue]

@@ -19,7 +19,7 @@ class KeptFile(Wire):
     name: KeptName
     """A relative path; whoever writes it to a disk checks it first."""
     attempt: int = Field(ge=1, le=NUMBER_MAX)
-    at: float
+    at: float = Field(allow_inf_nan=False)
     """When it was saved, seconds since 1970 on the worker's clock."""
     size_bytes: int = Field(default=0, ge=0, le=NUMBER_MAX)
     blob: Digest | None = None

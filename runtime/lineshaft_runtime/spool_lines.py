@@ -5,6 +5,7 @@ so here it is made into what a message can carry.
 """
 
 import json
+import math
 from typing import cast
 
 KINDS = ("progress", "metrics", "checkpoint", "artifact", "notice")
@@ -40,6 +41,8 @@ def parse_line(line: bytes) -> SpoolRecord | None:
         return None
     fields = (kind, seq, at, monotonic, body)
     if not all(map(isinstance, fields, (str, int, float, float, dict))) or kind not in KINDS:
+        return None
+    if not (math.isfinite(at) and math.isfinite(monotonic)):
         return None
     if "\\u" in text or text.count("[") + text.count("{") > DEPTH_MAX:
         body = cast("dict[str, object]", _carried(body, 0))

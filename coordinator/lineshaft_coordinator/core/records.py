@@ -1,8 +1,9 @@
 """The journal: what is said about a job, once and durably."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import JobSpec
@@ -83,12 +84,21 @@ class JobResumed(Wire):
     """File id of the checkpoint from which it goes on, if its user chose another than the last."""
 
 
+def _with_a_time(file: object) -> object:
+    """Give a kept file a time; journals from before times were checked may have NaN there."""
+    match file:
+        case {"at": float(at)} if not math.isfinite(at):
+            return cast("dict[str, object]", file) | {"at": 0.0}
+        case _:
+            return file
+
+
 class FileKept(Wire):
     """A checkpoint or artifact of the job is stored."""
 
     type: Literal["FileKept"] = "FileKept"
     job_id: Name
-    file: KeptFile
+    file: Annotated[KeptFile, BeforeValidator(_with_a_time)]
     dropped: tuple[Name, ...] = ()
     """Older checkpoints that need not be kept any longer, by their file ids."""
 
@@ -135,6 +145,6 @@ def decode(data: bytes) -> Record:
     """Read one record.
 
     Raises:
-        pydantic.ValidationError: The bytes are not a record.
+        pydantic.ValidationError: The bytes are not a record; see `journal.read_record`.
     """
     return RECORD.validate_json(data)

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Final
 
 from lineshaft_coordinator.core.io import Append, Effect
-from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, decode
+from lineshaft_coordinator.core.records import FILE_KEPT, FileKept
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.notices.placing import Placing
 from lineshaft_coordinator.notices.redis_line import RedisLine
 from lineshaft_coordinator.notices.registry import FILE_NAME, Registry
 from lineshaft_coordinator.notices.settings import AnnouncerSettings
-from lineshaft_coordinator.store.errors import StoreError
+from lineshaft_coordinator.store.errors import StoreError, UnreadableRecordError
 from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.kept_files import KeptFile
@@ -146,7 +147,11 @@ class Announcer:
         found: list[FileKept] = []
 
         def take(record: bytes) -> None:
-            kept = decode(record)
+            try:
+                kept = read_record(record)
+            except UnreadableRecordError as error:
+                logger.warning("a checkpoint is not announced", extra={"why": str(error)})
+                return
             assert isinstance(kept, FileKept), "the type comes first in a record"
             found.append(kept)
 
@@ -169,8 +174,17 @@ class Announcer:
         if await asyncio.to_thread(self._registry.has, (job_id, file.file_id)):
             return
         model_name = await self._model_name(job_id, file)
-        async with self._versioning:
-            notice = await asyncio.to_thread(self._write_down, job_id, file, model_name)
+        try:
+            async with self._versioning:
+                notice = await asyncio.to_thread(self._write_down, job_id, file, model_name)
+        except (StoreError, sqlite3.Error, OSError):
+            raise
+        except Exception:
+            # It would fail the next time, too, and all others would wait behind it for ever.
+            fields = {"job_id": job_id, "file": file.name}
+            logger.exception("a checkpoint is not announced", extra=fields)
+            await asyncio.to_thread(self._registry.skip, (job_id, file.file_id))
+            return
         if notice is not None:
             self._untold.append(notice)
             self._has_untold.set()
@@ -201,7 +215,7 @@ class Announcer:
             model_path=str(path),
             model_name=model_name,
             version=version,
-            saved_at=datetime.fromtimestamp(file.at, UTC).isoformat(),
+            saved_at=_date_of(file.at),
             training_step=max(0, file.step or 0),
             metadata={**metadata_texts(file.metadata or {}), **facts},
         )
@@ -304,6 +318,14 @@ def model_name_of(file: KeptFile, job_id: str, row: JobRow | None) -> str:
         if tag.startswith(MODEL_TAG) and len(tag) > len(MODEL_TAG):
             return tag.removeprefix(MODEL_TAG)
     return (row.name if row is not None else "") or job_id
+
+
+def _date_of(at: float) -> str:
+    """When a worker's clock says that it was; by ours, if that is beyond all calendars."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return datetime.now(UTC).isoformat()
 
 
 def _is_checkpoint(file: KeptFile) -> bool:
