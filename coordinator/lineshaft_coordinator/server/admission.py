@@ -4,13 +4,16 @@ A token is 256 random bits; the file of tokens holds only their SHA-256. The one
 the local token: programs on this machine read it from a file that only its owner can read.
 """
 
+import fcntl
 import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +23,8 @@ from lineshaft_coordinator.server.sessions import Role, Sessions
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.connection import Admitted, Listener, UpgradeRequest
 from lineshaft_runtime.opening import Rejection
+
+logger = logging.getLogger(__name__)
 
 TokenRole = Literal["client", "worker", "admin"]
 
@@ -38,6 +43,17 @@ class InsecureListenError(LineshaftError):
             "--tls-key; or listen on 127.0.0.1 and reach it through an SSH tunnel."
         )
         self.host = host
+
+
+class TokensDamagedError(LineshaftError):
+    """The file of tokens cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged: {reason}. Bring the file back, or remove it and make all tokens "
+            "again with 'lineshaft token create'"
+        )
+        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +79,15 @@ class Tokens:
     def __init__(self, data: Path, local: str) -> None:
         self._file = data / "tokens.json"
         self._local = _digest(local)
-        self._read_at = -1
+        self._read_state: tuple[int, ...] | None = None
         self._grants: Mapping[str, Grant] = {}
+        self._problem: str | None = None
 
     def grant(self, token: str | None) -> Grant | None:
-        """What the token allows; ``None`` when it is not one of ours."""
+        """What the token allows; ``None`` when it is not one of ours.
+
+        While the file of tokens is damaged only the local one is: nobody knows who was revoked.
+        """
         if token is None:
             return None
         # What was handed out for a pinned certificate carries its hash in front.
@@ -78,46 +98,86 @@ class Tokens:
         return self._grants.get(digest)
 
     def create(self, role: TokenRole) -> tuple[str, str]:
-        """Make a token; returns its id, and the secret that is shown once and never kept."""
+        """Make a token; returns its id, and the secret that is shown once and never kept.
+
+        Raises:
+            TokensDamagedError: The file of tokens cannot be read; it is left as it is.
+        """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         token_id = secrets.token_hex(4)
-        entries = self._entries()
-        entries[_digest(secret)] = {"id": token_id, "role": role}
-        write_private(self._file, json.dumps(entries, indent=1))
+        with self._alone():
+            grants = self._grants_now() | {_digest(secret): Grant(token_id, role)}
+            self._write(grants)
         return token_id, secret
 
     def revoke(self, token_id: str) -> bool:
-        """Forget a token; returns whether there was one of this id."""
-        entries = self._entries()
-        kept = {digest: entry for digest, entry in entries.items() if entry["id"] != token_id}
-        write_private(self._file, json.dumps(kept, indent=1))
-        return len(kept) < len(entries)
+        """Forget a token; returns whether there was one of this id.
+
+        Raises:
+            TokensDamagedError: The file of tokens cannot be read; it is left as it is.
+        """
+        with self._alone():
+            grants = self._grants_now()
+            kept = {digest: each for digest, each in grants.items() if each.token_id != token_id}
+            self._write(kept)
+        return len(kept) < len(grants)
 
     def listed(self) -> list[Grant]:
-        """All tokens but the local one."""
-        self._read_again()
-        return list(self._grants.values())
+        """All tokens but the local one.
 
-    def _entries(self) -> dict[str, dict[str, str]]:
-        if not self._file.exists():
+        Raises:
+            TokensDamagedError: The file of tokens cannot be read.
+        """
+        return list(self._grants_now().values())
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Keep others from changing the file: what is read is what will be replaced."""
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self._file.with_name("tokens.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _write(self, grants: Mapping[str, Grant]) -> None:
+        entries = {
+            digest: {"id": grant.token_id, "role": grant.role} for digest, grant in grants.items()
+        }
+        write_private(self._file, json.dumps(entries, indent=1))
+
+    def _grants_now(self) -> dict[str, Grant]:
+        try:
+            text = self._file.read_text()
+        except FileNotFoundError:
             return {}
-        entries: dict[str, dict[str, str]] = json.loads(self._file.read_text())
-        return entries
+        except ValueError as error:
+            raise TokensDamagedError(self._file, "it is no text") from error
+        roles: dict[object, TokenRole] = {"client": "client", "worker": "worker", "admin": "admin"}
+        try:
+            return {
+                str(digest): Grant(str(entry["id"]), roles[entry["role"]])
+                for digest, entry in json.loads(text).items()
+            }
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise TokensDamagedError(self._file, f"it holds no tokens ({error})") from error
 
     def _read_again(self) -> None:
         try:
-            changed_at = self._file.stat().st_mtime_ns
+            found = self._file.stat()
+            state = found.st_mtime_ns, found.st_size, found.st_ino
+            if state != self._read_state:
+                self._grants, self._problem = self._grants_now(), None
+                self._read_state = state
         except FileNotFoundError:
-            self._grants, self._read_at = {}, -1
-            return
-        if changed_at == self._read_at:
-            return
-        self._read_at = changed_at
-        roles: dict[str, TokenRole] = {"client": "client", "worker": "worker", "admin": "admin"}
-        self._grants = {
-            digest: Grant(entry["id"], roles[entry["role"]])
-            for digest, entry in self._entries().items()
-        }
+            self._grants, self._read_state, self._problem = {}, None, None
+        except (OSError, TokensDamagedError) as error:
+            # Read again at the next question; and what was known before may have been revoked.
+            self._grants, self._read_state = {}, None
+            if self._problem != str(error):
+                self._problem = str(error)
+                logger.error("only the local token opens this", extra={"why": self._problem})  # noqa: TRY400 - no bug
 
 
 @dataclass(frozen=True, slots=True)
