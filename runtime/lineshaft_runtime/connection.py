@@ -45,11 +45,8 @@ class UpgradeRequest:
 
     @property
     def token(self) -> str | None:
-        """The bearer token of the header, else the query's `token`: browsers send no header."""
-        scheme, _, credentials = self.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and credentials.strip():
-            return credentials.strip()
-        return self.query.get("token")
+        """What it brought to be let in; see `token_of`."""
+        return token_of(self.headers, self.query)
 
     @property
     def origin(self) -> str | None:
@@ -60,6 +57,19 @@ class UpgradeRequest:
     def host(self) -> str | None:
         """The name by which the client knows the server."""
         return self.headers.get("host")
+
+
+def token_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+    """The bearer token of a request's header, else the query's `token`: browsers send no header.
+
+    Args:
+        headers: By lower-case name.
+        query: The last value of each parameter.
+    """
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return query.get("token")
 
 
 class Connection(Protocol):

@@ -10,10 +10,11 @@ import logging
 import math
 import ssl as ssl_module
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -28,13 +29,14 @@ from lineshaft_runtime.opening import Rejection, ServerHandshake
 from lineshaft_runtime.peer_names import peer_name
 from lineshaft_runtime.websocket import WebSocketProtocol
 
-__all__ = ["Address", "Rejection", "Server", "ServerLimits"]
+__all__ = ["Address", "Rejection", "Server", "ServerLimits", "let_in"]
 
 logger = logging.getLogger(__name__)
 
 AsgiApp = Callable[..., Awaitable[None]]
 Accept = Callable[[UpgradeRequest], Listener | Admitted | Rejection]
 
+_LET_IN = "lineshaft_let_in"
 _HEAD_BYTES_MAX = 64 * 1024
 
 
@@ -44,8 +46,8 @@ class ServerLimits:
 
     connections: int = 4096
     """Most sockets at a time, of any kind; more are answered with 503."""
-    unaccepted_per_host: int = 64
-    """Most sockets of one host that speak HTTP, or have not been accepted yet."""
+    unaccepted_per_host: int = 256
+    """Most sockets of one host of which nothing was accepted yet: no WebSocket, no request."""
     handshake_timeout_s: float = 10.0
     """Longest time for TLS, and again for the head of each HTTP request."""
     keep_alive_timeout_s: float = 30.0
@@ -201,6 +203,16 @@ class Server:
         return websocket
 
 
+def let_in(scope: Mapping[str, Any]) -> None:
+    """Say that whoever sent this HTTP request may come in: its socket is no stranger's any more.
+
+    Args:
+        scope: The request's, as ASGI has it; one that no `Server` made is left alone.
+    """
+    if (tell := scope.get("state", {}).get(_LET_IN)) is not None:
+        tell()
+
+
 class _Census:
     """Knows every socket of a server, and whom to turn away."""
 
@@ -208,7 +220,8 @@ class _Census:
         self.limits = limits
         self.doors: set[_Door] = set()
         self.websockets: set[WebSocketProtocol] = set()
-        self._doors_by_host: Counter[str] = Counter()
+        self._strangers: dict[_Door, str] = {}
+        self._strangers_by_host: Counter[str] = Counter()
         self._emptied: asyncio.Future[None] | None = None
 
     @property
@@ -218,20 +231,27 @@ class _Census:
     def admit(self, door: "_Door", host: str) -> bool:
         if self.count >= self.limits.connections:
             return False
-        if self._doors_by_host[host] >= self.limits.unaccepted_per_host:
+        if self._strangers_by_host[host] >= self.limits.unaccepted_per_host:
             return False
         self.doors.add(door)
-        self._doors_by_host[host] += 1
+        self._strangers[door] = host
+        self._strangers_by_host[host] += 1
         return True
 
-    def door_left(self, door: "_Door", host: str) -> None:
-        if door not in self.doors:
+    def let_in(self, door: "_Door") -> None:
+        """Count a socket no longer among the strangers of its host, whatever it asks for next."""
+        host = self._strangers.pop(door, None)
+        if host is None:
             return
-        self.doors.remove(door)
-        self._doors_by_host[host] -= 1
-        if not self._doors_by_host[host]:
-            del self._doors_by_host[host]
-        self._tell_if_empty()
+        self._strangers_by_host[host] -= 1
+        if not self._strangers_by_host[host]:
+            del self._strangers_by_host[host]
+
+    def door_left(self, door: "_Door") -> None:
+        self.let_in(door)
+        if door in self.doors:
+            self.doors.remove(door)
+            self._tell_if_empty()
 
     def websocket_left(self, websocket: WebSocketProtocol) -> None:
         self.websockets.discard(websocket)
@@ -264,7 +284,9 @@ class _Door(asyncio.Protocol):
         self._census = census
         self._make_websocket = make_websocket
         self._websocket: WebSocketProtocol | None = None
-        self._http = H11Protocol(config=config, server_state=state, app_state={})
+        # What each request of this socket finds as its "state"; see `let_in`.
+        app_state = {_LET_IN: partial(census.let_in, self)}
+        self._http = H11Protocol(config=config, server_state=state, app_state=app_state)
         # uvicorn calls it as it would call a class, then connection_made, data_received with
         # the request, and makes the result the protocol of the socket.
         self._http.ws_protocol_class = cast("type[asyncio.Protocol]", self._upgrade)
@@ -333,7 +355,7 @@ class _Door(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._stop_head_timer()
-        self._census.door_left(self, self._host)
+        self._census.door_left(self)
 
     def _limit_head(self) -> None:
         if self._http.conn.their_state is not h11.IDLE:

@@ -10,6 +10,9 @@ from starlette.responses import JSONResponse, Response
 from lineshaft_coordinator.finetune.limits import RateLimit
 from lineshaft_coordinator.finetune.settings import TrainingSettings
 from lineshaft_coordinator.server.admission import Gate, Grant, Tokens, is_loopback
+from lineshaft_coordinator.server.guard import NO_TOKEN
+from lineshaft_runtime.connection import token_of
+from lineshaft_runtime.serving import let_in
 
 LimitName: TypeAlias = Literal["execute", "files", "general"]
 IsJobToken: TypeAlias = Callable[[str | None, str], bool]
@@ -99,14 +102,13 @@ class Access:
         if text is not None:
             return detail(403, text)
         peer = request.client.host if request.client is not None else ""
-        scheme, _, secret = headers.get("authorization", "").partition(" ")
-        token = secret.strip() if scheme.lower() == "bearer" else None
         job_id = request.path_params.get("job_id")
-        grant = self.grant(token or request.query_params.get("token"), peer, job_id)
+        grant = self.grant(token_of(headers, request.query_params), peer, job_id)
         if grant is None:
-            return detail(401, "send a token for clients: Authorization: Bearer <token>")
+            return detail(401, NO_TOKEN)
         if not grant.allows("client"):
             return detail(403, f"this token is for a {grant.role}")
+        let_in(request.scope)
         wait_s = self._limits[limit].wait_s(peer, time.monotonic())
         if wait_s > 0:
             response = detail(429, f"Rate limit exceeded: try again in {wait_s:.0f} seconds")

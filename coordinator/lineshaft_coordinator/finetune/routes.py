@@ -28,11 +28,13 @@ from lineshaft_coordinator.finetune.live import LIMITS
 from lineshaft_coordinator.finetune.server import TrainingRefusedError, TrainingServer
 from lineshaft_coordinator.finetune.views import View, status_view
 from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Visit
+from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.wire import NUMBER_MAX
 from lineshaft_runtime.connection import Admitted, UpgradeRequest
 from lineshaft_runtime.opening import Rejection
 
@@ -151,11 +153,10 @@ class TrainingRoutes:
         return StreamingResponse(body(), media_type="application/json")
 
     async def _logs(self, request: Request) -> View:
-        limit = _number(request, "limit", 100)
-        if not 1 <= limit <= LOG_LINES_MAX:
-            raise ValueError(f"limit must be from 1 to {LOG_LINES_MAX}, not {limit}")
+        limit = number(request, "limit", 100, least=1, most=LOG_LINES_MAX)
+        offset = number(request, "offset", 0, least=-NUMBER_MAX)
         job_id = _job_id(request)
-        page = await self._server.logs(job_id, limit, _number(request, "offset", 0))
+        page = await self._server.logs(job_id, limit, offset)
         return {
             "job_id": job_id,
             "logs": [*page.lines],
@@ -282,15 +283,6 @@ def _told(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
 
 def _job_id(request: Request) -> str:
     return str(request.path_params["job_id"])
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.removeprefix("-").isdecimal() or len(text) > 16:
-        raise ValueError(f"{name} must be a whole number, not {text[:40]!r}")
-    return int(text)
 
 
 async def _body(request: Request) -> bytes:

@@ -20,7 +20,8 @@ from lineshaft_coordinator.gateway.plans import Plans
 from lineshaft_coordinator.gateway.python_jobs import PythonJobs
 from lineshaft_coordinator.gateway.running_plans import RunningPlans
 from lineshaft_coordinator.gateway.uploads import UPLOAD_BYTES_MAX, Uploads
-from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Visit
+from lineshaft_coordinator.server.admission import Door, Grant, Visit
+from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.seed import Register, UnencodableError, decode_json, read_data_ref
@@ -40,8 +41,7 @@ class Gateway:
         sessions: Where their jobs are submitted.
         blobs: Where payloads, results and uploads lie.
         shop: The core's state, for reading.
-        tokens: Who may come in.
-        gate: Refuses what pages of other sites cause.
+        guard: Who may come in.
         is_loopback: Whether only this machine can reach us: then /info needs no token.
     """
 
@@ -51,11 +51,10 @@ class Gateway:
         blobs: BlobStore,
         shop: Shop,
         *,
-        tokens: Tokens,
-        gate: Gate,
+        guard: Guard,
         is_loopback: bool,
     ) -> None:
-        self._shop, self._tokens, self._gate = shop, tokens, gate
+        self._shop, self._guard = shop, guard
         self._is_loopback = is_loopback
         self._worker_id = f"lineshaft@{socket.gethostname()}"
         self._uploads = Uploads(blobs)
@@ -94,8 +93,8 @@ class Gateway:
     async def _info(self, request: Request) -> Response:
         # Upstream's clients send no token here. What a machine has is no secret to its own users.
         if self._is_loopback:
-            refusal = self._refuse_page(request)
-            return refusal if refusal is not None else self._register()
+            refusal = self._guard.refuse_page(request)
+            return self._register() if refusal is None else _refused(refusal)
         return await self._guarded(self._info_of)(request)
 
     async def _info_of(self, request: Request, grant: Grant) -> Response:
@@ -150,26 +149,14 @@ class Gateway:
         """Let in who has a token for clients, and no other site's page."""
 
         async def endpoint(request: Request) -> Response:
-            refusal = self._refuse_page(request)
-            if refusal is not None:
-                return refusal
-            scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-            token = secret.strip() if scheme.lower() == "bearer" else None
-            grant = self._tokens.grant(token or request.query_params.get("token"))
-            if grant is None:
-                return PlainTextResponse("send a token: ?token=…\n", status_code=401)
-            if not grant.allows("client"):
-                return PlainTextResponse(f"this token is for a {grant.role}\n", status_code=403)
-            return await answer(request, grant)
+            grant = self._guard.enter(request)
+            return _refused(grant) if isinstance(grant, Refusal) else await answer(request, grant)
 
         return endpoint
 
-    def _refuse_page(self, request: Request) -> Response | None:
-        headers = request.headers
-        refusal = self._gate.refuse_page(headers.get("host"), headers.get("origin"))
-        if refusal is None:
-            return None
-        return PlainTextResponse(refusal.text, status_code=refusal.status)
+
+def _refused(refusal: Refusal) -> Response:
+    return PlainTextResponse(f"{refusal.text.strip()}\n", status_code=refusal.status)
 
 
 async def _body(request: Request) -> bytes:

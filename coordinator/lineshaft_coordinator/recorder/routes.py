@@ -14,7 +14,9 @@ from lineshaft_coordinator.recorder.streams import HEADERS, Streams
 from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
 from lineshaft_coordinator.server.admission import Door
 from lineshaft_coordinator.server.guard import Guard, Refusal
+from lineshaft_coordinator.server.query_numbers import number, number_asked
 from lineshaft_protocol.version import __version__
+from lineshaft_protocol.wire import NUMBER_MAX
 
 LIMIT_MAX: Final = 10_000
 POINTS_MAX: Final = 1_000_000
@@ -110,8 +112,8 @@ class RunRoutes:
             experiment=asked.get("experiment"),
             status=asked.get("status"),
             tag=asked.get("tag"),
-            limit=_number(request, "limit", 100, most=LIMIT_MAX),
-            offset=_number(request, "offset", 0),
+            limit=number(request, "limit", 100, most=LIMIT_MAX),
+            offset=number(request, "offset", 0, most=LIMIT_MAX),
         )
 
     async def _run(self, request: Request) -> bytes:
@@ -121,20 +123,20 @@ class RunRoutes:
         attempts = request.query_params.get("attempts", "newest")
         if attempts not in ("newest", "all"):
             raise ValueError(f"attempts must be newest or all, not {attempts[:40]!r}")
-        points = _number(request, "max_points", POINTS, most=POINTS_MAX)
+        points = number(request, "max_points", POINTS, most=POINTS_MAX)
         return await self._recorder.ask(
             "metrics",
             run=_run_of(request),
             names=_names(request, "names"),
-            since_step=_step(request, "since_step"),
-            until_step=_step(request, "until_step"),
+            since_step=number_asked(request, "since_step", least=-NUMBER_MAX),
+            until_step=number_asked(request, "until_step", least=-NUMBER_MAX),
             max_points=points,
             attempts=attempts,
         )
 
     async def _text(self, request: Request) -> bytes:
         file = request.query_params.get("file", "run.log")
-        offset = _number(request, "offset", 0, most=1 << 53)
+        offset = number(request, "offset", 0)
         return await self._recorder.ask("text", run=_run_of(request), file=file, offset=offset)
 
     async def _compare(self, request: Request) -> bytes:
@@ -266,21 +268,3 @@ def _run_of(request: Request) -> str:
 def _names(request: Request, key: str) -> list[str] | None:
     text = request.query_params.get(key)
     return None if text is None else [name for name in text.split(",") if name]
-
-
-def _number(request: Request, name: str, default: int, *, most: int = LIMIT_MAX) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal() or len(text) > 16 or int(text) > most:
-        raise ValueError(f"{name} must be a whole number from 0 to {most}, not {text[:40]!r}")
-    return int(text)
-
-
-def _step(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    if not text.removeprefix("-").isdecimal() or len(text) > 18:
-        raise ValueError(f"{name} must be a whole number, not {text[:40]!r}")
-    return int(text)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Grant, Tokens
+from lineshaft_runtime.connection import token_of
+from lineshaft_runtime.serving import let_in
+
+NO_TOKEN = "send a token for clients: Authorization: Bearer <token>, or ?token=<token>"  # noqa: S105 - a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +27,16 @@ class Guard:
 
     def enter(self, request: Request, *, is_local: bool = False) -> Grant | Refusal:
         """Let in who has a token for clients, or the local one alone; and no other site's page."""
-        headers = request.headers
         if (refusal := self.refuse_page(request)) is not None:
             return refusal
-        scheme, _, secret = headers.get("authorization", "").partition(" ")
-        token = secret.strip() if scheme.lower() == "bearer" else None
-        grant = self._tokens.grant(token or request.query_params.get("token"))
+        grant = self._tokens.grant(token_of(request.headers, request.query_params))
         if grant is None:
-            return Refusal(401, "send a token for clients: Authorization: Bearer <token>")
+            return Refusal(401, NO_TOKEN)
         if not grant.allows("client"):
             return Refusal(403, f"this token is for a {grant.role}")
         if is_local and grant.token_id != LOCAL_ID:
             return Refusal(403, "only the local token of the coordinator's machine opens this")
+        let_in(request.scope)
         return grant
 
     def refuse_page(self, request: Request) -> Refusal | None:

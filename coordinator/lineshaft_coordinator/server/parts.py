@@ -78,7 +78,7 @@ def _groups(
     shop, is_local = daemon.core.shop, is_loopback(settings.host)
     return [
         *runs.groups(guard, tokens),
-        doors.Gateway(daemon.sessions, blobs, shop, tokens=tokens, gate=gate, is_loopback=is_local),
+        doors.Gateway(daemon.sessions, blobs, shop, guard=guard, is_loopback=is_local),
         LiveRoutes(daemon.feeds, daemon.questions, guard),
         TrainingRoutes(parts.training, tokens, gate),
         NoticeRoutes(parts.announcer, guard),

@@ -21,6 +21,7 @@ from lineshaft_coordinator.server.backups import OtherDataError, Summary, summar
 from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
+from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.server.tickets import Tickets
@@ -34,6 +35,7 @@ from lineshaft_coordinator.store.interface import Sought
 from lineshaft_coordinator.strict_json import spelled
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.wire import NUMBER_MAX
+from lineshaft_runtime.serving import let_in
 
 LIMIT_MAX = 1000
 TAIL_MAX = 10_000
@@ -192,7 +194,7 @@ class Rest:
         return await self._questions.info()
 
     async def _jobs(self, request: Request) -> Response:
-        limit = _number(request, "limit", 100, most=LIMIT_MAX)
+        limit = number(request, "limit", 100, least=1, most=LIMIT_MAX)
         asked = request.query_params
         jobs = await self._questions.jobs(
             status=asked.get("status"),
@@ -219,10 +221,10 @@ class Rest:
 
     async def _events(self, request: Request) -> JsonValue:
         after = (
-            _number(request, "after_attempt", 0, least=0),
-            _number(request, "after_seq", 0, least=0),
+            number(request, "after_attempt", 0),
+            number(request, "after_seq", 0),
         )
-        limit = _number(request, "limit", 100, most=LIMIT_MAX)
+        limit = number(request, "limit", 100, least=1, most=LIMIT_MAX)
         job_id = _job_id(request)
         found = await self._questions.history.events(job_id, after, limit)
         if not found:
@@ -232,13 +234,13 @@ class Rest:
     async def _logs(self, request: Request) -> JsonValue:
         job_id = _job_id(request)
         asked = LogsAsked(
-            attempt=_number(request, "attempt", 0, least=0) or None,
+            attempt=number(request, "attempt", 0) or None,
             stream=_stream(request),
             after=_offset(request),
-            tail=_number(request, "tail", 0, least=0, most=TAIL_MAX) or None,
-            limit_bytes=_number(request, "limit", PAGE_BYTES, most=PAGE_BYTES),
+            tail=number(request, "tail", 0, most=TAIL_MAX) or None,
+            limit_bytes=number(request, "limit", PAGE_BYTES, least=1, most=PAGE_BYTES),
         )
-        wait_s = _number(request, "wait", 0, least=0, most=WAIT_S_MAX)
+        wait_s = number(request, "wait", 0, most=WAIT_S_MAX)
         page = await self._questions.logs(job_id, asked, wait_s=wait_s)
         page["offset"] = f"{page.pop('after_attempt')}.{page.pop('after_seq')}"
         return {"job_id": job_id, **page}
@@ -267,8 +269,8 @@ class Rest:
         return await self._questions.array(
             _job_id(request),
             status=request.query_params.get("status"),
-            offset=_number(request, "offset", 0, least=0),
-            limit=_number(request, "limit", 100),
+            offset=number(request, "offset", 0),
+            limit=number(request, "limit", 100, least=1),
         )
 
     async def _cancel_array(self, request: Request) -> JsonValue:
@@ -297,6 +299,7 @@ class Rest:
         found = self._tickets.find(str(request.path_params["ticket"]))
         if found is None:
             return _error(404, "this address has expired; ask for another one")
+        let_in(request.scope)
         return await self._file(*found)
 
     async def _file(self, job_id: JobId, wanted: str) -> Response:
@@ -360,18 +363,6 @@ def _offset(request: Request) -> Place:
     if not (attempt.isdecimal() and seq.isdecimal() and max(len(attempt), len(seq)) <= 16):
         raise ValueError(f"offset must be that of an earlier answer, not {text[:40]!r}")
     return min(int(attempt), NUMBER_MAX), min(int(seq), NUMBER_MAX)
-
-
-def _number(
-    request: Request, name: str, default: int, *, least: int = 1, most: int = NUMBER_MAX
-) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal() or len(text) > 16 or not least <= int(text) <= most:
-        shown = text[:40]
-        raise ValueError(f"{name} must be a whole number from {least} to {most}, not {shown!r}")
-    return int(text)
 
 
 def _error(status: int, text: str) -> Response:

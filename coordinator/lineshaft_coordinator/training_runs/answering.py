@@ -68,20 +68,6 @@ async def body_of(request: Request, model: type[BodyT]) -> BodyT:
     return model.model_validate_json(bytes(body))
 
 
-def number(request: Request, name: str, default: int, *, most: int) -> int:
-    """Read a number from the query.
-
-    Raises:
-        ValueError: It is none.
-    """
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal() or len(text) > 16:
-        raise ValueError(f"{name} must be a whole number from 0, not {text[:40]!r}")
-    return min(int(text), most)
-
-
 def told(data: object, status: int = 200) -> Response:
     """Answer with JSON data; NaN and infinities, which programs report, become null."""
     # Lists and dicts of JSON values are some, too; the types of either do not know.

@@ -11,7 +11,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.server.admission import Door, Grant
-from lineshaft_coordinator.training_runs.answering import Answering, body_of, number, told
+from lineshaft_coordinator.server.query_numbers import number
+from lineshaft_coordinator.training_runs.answering import Answering, body_of, told
 from lineshaft_coordinator.training_runs.bodies import CheckpointBody, ModelBody
 from lineshaft_coordinator.training_runs.desk import RunError, check_owner
 from lineshaft_coordinator.training_runs.models import Models, ModelView
@@ -54,8 +55,8 @@ class ModelRoutes:
     async def _list(self, request: Request, grant: Grant) -> Response:
         models = await self._models.listed(
             None if grant.role == "admin" else grant.token_id,
-            number(request, "limit", 100, most=LISTED_MAX),
-            number(request, "offset", 0, most=1_000_000),
+            min(number(request, "limit", 100), LISTED_MAX),
+            min(number(request, "offset", 0), 1_000_000),
         )
         return told(models)
 

@@ -10,8 +10,9 @@ from starlette.routing import Route
 from lineshaft_coordinator.feeds.viewer_queue import QueueLimits
 from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewer
 from lineshaft_coordinator.server.admission import Door, Grant, Visit
+from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.store.errors import StoreError
-from lineshaft_coordinator.training_runs.answering import Answering, body_of, number, told
+from lineshaft_coordinator.training_runs.answering import Answering, body_of, told
 from lineshaft_coordinator.training_runs.bodies import (
     CompleteBody,
     LogBody,
@@ -87,8 +88,8 @@ class RunRoutes:
         runs = await self._desk.listed(
             grant,
             status=_status(request.query_params.get("status")),
-            limit=number(request, "limit", 100, most=LISTED_MAX),
-            offset=number(request, "offset", 0, most=1_000_000),
+            limit=min(number(request, "limit", 100), LISTED_MAX),
+            offset=min(number(request, "offset", 0), 1_000_000),
         )
         return told(runs)
 
@@ -131,8 +132,8 @@ class RunRoutes:
         lines = await self._desk.logs(
             grant,
             _run_id(request),
-            offset=number(request, "offset", 0, most=1_000_000_000),
-            limit=number(request, "limit", LINES_MAX, most=LINES_MAX),
+            offset=min(number(request, "offset", 0), 1_000_000_000),
+            limit=min(number(request, "limit", LINES_MAX), LINES_MAX),
         )
         return told({"logs": lines})
 

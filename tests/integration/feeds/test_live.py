@@ -1,7 +1,10 @@
 """Lineshaft's own feed, through a real coordinator, worker and job."""
 
 import json
+import socket as sockets
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -272,3 +275,23 @@ def test_a_reader_who_leaves_is_forgotten(house: House, conduct: Conduct) -> Non
 def _clients(http: httpx.Client) -> int:
     count: int = http.get("/api/v1/info").json()["clients"]
     return count
+
+
+def test_any_number_of_viewers_looks_on_from_one_address(house: House, conduct: Conduct) -> None:
+    show = conduct()
+    request = (
+        f"GET {path(show)} HTTP/1.1\r\nHost: 127.0.0.1:{house.farm.port}\r\n"
+        f"Authorization: Bearer {house.token}\r\n\r\n"
+    ).encode()
+
+    def look() -> sockets.socket:
+        viewer = stack.enter_context(sockets.create_connection(("127.0.0.1", house.farm.port), 20))
+        viewer.sendall(request)
+        return viewer
+
+    with ExitStack() as stack:
+        answers = [viewer.recv(12) for viewer in [look() for _ in range(100)]]
+        # And more of them than there may be strangers.
+        answers += [look().recv(12) for _ in range(200)]
+
+        assert Counter(answers) == {b"HTTP/1.1 200": 300}

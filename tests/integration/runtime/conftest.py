@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tests.integration.runtime.recording import Accept, Serve
 
 from lineshaft_runtime.connection import Limits
-from lineshaft_runtime.serving import Address, Server, ServerLimits
+from lineshaft_runtime.serving import Address, AsgiApp, Server, ServerLimits
 
 
 @pytest.fixture
@@ -28,9 +28,10 @@ async def serve() -> AsyncIterator[Serve]:
         limits: ServerLimits | None = None,
         connection_limits: Limits | None = None,
         address: Address | None = None,
+        app: AsgiApp | None = None,
     ) -> Server:
         server = Server(
-            http_app(),
+            app or http_app(),
             accept,
             address=address or Address(),
             limits=limits,

@@ -3,6 +3,7 @@ import contextlib
 import logging
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.runtime.recording import (
@@ -22,7 +23,7 @@ from lineshaft_runtime.connection_errors import (
     RefusedError,
 )
 from lineshaft_runtime.dialing import dial
-from lineshaft_runtime.serving import Address, Rejection, Server, ServerLimits
+from lineshaft_runtime.serving import Address, Rejection, Server, ServerLimits, let_in
 
 
 async def http(server: Server, request: bytes) -> bytes:
@@ -267,6 +268,36 @@ async def test_more_strangers_of_one_host_than_allowed_are_turned_away(serve: Se
         writer.close()
     await until(lambda: server.connection_count == 3)
     assert (await dial(ws(server), Recorder())).is_open
+
+
+async def test_one_whose_request_was_let_in_is_no_stranger_any_more(serve: Serve) -> None:
+    async def lets_in(scope: Any, receive: Any, send: Any) -> None:
+        del receive
+        let_in(scope)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"in"})
+
+    limits = ServerLimits(unaccepted_per_host=2)
+    server = await serve(Desk().accept, app=lets_in, limits=limits)
+    friends: list[asyncio.StreamWriter] = []
+    for _ in range(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for _ in range(2):
+            writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nin"), 10)
+            assert answer.startswith(b"HTTP/1.1 200")
+        friends.append(writer)
+    strangers = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+    await until(lambda: server.connection_count == 12)
+
+    answer = await http(server, get("/"))
+
+    assert answer.startswith(b"HTTP/1.1 503")
+    for writer in (*friends, *(each for _, each in strangers)):
+        writer.close()
+    await until(lambda: server.connection_count == 0)
+    assert (await http(server, get("/"))).endswith(b"in")
 
 
 async def test_more_connections_than_allowed_are_turned_away(serve: Serve) -> None:
