@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
@@ -11,6 +12,7 @@ from tests.e2e.farm import Farm, until
 from tests.e2e.rawclient import RawClient
 
 from lineshaft import Client
+from lineshaft_coordinator.data.transfers import TRANSFERS_MAX
 from lineshaft_protocol.blob_messages import BlobAck, BlobOffer, BlobRefused, BlobStatus, FetchBlob
 from lineshaft_protocol.client_messages import Ping, Pong
 from lineshaft_protocol.frames import CHUNK_BYTES_MAX, WINDOW_BYTES, encode_chunk
@@ -21,6 +23,10 @@ NUMBERS = itertools.count(1)
 MIB = 1024 * 1024
 PART = MIB // 2
 GIVEN_BACK_S = 10.0
+UPLOADS_MAX = 1024
+"""Of a coordinator, on all connections."""
+UPLOADS = TRANSFERS_MAX // 2
+"""That we offer on one."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,8 @@ class RawUpload(RawClient):
 
     def send(self, blob: Blob) -> BlobStatus | BlobRefused:
         """Send all of it as it should be."""
-        self.offer(blob)
+        if isinstance(refused := self.offer(blob), BlobRefused):
+            return refused
         self.chunk(blob, 0, blob.data)
         answer = self.hear(BlobStatus, BlobRefused)
         assert isinstance(answer, BlobStatus | BlobRefused)
@@ -233,6 +240,26 @@ def test_what_names_no_blob_ends_the_session(pair: Farm, client: Client, message
     assert code == 1002
     assert reason
     assert client.submit(pow, 2, 2).result(20) == 4
+
+
+def test_who_offers_much_and_goes_has_taken_no_room(pair: Farm, client: Client) -> None:
+    with ExitStack() as stack:
+        for number in range(UPLOADS_MAX):
+            if number % UPLOADS == 0:
+                raw = stack.enter_context(RawUpload(pair))
+            assert isinstance(raw.offer(Blob.new(), 1 << 30), BlobStatus)
+
+        refused = stack.enter_context(RawUpload(pair)).offer(Blob.new())
+        assert isinstance(refused, BlobRefused)
+        assert f"{UPLOADS_MAX} uploads are under way" in refused.message
+
+    with RawUpload(pair) as other:
+        until(
+            lambda: isinstance(other.send(Blob.new()), BlobStatus),
+            what="there is room again",
+            within_s=GIVEN_BACK_S,
+        )
+    assert client.submit(len, Blob.new().data).result(20) == MIB
 
 
 def test_who_floods_an_upload_gets_no_memory_for_it(pair: Farm, client: Client) -> None:

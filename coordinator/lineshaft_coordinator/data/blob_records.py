@@ -46,3 +46,9 @@ class Upload:
     digest: Digest = field(default_factory=hashlib.sha256)
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_over: bool = False
+    reserved_bytes: int = 0
+    """What it counts for."""
+    holders: set[object] = field(default_factory=set[object])
+    """Who sends it."""
+    is_resting: bool = False
+    """Whether all who sent it are gone."""

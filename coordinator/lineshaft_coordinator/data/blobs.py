@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -39,6 +38,7 @@ from lineshaft_coordinator.data.blob_files import (
     write_all,
 )
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
+from lineshaft_coordinator.data.blob_uploads import RoomLimits, Uploads
 from lineshaft_runtime.durable import sync_path
 
 _YOUNG_S = 60.0  # far below the grace of any collection; many jobs a second name the same code
@@ -65,7 +65,8 @@ class BlobStore:
         Args:
             folder: Used by one store at a time.
             blob_bytes_max: Size of one blob at most.
-            total_bytes_max: Size of all blobs at most; an upload counts whole from its begin.
+            total_bytes_max: Size of all blobs at most; an upload counts whole from its begin
+                until who sends it is gone.
             free_bytes_min: Room that blobs leave on the disk, for the journal before all.
             upload_count_max: Uploads under way at most.
 
@@ -74,27 +75,31 @@ class BlobStore:
         """
         self._folder = folder
         self._blob_bytes_max = blob_bytes_max
-        self._total_bytes_max = total_bytes_max
         self.free_bytes_min = free_bytes_min
-        self._upload_count_max = upload_count_max
         self._partial_folder = folder / "partial"
         self._partial_folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         # Held for the tables and for names of files, never while bytes are written: what is
         # asked on the event loop must not wait for somebody's gigabyte.
         self._lock = threading.Lock()
-        self._uploads: dict[str, Upload] = {}
         self._left = {path.name for path in self._partial_folder.iterdir()}  # by an earlier process
         self._sizes = dict(list_blobs(folder))
         self._referred: dict[str, float] = {}  # when it was made young, on the monotonic clock
-        self._total_bytes = sum(self._sizes.values())
+        limits = RoomLimits(total_bytes_max, free_bytes_min, upload_count_max)
+        used_bytes = sum(self._sizes.values())
+        self._uploads = Uploads(self._partial_folder, limits, used_bytes=used_bytes)
 
     @property
     def total_bytes(self) -> int:
         """Size of all blobs, with uploads under way counted whole."""
-        return self._total_bytes
+        return self._uploads.total_bytes
 
-    def begin(self, blob_id: str, size_bytes: int) -> int:
+    def begin(self, blob_id: str, size_bytes: int, holder: object | None = None) -> int:
         """Begin an upload, or go on with one that was cut off, also by a restart.
+
+        Args:
+            blob_id: The blob.
+            size_bytes: Of all of it.
+            holder: Who sends it; once it leaves, the upload gives way to others that need room.
 
         Returns:
             How many bytes are there already, which is the offset to go on from; `size_bytes` if
@@ -107,8 +112,13 @@ class BlobStore:
             BlobStoreFullError: No room for it.
             BlobDiskError: The disk failed.
         """
-        with self._upload(blob_id, size_bytes) as upload:
+        with self._upload(blob_id, size_bytes, holder=holder) as upload:
             return size_bytes if upload is None else upload.received_bytes or 0
+
+    def leave(self, holder: object) -> None:
+        """Give back the room that is reserved for who sends no more; what came stays for now."""
+        with self._lock:
+            self._uploads.leave(holder)
 
     def write(self, blob_id: str, offset: int, data: bytes | memoryview) -> int:
         """Append bytes to an upload; the last ones complete the blob and sync it.
@@ -124,7 +134,7 @@ class BlobStore:
             BlobDiskError: The disk failed; the upload was dropped.
         """
         with self._lock:
-            upload = self._uploads.get(blob_id)
+            upload = self._uploads.table.get(blob_id)
         if upload is None:
             raise not_under_way(blob_id, offset, self._sizes.get(blob_id))
         with upload.lock:
@@ -251,14 +261,19 @@ class BlobStore:
 
     @contextmanager
     def _upload(
-        self, blob_id: str, size_bytes: int, *, is_here: bool = False
+        self,
+        blob_id: str,
+        size_bytes: int,
+        *,
+        is_here: bool = False,
+        holder: object | None = None,
     ) -> Generator[Upload | None]:
         """Hold the upload of a blob, new or gone on with; `None` if the blob is complete."""
         if not BLOB_ID.fullmatch(blob_id):
             raise BlobIdError(blob_id)
         if not 0 <= size_bytes <= self._blob_bytes_max:
             raise BlobTooLargeError(blob_id, size_bytes, self._blob_bytes_max)
-        upload = self._find_or_reserve(blob_id, size_bytes, 0 if is_here else size_bytes)
+        upload = self._find_or_reserve(blob_id, size_bytes, 0 if is_here else size_bytes, holder)
         if upload is None:
             yield None
             return
@@ -270,7 +285,9 @@ class BlobStore:
                 raise BlobNotBegunError(blob_id)  # given up while we waited for it
             yield upload
 
-    def _find_or_reserve(self, blob_id: str, size_bytes: int, disk_bytes: int) -> Upload | None:
+    def _find_or_reserve(
+        self, blob_id: str, size_bytes: int, disk_bytes: int, holder: object | None
+    ) -> Upload | None:
         with self._lock:
             complete_bytes = self._sizes.get(blob_id)
             if complete_bytes is not None:
@@ -280,30 +297,7 @@ class BlobStore:
                     )
                 make_young(blob_path(self._folder, blob_id))
                 return None
-            upload = self._uploads.get(blob_id)
-            if upload is None:
-                self._refuse_without_room(blob_id, size_bytes, disk_bytes)
-                upload = Upload(self._partial_folder / blob_id, size_bytes)
-                self._uploads[blob_id] = upload
-                self._total_bytes += size_bytes
-            return upload
-
-    def _refuse_without_room(self, blob_id: str, size_bytes: int, disk_bytes: int) -> None:
-        if len(self._uploads) >= self._upload_count_max:
-            raise BlobStoreFullError(blob_id, f"{len(self._uploads)} uploads are under way")
-        if self._total_bytes + size_bytes > self._total_bytes_max:
-            raise BlobStoreFullError(
-                blob_id,
-                f"it has {size_bytes} bytes, and {self._total_bytes} of the"
-                f" {self._total_bytes_max} that blobs may have are taken",
-            )
-        disk = os.statvfs(self._partial_folder)
-        if disk.f_bavail * disk.f_frsize - disk_bytes < self.free_bytes_min:
-            raise BlobStoreFullError(
-                blob_id,
-                f"it has {size_bytes} bytes, and {self.free_bytes_min} must stay free on the"
-                f" disk of {self._folder}",
-            )
+            return self._uploads.reserve(blob_id, size_bytes, disk_bytes, holder)
 
     def _resume(self, blob_id: str, upload: Upload, size_bytes: int, *, is_here: bool) -> None:
         if size_bytes != upload.size_bytes:
@@ -346,9 +340,8 @@ class BlobStore:
         source.rename(target)
         sync_path(target.parent)
         with self._lock:
-            upload.is_over = True
             self._sizes[blob_id] = upload.size_bytes
-            del self._uploads[blob_id]
+            self._uploads.end(blob_id, upload, kept_bytes=upload.size_bytes)
 
     @contextmanager
     def _dropped_on_error(self, blob_id: str, upload: Upload) -> Generator[None]:
@@ -366,9 +359,7 @@ class BlobStore:
     def _drop(self, blob_id: str, upload: Upload) -> None:
         remove(upload.path)  # what cannot be removed now is removed by a collection
         with self._lock:
-            upload.is_over = True
-            self._total_bytes -= upload.size_bytes
-            del self._uploads[blob_id]
+            self._uploads.end(blob_id, upload, kept_bytes=0)
 
     def _remove_blob(self, blob_id: str, deadline: float) -> int | None:
         path = blob_path(self._folder, blob_id)
@@ -379,12 +370,12 @@ class BlobStore:
             path.unlink(missing_ok=True)
             del self._sizes[blob_id]
             self._referred.pop(blob_id, None)
-            self._total_bytes -= size_bytes
+            self._uploads.total_bytes -= size_bytes
         return size_bytes
 
     def _remove_partial(self, path: Path, deadline: float) -> int | None:
         with self._lock:
-            upload = self._uploads.get(path.name)
+            upload = self._uploads.table.get(path.name)
             if upload is None:  # left by an earlier process
                 return None if is_younger(path, deadline) else unlink(path)
         if not upload.lock.acquire(blocking=False):

@@ -99,8 +99,9 @@ class Transfers:
         self._downloads: dict[BlobId, _Download] = {}
 
     def close(self) -> None:
-        """The session is gone; partial uploads stay for the next one."""
+        """The session is gone; partial uploads stay for the next one, until room is needed."""
         self._is_closed = True
+        self._store.leave(self)
         tasks = [upload.task for upload in self._uploads.values()]
         tasks += [download.task for download in self._downloads.values()]
         for task in tasks:
@@ -201,7 +202,7 @@ class Transfers:
             task.add_done_callback(self._beginning.pop)
             return
         try:
-            received = self._store.begin(blob_id, offer.size_bytes)
+            received = self._store.begin(blob_id, offer.size_bytes, self)
         except BlobError as error:
             self._refuse(blob_id, str(error))
         else:
@@ -209,11 +210,15 @@ class Transfers:
 
     async def _begin_in_thread(self, offer: BlobOffer) -> None:
         try:
-            received = await asyncio.to_thread(self._store.begin, offer.blob_id, offer.size_bytes)
+            received = await asyncio.to_thread(
+                self._store.begin, offer.blob_id, offer.size_bytes, self
+            )
         except BlobError as error:
             self._refuse(BlobId(offer.blob_id), str(error))
         else:
-            if not self._is_closed:
+            if self._is_closed:
+                self._store.leave(self)
+            else:
                 self._begun(offer, received)
 
     def _begun(self, offer: BlobOffer, received: int) -> None:

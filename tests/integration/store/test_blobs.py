@@ -192,6 +192,84 @@ def test_uploads_under_way_are_limited(blobs: BlobStore) -> None:
     blobs.begin(NAME, 1)
 
 
+def test_who_goes_gives_back_the_room_that_it_never_used(blobs: BlobStore) -> None:
+    liar, other = object(), object()
+    blobs.begin(NAME, MIB, liar)
+    blobs.begin(name_of(b"ab"), MIB, liar)
+    with pytest.raises(BlobStoreFullError):
+        blobs.begin(name_of(b"abc"), MIB, other)
+
+    blobs.leave(liar)
+
+    assert blobs.total_bytes == 0
+    blobs.begin(name_of(b"abc"), MIB, other)
+    blobs.begin(name_of(b"abcd"), MIB, other)
+
+
+def test_uploads_of_who_is_gone_do_not_count_against_others(blobs: BlobStore) -> None:
+    liar, other = object(), object()
+    for number in range(4):
+        blobs.begin(name_of(b"%d" % number), 1, liar)
+
+    blobs.leave(liar)
+
+    for number in range(4):
+        assert blobs.begin(name_of(b"other %d" % number), 7, other) == 0
+    assert blobs.total_bytes == 4 * 7
+
+
+def test_an_upload_whose_sender_is_gone_is_gone_on_with_where_it_stood(blobs: BlobStore) -> None:
+    first, second = object(), object()
+    blobs.begin(NAME, len(DATA), first)
+    blobs.write(NAME, 0, DATA[:5000])
+    blobs.leave(first)
+    assert blobs.total_bytes == 5000
+
+    assert blobs.begin(NAME, len(DATA), second) == 5000
+    assert blobs.total_bytes == len(DATA)
+    blobs.leave(first)
+    assert blobs.total_bytes == len(DATA), "somebody else sends it now"
+    blobs.write(NAME, 5000, DATA[5000:])
+
+    assert blobs.read(NAME, 0, MIB) == DATA
+    assert blobs.total_bytes == len(DATA)
+
+
+def test_what_came_of_an_upload_gives_way_to_who_needs_the_room(
+    blobs: BlobStore, tmp_path: Path
+) -> None:
+    gone, here = object(), object()
+    blobs.begin(NAME, len(DATA), gone)
+    blobs.write(NAME, 0, DATA[:5000])
+    blobs.leave(gone)
+    blobs.begin(name_of(b"one"), MIB, here)
+    with pytest.raises(BlobTooLargeError):
+        blobs.begin(name_of(b"vast"), 2 * MIB, here)
+    assert blobs.total_bytes == MIB + 5000, "nothing is given up for what never fits"
+
+    blobs.begin(name_of(b"two"), MIB, here)
+
+    assert blobs.total_bytes == 2 * MIB
+    assert NAME not in {Path(each).name for each in files(tmp_path)}
+    blobs.leave(here)
+    assert blobs.begin(NAME, len(DATA), gone) == 0
+    assert blobs.write(NAME, 0, DATA) == len(DATA)
+
+
+def test_nothing_gives_way_to_what_does_not_fit_even_then(blobs: BlobStore) -> None:
+    gone, here = object(), object()
+    blobs.put_bytes(bytes(MIB))
+    blobs.begin(NAME, len(DATA), gone)
+    blobs.write(NAME, 0, DATA[:5000])
+    blobs.leave(gone)
+    blobs.begin(name_of(b"one"), 1, here)
+
+    with pytest.raises(BlobStoreFullError):
+        blobs.begin(name_of(b"two"), MIB, here)
+
+    assert blobs.begin(NAME, len(DATA), here) == 5000
+
+
 def test_the_same_blob_with_another_size_is_refused(blobs: BlobStore) -> None:
     blobs.put_bytes(DATA)
     blobs.begin(name_of(b"abc"), 3)
@@ -246,7 +324,7 @@ def test_bytes_that_are_put_complete_an_upload_under_way(blobs: BlobStore) -> No
 
 def test_bytes_of_a_blob_that_others_complete_meanwhile_are_told_so(blobs: BlobStore) -> None:
     blobs.begin(NAME, len(DATA))
-    upload = blobs._uploads[NAME]
+    upload = blobs._uploads.table[NAME]
     lock = upload.lock
 
     class Taken:

@@ -65,7 +65,7 @@ async def test_who_fetches_a_blob_that_the_disk_lost_is_told_so(
 
 async def test_an_offer_does_not_wait_for_the_disk_of_another_session(store: BlobStore) -> None:
     store.begin(BLOB_ID, len(CONTENT))
-    lock = store._uploads[BLOB_ID].lock
+    lock = store._uploads.table[BLOB_ID].lock
     has_it, may_go = threading.Event(), threading.Event()
 
     def write_slowly() -> None:
@@ -86,6 +86,29 @@ async def test_an_offer_does_not_wait_for_the_disk_of_another_session(store: Blo
     await until(lambda: peer.told)
     writing.join()
     assert peer.told == [BlobStatus(blob_id=BLOB_ID, received_bytes=0, is_complete=False)]
+
+
+async def test_a_session_that_ends_takes_no_room_for_what_it_never_sent(store: BlobStore) -> None:
+    peer = Peer(store)
+    peer.transfers.on_message(OFFER)
+    await until(lambda: peer.told)
+    assert store.total_bytes == len(CONTENT)
+
+    peer.transfers.close()
+
+    assert store.total_bytes == 0
+
+
+async def test_a_session_that_ends_while_its_offer_is_looked_at_takes_no_room(
+    store: BlobStore,
+) -> None:
+    peer = Peer(store)
+    peer.transfers.on_message(OFFER)
+
+    peer.transfers.close()
+
+    await until(lambda: BLOB_ID in store._uploads.table and store.total_bytes == 0)
+    assert peer.told == []
 
 
 class Measured(bytes):
