@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ REST_S = 4.0
 SCRIPT = (
     b"import time\nat = time.time()\nimport requests\nfrom lineshaft import run\nrun.result(at)\n"
 )
+RAY_KIND = replace(
+    SYSTEMS["ray"], environment="ray-with-pip", requirements=("ray", "virtualenv", "pip")
+)
+"""Ray makes an environment as a copy of its own, and puts uv into it by pip."""
 RAY = """
 import json, sys, time
 import ray
@@ -169,7 +174,7 @@ def started(python: Path, environ: dict[str, str]) -> float:
 def with_ray(folder: Path, cache: Path, many: int) -> Iterator[tuple[str, float | str]]:
     folder.mkdir()
     try:
-        python = Environments(cache).python(SYSTEMS["ray"])
+        python = Environments(cache).python(RAY_KIND)
     except CannotInstallError as error:
         yield "all", str(error)
         return
