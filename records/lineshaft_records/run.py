@@ -9,6 +9,7 @@ import atexit
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -183,10 +184,14 @@ class Run:
             tee.restore()
         self._spool.write("close", {"status": status})
         atexit.unregister(self._at_exit)
-        if not self._wait(lambda: not self.folder.live.exists(), CLOSE_WAIT_S):
-            return
-        with suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(CLOSE_WAIT_S)
+        if self._wait(lambda: not self.folder.live.exists(), CLOSE_WAIT_S):
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(CLOSE_WAIT_S)
+                return
+        # It goes on alone. Somebody must take note of its end, or Python warns that it was left;
+        # a program that is at its own end cannot start a thread, and leaves nobody to warn.
+        with suppress(RuntimeError):
+            threading.Thread(target=self._keeper.wait, daemon=True).start()
 
     def fail(self, reason: str | None = None) -> None:
         """End the run as one that failed."""

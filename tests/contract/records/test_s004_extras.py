@@ -1,6 +1,8 @@
 """Seed 004's record beyond its files: a full disk, a dead keeper, where a run came from."""
 
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,9 +72,27 @@ def test_s004_04_on_a_full_disk_and_with_a_dead_keeper_rows_are_dropped_in_silen
     run._keeper.wait()
 
 
+def test_the_end_of_a_keeper_that_takes_its_time_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineshaft_records.run.CLOSE_WAIT_S", 0.05)
+    run = Run("e", "r", base=tmp_path, console=False, provenance=False)
+    keeper = run._keeper
+    keeper.send_signal(signal.SIGSTOP)
+
+    run.close()
+    keeper.send_signal(signal.SIGCONT)
+
+    # Nobody asks it: who drops the run would be warned of a process that was left.
+    until(lambda: keeper.returncode == 0, what="the keeper's end is noticed")
+    assert read_info(run.folder).status == "FINISHED"
+
+
 def test_s004_18_provenance_rank_and_group_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git on this machine; install it to see commits in provenance.yaml")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@e"]
     for words in (["init", "-q", "-b", "trunk"], ["commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run([*git, *words], check=True, capture_output=True)
