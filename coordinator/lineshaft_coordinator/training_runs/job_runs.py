@@ -1,5 +1,7 @@
 """Lineshaft's own jobs, as seed 000 shows runs."""
 
+import json
+
 from pydantic import JsonValue
 
 from lineshaft_coordinator.feeds.hub import Source
@@ -84,7 +86,7 @@ class JobRuns:
             "name": job["name"] or run_id,
             "model_type": job["kind"],
             "status": status,
-            "config": {},
+            "config": _config(story),
             **{name: timestamp(at) for name, at in times.items() if isinstance(at, int | float)},
         }
 
@@ -92,6 +94,21 @@ class JobRuns:
         tail = await self._source.tail(run_id)
         found = (_shown(event) for event in reversed(tail))
         return next((shown for shown in found if shown is not None), None)
+
+
+def _config(story: list[JsonValue]) -> JsonValue:
+    """The parameters that a job was submitted with, as they are shown; empty if it has none."""
+    for record in story:
+        match record:
+            case {"type": "JobSubmitted", "job": {"params": str(params)}}:
+                try:
+                    config: JsonValue = json.loads(params)
+                except ValueError:  # The client's words; nobody checked them.
+                    return {}
+                return config if isinstance(config, dict) else {}
+            case _:
+                pass
+    return {}
 
 
 def _shown(event: JobEvent) -> RunView | None:

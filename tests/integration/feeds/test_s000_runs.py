@@ -71,6 +71,7 @@ def test_s000_21_a_job_is_a_run_as_well(house: House, conduct: Conduct) -> None:
     run = house.http().get(f"{RUNS}/{show.job_id}").json()
 
     assert (run["id"], run["name"], run["status"]) == (show.job_id, "my training", "completed")
+    assert run["config"] == {"score": str(show.score)}
     assert {"started_at", "completed_at", "created_at"} <= set(run)
     latest = run["latest_metrics"]
     assert (latest["epoch"], latest["step"], latest["loss"], latest["lr"]) == (2, 3, 0.5, 0.1)
