@@ -120,6 +120,15 @@ def test_s004_16_the_seeds_routes_tell_experiments_runs_and_curves(
     assert get(here, f"{run}/artifacts") == []
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(here, f"{run}/artifacts/content?path=../run.yaml")
+    for path in (
+        "/api/experiments",
+        run + "/metrics",
+        run + "/config",
+        "/api/v1/runs",
+        "/api/stats",
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://127.0.0.1:{here.port}{path}", timeout=30)
     stats = get(here, "/api/stats")
     assert (stats["total_runs"], stats["active_runs"]) == (1, 0)
     assert get(here, "/api/config")["live_mode"] is True

@@ -73,7 +73,7 @@ def test_a_point_is_on_screen_soon_after_it_was_told(
         until(lambda: last_value(page, "loss") == "loss: 1 points, last 1")
         assert last_value(page, "val/loss") == "val/loss: 1 points, last 2"
         (tmp_path / "gate").touch()
-        # 500 ms are the aim, see docs/performance.md; this is the bound of a busy machine.
+        # 500 ms are the aim, see docs/dashboard.md; this is the bound of a busy machine.
         until(lambda: last_value(page, "loss") == "loss: 2 points, last 0.1250", within_s=5.0)
         (tmp_path / "end").touch()
         job.result()

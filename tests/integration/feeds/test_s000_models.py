@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from tests.e2e.farm import until
 from tests.integration.feeds.conftest import House
 from tests.integration.feeds.test_s000_stream import Run
 
-from lineshaft_coordinator.server.admission import SECRET_BYTES
+from lineshaft_coordinator.server.admission import local_token
 
 
 def test_s000_28_health_says_how_it_is(house: House) -> None:
@@ -191,20 +189,26 @@ def test_numbers_that_json_has_not_are_told_as_null_and_spoil_no_list(house: Hou
     assert http.get("/api/training/runs").status_code == 200
 
 
-def test_s000_33_it_starts_where_it_is_told_and_keeps_its_data_there() -> None:
-    command = [sys.executable, "-m", "lineshaft_coordinator", "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_s000_33_it_starts_where_it_is_told_and_keeps_its_data_there(house: House) -> None:
+    run = Run(house)  # It answers where it was told to listen.
+    run.http.post(f"{run.path}/logs", json={"message": "x"})
 
-    # Their -H, -p and -c; a coordinator has no signing secret that could be too short.
-    assert "--listen" in text
-    assert "--data" in text
-    assert SECRET_BYTES >= 32
+    data = house.farm.folder / "data"
+    assert (data / "tracking.sqlite").is_file()
+    assert (data / "training_runs" / "runs" / run.run["id"] / "logs.jsonl").is_file()
+    assert not (house.farm.home / "data").exists()
 
 
-def test_s000_41_the_first_start_writes_a_random_token_for_its_user_alone(house: House) -> None:
+def test_s000_41_the_first_start_writes_a_random_token_for_its_user_alone(
+    house: House, tmp_path: Path
+) -> None:
     path = house.farm.home / "token"
 
-    assert len(path.read_text().strip()) >= 43
+    homes = [tmp_path / name for name in ("one", "other")]
+    drawn = {path.read_text().strip(), *(local_token(home) for home in homes)}
+    assert len(drawn) == 3
+    assert all(len(token) >= 43 for token in drawn)
+    assert local_token(homes[0]) in drawn  # A later start finds it again.
     assert path.stat().st_mode & 0o077 == 0
     for guess in ("admin", "password", "axonml"):
         headers = {"Authorization": f"Bearer {guess}"}

@@ -181,16 +181,21 @@ def test_s001_28_others_are_answered_while_a_cancel_takes_its_time(single: Town)
         target=single.response, args=("POST", f"/api/training/cancel/{job_id}")
     )
     cancel.start()
+    took_s: list[float] = []
     try:
-        asked_at = time.monotonic()
-        health = single.response("GET", "/health", headers={"Accept": "application/json"})
-        took_s = time.monotonic() - asked_at
+        # Who asks once may be there before the cancel is.
+        until(lambda: "cancel" in str(single.ask("GET", f"/api/v1/jobs/{job_id}")["status"]))
+        for _ in range(5):
+            asked_at = time.monotonic()
+            health = single.response("GET", "/health", headers={"Accept": "application/json"})
+            took_s.append(time.monotonic() - asked_at)
+            assert health.json()["status"] == "healthy"
+        assert cancel.is_alive()
     finally:
         os.kill(worker.pid, signal.SIGCONT)
     cancel.join(30)
 
-    assert health.json()["status"] == "healthy"
-    assert took_s < 1  # Ten times the promise.
+    assert max(took_s) < 1  # Ten times the promise.
     assert single.until_status(job_id, "cancelled")
 
 

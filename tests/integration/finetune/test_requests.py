@@ -167,6 +167,8 @@ def test_s001_33_a_model_is_downloaded_whole_and_in_parts(shared: Town, done: st
     head = shared.response("HEAD", path)
     tag = whole.headers["etag"]
     part = shared.response("GET", path, headers={"Range": "bytes=100-", "If-Range": tag})
+    middle = shared.response("GET", path, headers={"Range": "bytes=7-106"})
+    end = shared.response("GET", path, headers={"Range": "bytes=-50"})
     other = shared.response("GET", path, headers={"Range": "bytes=100-", "If-Range": '"x"'})
     beyond = shared.response("GET", path, headers={"Range": "bytes=99999999-"})
 
@@ -178,6 +180,8 @@ def test_s001_33_a_model_is_downloaded_whole_and_in_parts(shared: Town, done: st
     assert (
         part.headers["content-range"] == f"bytes 100-{len(whole.content) - 1}/{len(whole.content)}"
     )
+    assert (middle.status_code, middle.content) == (206, whole.content[7:107])
+    assert (end.status_code, end.content) == (206, whole.content[-50:])
     assert other.status_code == 200
     assert beyond.status_code == 416
     with zipfile.ZipFile(io.BytesIO(whole.content)) as archive:

@@ -84,7 +84,7 @@ def test_s001_12_two_records_of_a_step_are_one_point_and_what_is_known_wins() ->
     assert (first["train_loss"], first["eval_loss"], first["learning_rate"]) == (1.0, 2.0, 0.1)
 
 
-def test_s001_12_the_hundred_thousandth_step_costs_what_the_hundredth_did() -> None:
+def test_s001_12_the_hundred_thousandth_step_costs_what_the_thousandth_did() -> None:
     fold, counts = Fold(), {}
     standing, request = Standing(status="running"), Request()
 

@@ -123,6 +123,18 @@ async def test_s001_06_who_does_not_read_gets_the_newest_and_others_all_the_time
     assert full.closed is None
 
 
+async def test_s001_10_news_do_not_wait_for_the_next_second(
+    one: OneJob, feeds: LiveFeeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No tick comes to the rescue: the line waits for 10 s.
+    monkeypatch.setattr(live, "INTERVAL_S", 20.0)
+    _, line = await joined(feeds)
+
+    one.says(1)
+
+    await until_told(line, 1)
+
+
 async def test_the_end_is_told_to_who_has_room_at_last(one: OneJob, feeds: LiveFeeds) -> None:
     slow, full = await joined(feeds)
     _, open_line = await joined(feeds)

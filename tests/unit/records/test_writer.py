@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_what_is_published_and_what_came_after_are_one_curve(tmp_path: Path) -> 
     writer.leave()
 
 
-def test_it_publishes_again_only_when_it_grew_by_a_fifth_and_a_minute_went_by(
+def test_s004_08_it_publishes_again_only_when_it_grew_by_a_fifth_and_a_minute_went_by(
     tmp_path: Path,
 ) -> None:
     writer = opened(tmp_path)
@@ -203,9 +204,12 @@ def test_a_metric_that_changes_its_type_has_a_second_column(tmp_path: Path) -> N
 
 
 def test_rows_of_a_step_merge_unless_they_tell_a_metric_twice() -> None:
-    flush = flush_of([row(1, a=1.0), row(1, b=2.0), row(1, a=3.0), row(None, a=4.0)])
+    rows = [row(1, a=1.0), row(1, b=2.0), row(1, a=3.0), row(None, a=4.0)]
+
+    flush = flush_of([replace(each, at_us=10 + place) for place, each in enumerate(rows)])
 
     assert flush.steps == [1, 1, None]
+    assert flush.at_us == [11, 12, 13], "of what was merged the newest time"
     assert flush.columns == {"n:a": [1.0, 3.0, 4.0], "n:b": [2.0, None, None]}
 
 

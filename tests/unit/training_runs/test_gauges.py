@@ -1,0 +1,55 @@
+"""What the coordinator's machine does, a minute back."""
+
+import asyncio
+import itertools
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from lineshaft_coordinator.training_runs import gauges
+from lineshaft_coordinator.training_runs.gauges import POINTS, Machine
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose disk and network do more each time somebody looks."""
+    looks = itertools.count(1)
+
+    def disk() -> SimpleNamespace:
+        look = next(looks)
+        return SimpleNamespace(read_bytes=100 * look, write_bytes=200 * look)
+
+    def network() -> SimpleNamespace:
+        look = next(looks)
+        return SimpleNamespace(bytes_recv=300 * look, bytes_sent=400 * look)
+
+    monkeypatch.setattr(psutil, "disk_io_counters", disk)
+    monkeypatch.setattr(psutil, "net_io_counters", network)
+    monkeypatch.setattr(gauges, "INTERVAL_S", 0.0)
+
+
+@pytest.mark.usefixtures("busy")
+async def test_s000_30_the_history_follows_disk_and_network_for_a_minute() -> None:
+    machine = Machine()
+    assert len(machine.history()) == 1, "there is a point at once"
+
+    for _ in range(POINTS + 5):  # Each lets it look once.
+        await asyncio.sleep(0)
+    points = machine.history()
+    machine.close()
+
+    assert len(points) == POINTS
+    for name in ("disk_read_bytes", "disk_write_bytes", "network_rx_bytes", "network_tx_bytes"):
+        told = [point[name] for point in points]
+        assert told == sorted(set(told)), f"{name} grows with each point"
+
+
+async def test_a_machine_without_a_disk_of_its_own_says_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "disk_io_counters", lambda: None)
+    machine = Machine()
+
+    now = machine.now()
+    machine.close()
+
+    assert (now["disk_read_bytes"], now["disk_write_bytes"]) == (0, 0)
