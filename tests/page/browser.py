@@ -118,6 +118,10 @@ class Browser:
     def open(self, url: str) -> None:
         self._call("Page.navigate", url=url)
 
+    def save_to(self, folder: Path) -> None:
+        """Let the page save files, there and without asking."""
+        self._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def run(self, script: str) -> object:
         """Evaluate an expression in the page; a promise is awaited."""
         answer = self._call(

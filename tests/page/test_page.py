@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,36 @@ def test_s004_17_runs_are_listed_picked_and_compared(
         page.click("button", "Compare 2")
         shows(page, "picked-1", "table")
         until(lambda: last_value(page, "auc") == "auc: 1 points, last 0.7500")
+
+
+def test_s004_17_metrics_are_columns_by_chips_and_a_chart_is_saved(
+    shop: Farm, page: Browser, tmp_path: Path
+) -> None:
+    script = (
+        "from lineshaft import run\nrun.log({f'chip-{n}': n + 0.25 for n in range(30)}, step=1)\n"
+    )
+    with shop.client() as client:
+        job = start(client, tmp_path, script, name="columns")
+        job.result()
+        go(page, "/runs")
+        shows(page, "chip-29", ".chips")
+        assert "chip-29" not in page.text("thead")
+        page.click(".chips button", "chip-29")
+        shows(page, "chip-29", "thead")
+        shows(page, "29.25", "tbody")
+        page.click(".chips button", "chip-29")
+        until(lambda: "chip-29" not in page.text("thead"))
+
+        page.run(f"location.hash = '#/jobs/{job.id}'")
+        until(lambda: last_value(page, "chip-7").startswith("chip-7: 1 points, last 7.25"))
+        page.save_to(tmp_path / "saved")
+        page.click("button[aria-label='save chip-7 as PNG']")
+    file = tmp_path / "saved" / "chip-7.png"
+    until(file.exists, what="the picture is saved")
+    content = file.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", content[16:24])
+    assert min(width, height) > 200
 
 
 def test_s004_17_a_long_run_is_drawn_by_points_that_look_alike(

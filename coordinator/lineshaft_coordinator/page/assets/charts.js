@@ -16,12 +16,15 @@ export class Chart {
     this.sync = sync;
     this.note = h("small", { class: "note" });
     this.box = h("div", { class: "plot" });
-    this.element = h("figure", { class: "chart" }, h("figcaption", null, h("b", null, name), this.note), this.box);
+    this.element = h("figure", { class: "chart" }, h("figcaption", null, h("b", null, name), this.note,
+      h("button", { type: "button", class: "quiet", title: "save as PNG", "aria-label": `save ${name} as PNG`, onclick: () => this.save() }, "⤓")), this.box);
+    this.lines = [];
     this.plot = null;
     this.signature = "";
   }
 
   draw(lines, note) {
+    this.lines = lines;
     this.note.textContent = note;
     const { x, isLog, smooth } = this.options;
     const signature = JSON.stringify([lines.map((line) => [line.label, line.isOld]), x, isLog, getComputedStyle(document.documentElement).colorScheme, this.width()]);
@@ -41,7 +44,6 @@ export class Chart {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--muted").trim(), grid = style.getPropertyValue("--line").trim();
     const { x, isLog, isRelative } = this.options;
-    const colours = COLOURS[style.colorScheme.includes("dark") ? "dark" : "light"];
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font: "12px system-ui", size: 52 };
     return {
       width: this.width(), height: HEIGHT,
@@ -51,9 +53,39 @@ export class Chart {
       axes: [{ ...axis, size: 34 }, { ...axis, values: (_, ticks) => ticks.map((tick) => tick === null ? "" : short(tick)) }],
       series: [{ label: x === "time" && isRelative ? "seconds" : x, value: (_, value) => value === null ? "–" : x === "time" && !isRelative ? new Date(value * 1000).toLocaleTimeString() : number(value) },
         ...lines.map((line, index) => ({
-          label: line.label, stroke: colours[index % colours.length] + (line.isOld ? "66" : ""), width: 1.6,
+          label: line.label, stroke: this.colour(line, index), width: 1.6,
           spanGaps: true, points: { show: line.ys.length < 2 }, value: (_, value) => number(value) }))],
     };
+  }
+
+  /** Save what is drawn, under its name and with what each colour means. */
+  save() {
+    if (!this.plot) return;
+    const drawn = this.plot.ctx.canvas, style = getComputedStyle(document.documentElement);
+    const row = 18 * devicePixelRatio, left = 8 * devicePixelRatio;
+    const canvas = h("canvas", { width: drawn.width, height: drawn.height + row * (this.lines.length + 1.5) });
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = style.getPropertyValue("--card").trim();
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(drawn, 0, row);
+    pen.font = `${13 * devicePixelRatio}px system-ui`;
+    pen.fillStyle = style.getPropertyValue("--ink").trim();
+    pen.fillText(this.name, left, row);
+    this.lines.forEach((line, index) => {
+      pen.fillStyle = this.colour(line, index);
+      pen.fillText(`— ${line.label}`, left, drawn.height + row * (index + 2));
+    });
+    canvas.toBlob((blob) => {
+      const link = h("a", { href: URL.createObjectURL(blob), download: `${this.name.replace(/[^\w.-]+/g, "_")}.png` });
+      link.click();
+      // The browser needs the address until it has begun to write.
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    }, "image/png");
+  }
+
+  colour(line, index) {
+    const colours = COLOURS[getComputedStyle(document.documentElement).colorScheme.includes("dark") ? "dark" : "light"];
+    return colours[index % colours.length] + (line.isOld ? "66" : "");
   }
 
   fits() { return this.plot?.width === this.width(); }

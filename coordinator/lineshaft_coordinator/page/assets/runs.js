@@ -6,33 +6,57 @@ import { empty, pill, when } from "./parts.js";
 import { Series, history } from "./series.js";
 import { duration, number } from "./words.js";
 
+const COLUMNS_AT_FIRST = 6;
+const CHIPS_MAX = 200;
+
 export function runsView() {
   const abort = new AbortController();
   const picked = new Set();
+  const columns = new Map(); // metric -> whether it has a column
+  let runs = [];
   const list = h("section", { "aria-label": "Runs" });
   const compare = h("button", { type: "button", disabled: true, onclick: () => { location.hash = `#/compare/${[...picked].map(encodeURIComponent).join(",")}`; } }, "Compare");
-  const find = h("input", { id: "find", type: "search", placeholder: "part of experiment, run or tag", oninput: () => view.update() });
+  const find = h("input", { id: "find", type: "search", placeholder: "part of experiment, run or tag", oninput: () => draw() });
   function pick(id, isOn) {
     if (isOn) picked.add(id); else picked.delete(id);
     compare.disabled = picked.size < 2;
     compare.textContent = picked.size ? `Compare ${picked.size}` : "Compare";
   }
-  const view = {
+  function toggle(name) {
+    columns.set(name, !columns.get(name));
+    draw();
+  }
+  function draw() {
+    const wanted = find.value.trim().toLowerCase();
+    const shown = runs.filter((run) => [run.experiment, run.description ?? "", run.run, ...run.tags].join(" ").toLowerCase().includes(wanted));
+    for (const name of shown.flatMap((run) => Object.keys(run.last ?? {}))) {
+      if (!columns.has(name)) columns.set(name, columns.size < COLUMNS_AT_FIRST);
+    }
+    show(list, shown.length ? [chips(columns, toggle), runTable(shown, picked, pick, columns)]
+      : empty(wanted ? "No run is like that." : "No run yet: a job becomes one when it tells numbers."));
+  }
+  return {
     abort,
     element: h("div", null, h("h1", null, "Runs"), h("div", { class: "filters" }, h("label", { for: "find" }, "Find"), find, compare), list),
     async update() {
-      const runs = await get("api/v1/runs?limit=500", abort.signal);
-      const wanted = find.value.trim().toLowerCase();
-      const shown = runs.filter((run) => [run.experiment, run.description ?? "", run.run, ...run.tags].join(" ").toLowerCase().includes(wanted));
-      show(list, shown.length ? runTable(shown, picked, pick) : empty(wanted ? "No run is like that." : "No run yet: a job becomes one when it tells numbers."));
+      runs = await get("api/v1/runs?limit=500", abort.signal);
+      draw();
     },
   };
-  return view;
 }
 
-function runTable(runs, picked, pick) {
-  const columns = [...new Set(runs.flatMap((run) => Object.keys(run.last ?? {})))].slice(0, 6);
-  const title = ["", "run", "experiment", "status", "started", "took", ...columns];
+/** One button a metric, pressed where it has a column. */
+function chips(columns, toggle) {
+  const names = [...columns.keys()].sort();
+  const more = names.length - CHIPS_MAX;
+  return h("div", { class: "chips", role: "group", "aria-label": "Columns" },
+    ...names.slice(0, CHIPS_MAX).map((name) => h("button", { type: "button", "data-key": `chip ${name}`, "aria-pressed": String(columns.get(name)), onclick: () => toggle(name) }, name)),
+    more > 0 ? h("small", { class: "note" }, `and ${more} more`) : null);
+}
+
+function runTable(runs, picked, pick, columns) {
+  const metrics = [...columns.keys()].filter((name) => columns.get(name));
+  const title = ["", "run", "experiment", "status", "started", "took", ...metrics];
   return h("table", { class: "cards" }, h("thead", null, h("tr", null, ...title.map((text) => h("th", { scope: "col" }, text)))),
     h("tbody", null, ...runs.map((run) => h("tr", null,
       h("td", null, h("input", { type: "checkbox", "aria-label": `compare ${run.description || run.run}`, "data-key": run.run, checked: picked.has(run.run),
@@ -42,7 +66,7 @@ function runTable(runs, picked, pick) {
       h("td", { "data-label": "status" }, pill(run.status.toLowerCase())),
       h("td", { "data-label": "started" }, when(Date.parse(run.started_at) / 1000)),
       h("td", { "data-label": "took" }, duration(run.duration_s)),
-      ...columns.map((name) => h("td", { "data-label": name, class: "number" }, number(run.last?.[name])))))));
+      ...metrics.map((name) => h("td", { "data-label": name, class: "number" }, number(run.last?.[name])))))));
 }
 
 export function compareView(ids) {
