@@ -182,20 +182,26 @@ def test_s001_28_others_are_answered_while_a_cancel_takes_its_time(single: Town)
     )
     cancel.start()
     took_s: list[float] = []
+
+    def is_cancelling() -> bool:
+        # The first to ask may be there before the cancel is, the second while it is begun.
+        asked_at = time.monotonic()
+        health = single.response("GET", "/health", headers={"Accept": "application/json"})
+        status = single.ask("GET", f"/api/v1/jobs/{job_id}")["status"]
+        took_s.append(time.monotonic() - asked_at)
+        assert health.json()["status"] == "healthy"
+        return "cancel" in str(status)
+
     try:
-        # Who asks once may be there before the cancel is.
-        until(lambda: "cancel" in str(single.ask("GET", f"/api/v1/jobs/{job_id}")["status"]))
+        until(is_cancelling)
         for _ in range(5):
-            asked_at = time.monotonic()
-            health = single.response("GET", "/health", headers={"Accept": "application/json"})
-            took_s.append(time.monotonic() - asked_at)
-            assert health.json()["status"] == "healthy"
+            assert is_cancelling()
         assert cancel.is_alive()
     finally:
         os.kill(worker.pid, signal.SIGCONT)
     cancel.join(30)
 
-    assert max(took_s) < 1  # Ten times the promise.
+    assert max(took_s) < 2  # Ten times the promise, for each of two answers.
     assert single.until_status(job_id, "cancelled")
 
 

@@ -147,6 +147,7 @@ def test_s002_10_who_comes_late_gets_the_newest_once(
 
     with Subscriber(model_name="lstm", settings=listening) as subscriber:
         assert subscriber.wait_until_listening(30)
+        until(lambda: subscriber.statistics.total_received == 1, what="the newest is there")
         told = subscriber.notices()
         tell(redis, notice(2), notice(4, "gru"), notice(3), kept=True)
 
