@@ -18,7 +18,7 @@ from lineshaft.cli.exits import NotFoundError, UsageError
 from lineshaft.cli.flags import Json
 from lineshaft.cli.output import Column, Output
 
-ROLES = ("worker", "client", "admin")
+ROLES = ("worker", "client", "viewer", "admin")
 PORT = 7433
 
 Data = Annotated[
@@ -108,6 +108,8 @@ def create(
     is_json: Json = False,
 ) -> None:
     """Make a token and print how to use it; its secret is shown this once."""
+    from lineshaft.cli.dashboard import page_address  # noqa: PLC0415 - takes long
+
     output = Output(is_json=is_json)
     if role not in ROLES:
         raise UsageError(f"no role {role!r}; there are: {', '.join(ROLES)}")
@@ -119,13 +121,18 @@ def create(
     token = f"ls1.{pin}.{secret}" if pin else secret
     is_local = url.startswith("ws://")
     reachable = url if is_local else _seen_from_outside(url, host)
-    joins = {"worker": f"lineshaft worker {reachable} --token {token}"}
+    # Viewers have no commands: what they may see is on the page.
+    joins = {
+        "worker": f"lineshaft worker {reachable} --token {token}",
+        "viewer": page_address(reachable, token),
+    }
     line = joins.get(role, f"lineshaft login {reachable} --token {token}")
     if is_json:
         document = {"id": token_id, "role": role, "token": token, "url": reachable, "join": line}
         output.document(document)
         return
-    output.note(f"token {token_id} for a {role}; on the other machine:")
+    what = "in a browser there, open" if role == "viewer" else "on the other machine"
+    output.note(f"token {token_id} for a {role}; {what}:")
     if is_local:
         port = urlsplit(url).port
         output.note(

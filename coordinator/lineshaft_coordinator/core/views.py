@@ -96,15 +96,18 @@ def workers_view(shop: Shop) -> list[JsonValue]:
     return [worker_view(shop, worker) for _, worker in sorted(shop.fleet.workers.items())]
 
 
-def why(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
-    """Why a live job is where it is, in sentences; ``None`` when it is not live."""
+def why(shop: Shop, job_id: JobId, *, shows_output: bool = True) -> dict[str, JsonValue] | None:
+    """Why a live job is where it is, in sentences; ``None`` when it is not live.
+
+    Without ``shows_output`` no words of its code, or of what builds its environment, are in them.
+    """
     job = shop.ledger.jobs.get(job_id)
     if job is None:
         return None
     state = job_state(shop, job_id, job)
     reasons: list[JsonValue] = []
     if isinstance(job.state, Leased):
-        reasons += _why_leased(shop, job_id, job, job.state)
+        reasons += _why_leased(shop, job_id, job, job.state, shows_output=shows_output)
     elif isinstance(job.state, Paused):
         where = _from_where(job)
         reasons.append(
@@ -150,7 +153,9 @@ def _why_held(shop: Shop, job_id: JobId, job: Job) -> str:
     )
 
 
-def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[JsonValue]:
+def _why_leased(
+    shop: Shop, job_id: JobId, job: Job, state: Leased, *, shows_output: bool
+) -> list[JsonValue]:
     worker, gang = shop.fleet.workers[state.worker_id], shop.gang_of(job_id)
     if not worker.is_here:
         return [_why_away(shop, job, worker)]
@@ -160,13 +165,14 @@ def _why_leased(shop: Shop, job_id: JobId, job: Job, state: Leased) -> list[Json
             "says so when no process of it is left"
         ]
     if gang is not None and gang.is_broken:
-        why = gang.reason or "its gang has ended"
+        why = (gang.reason if shows_output else "") or "its gang has ended"
         return [f"worker {state.worker_id} is ending it: {why}; all of its ranks start over then"]
     if job.pause is not None:
         return [_why_pausing(worker, job_id, job.pause)]
     lease = worker.lease_of(job_id)
     if lease is not None and lease.doing and not lease.is_started:
-        text = f"worker {state.worker_id} prepares its environment ({lease.doing})"
+        doing = f" ({lease.doing})" if shows_output else ""
+        text = f"worker {state.worker_id} prepares its environment{doing}"
         return [f"{text}; 'lineshaft logs {job_id}' shows how far it is"]
     if job_id in worker.backlog:
         return [f"worker {state.worker_id} has it and runs it in its next free slot"]

@@ -10,9 +10,11 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.feeds.places import place_text
 from lineshaft_coordinator.feeds.told import Ended, Latest, Message, News, Place, place_of
+from lineshaft_coordinator.server.viewing import ending_text
 from lineshaft_coordinator.strict_json import spelled
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import EventKind, JobEvent
+from lineshaft_protocol.outcomes import Outcome
 
 KINDS = frozenset(get_args(EventKind))
 KINDS_USUAL = KINDS - {"log"}
@@ -28,13 +30,15 @@ class LiveDialect:
     """Which sorts of events are told; the snapshot, the state and the end always are."""
     metrics: tuple[str, ...] = ()
     """Patterns of the metrics that are told, as in file names; empty: all."""
+    shows_output: bool = True
+    """Whether texts are told that the job's code wrote; else only how it ended."""
 
     def snapshot(self, latest: Latest, behind: Place) -> Message:
         """Tell where the job is and its latest numbers."""
         state = latest.state
         ended = latest.ended
         data: dict[str, JsonValue] = {
-            "state": _state_data(state) if state is not None else None,
+            "state": self._state_data(state) if state is not None else None,
             "status": ended.outcome.status if ended is not None else None,
             "metrics": {
                 name: {
@@ -57,9 +61,9 @@ class LiveDialect:
         """Tell news."""
         match news:
             case StateChanged():
-                return Message(encode({"type": "state", "data": _state_data(news)}))
+                return Message(encode({"type": "state", "data": self._state_data(news)}))
             case Ended():
-                return Message(encode({"type": "end", "data": _end_data(news)}), is_last=True)
+                return Message(encode({"type": "end", "data": self._end_data(news)}), is_last=True)
             case JobEvent():
                 return self._event(news)
 
@@ -89,6 +93,31 @@ class LiveDialect:
     def _is_wanted(self, name: str) -> bool:
         return not self.metrics or any(fnmatchcase(name, pattern) for pattern in self.metrics)
 
+    def _state_data(self, state: StateChanged) -> dict[str, JsonValue]:
+        return {
+            "state": state.state,
+            "attempt": state.attempt,
+            "worker_id": state.worker_id,
+            "reason": state.reason if self.shows_output else None,
+        }
+
+    def _end_data(self, ended: Ended) -> dict[str, JsonValue]:
+        outcome = ended.outcome
+        return {
+            "status": outcome.status,
+            "at": ended.at,
+            "attempt": outcome.attempt,
+            "worker_id": outcome.worker_id,
+            "run_s": outcome.run_s,
+            "reason": outcome.reason if self.shows_output or not outcome.failure else None,
+            "error": self._error_of(outcome),
+        }
+
+    def _error_of(self, outcome: Outcome) -> str | None:
+        if outcome.failure is None:
+            return None
+        return outcome.failure.message if self.shows_output else ending_text(outcome.failure)
+
 
 def lagged(skipped: int, next_place: Place | None) -> bytes:
     """Tell that messages were skipped, and where it goes on."""
@@ -103,26 +132,3 @@ def encode(said: Mapping[str, JsonValue]) -> bytes:
     except ValueError:
         text = json.dumps(spelled(dict(said)), allow_nan=False, separators=(",", ":"))
     return text.encode()
-
-
-def _state_data(state: StateChanged) -> dict[str, JsonValue]:
-    return {
-        "state": state.state,
-        "attempt": state.attempt,
-        "worker_id": state.worker_id,
-        "reason": state.reason,
-    }
-
-
-def _end_data(ended: Ended) -> dict[str, JsonValue]:
-    outcome = ended.outcome
-    failure = outcome.failure
-    return {
-        "status": outcome.status,
-        "at": ended.at,
-        "attempt": outcome.attempt,
-        "worker_id": outcome.worker_id,
-        "run_s": outcome.run_s,
-        "reason": outcome.reason,
-        "error": failure.message if failure is not None else None,
-    }

@@ -16,9 +16,10 @@ from lineshaft_coordinator.feeds.places import parse_place
 from lineshaft_coordinator.feeds.thinner import RATE_MAX, RATE_MIN, Thinner
 from lineshaft_coordinator.feeds.told import Place
 from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewer
-from lineshaft_coordinator.server.admission import Door, Visit
+from lineshaft_coordinator.server.admission import Door, Grant, Visit
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.server.roles import wrong_role
 from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_protocol.ids import JobId
 from lineshaft_runtime.connection import Admitted
@@ -39,11 +40,13 @@ class LiveRoutes:
 
     def doors(self) -> list[Door]:
         """The WebSocket."""
-        return [Door(PATH, self._admit)]
+        return [Door(PATH, self._admit, viewers=True)]
 
     def _admit(self, visit: Visit) -> Admitted | Rejection:
         try:
-            asked = _Asked.read(visit.request.query)
+            asked = _Asked.read(visit.request.query, visit.grant)
+        except _HiddenError as error:
+            return Rejection(403, f"{error}\n")
         except ValueError as error:
             return Rejection(400, f"{error}\n")
         job_id = visit.params["job_id"]
@@ -59,7 +62,7 @@ class LiveRoutes:
 
     async def answer(self, request: Request) -> Response | EventStream:
         """Begin a stream of events, or say why not."""
-        grant = self._guard.enter(request)
+        grant = self._guard.enter(request, viewers=True)
         if isinstance(grant, Refusal):
             return _error(grant.status, grant.text)
         job_id = JobId(str(request.path_params["job_id"]))
@@ -70,12 +73,14 @@ class LiveRoutes:
         if last_id:
             query["since"] = last_id
         try:
-            asked = _Asked.read(query)
+            asked = _Asked.read(query, grant)
             await self._questions.job(job_id)
         except UnknownJobError as error:
             return _error(404, str(error))
         except StoreError as error:
             return _error(500, str(error))
+        except _HiddenError as error:
+            return _error(403, str(error))
         except ValueError as error:
             return _error(400, str(error))
         return EventStream(
@@ -99,6 +104,10 @@ class _Endpoint:
         await response(scope, receive, send)
 
 
+class _HiddenError(Exception):
+    """A viewer asks for what viewers do not see."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What a viewer wants to see."""
@@ -109,16 +118,21 @@ class _Asked:
     wants_gaps: bool
 
     @staticmethod
-    def read(query: Mapping[str, str]) -> "_Asked":
+    def read(query: Mapping[str, str], grant: Grant) -> "_Asked":
         """Read a query.
 
         Raises:
+            _HiddenError: It asks for output, and the token is for a viewer.
             ValueError: It asks for something that there is not.
         """
-        since = query.get("since")
+        since, kinds = query.get("since"), _kinds(query.get("kinds"))
+        if grant.is_viewer and "log" in kinds:
+            raise _HiddenError(wrong_role(grant.role, "client"))
         return _Asked(
             since=parse_place(since) if since is not None else None,
-            dialect=LiveDialect(_kinds(query.get("kinds")), _listed(query.get("metrics"))),
+            dialect=LiveDialect(
+                kinds, _listed(query.get("metrics")), shows_output=not grant.is_viewer
+            ),
             rate=_rate(query.get("rate")),
             wants_gaps=query.get("gaps", "1") != "0",
         )

@@ -11,6 +11,7 @@ from lineshaft_coordinator.finetune.limits import RateLimit
 from lineshaft_coordinator.finetune.settings import TrainingSettings
 from lineshaft_coordinator.server.admission import Gate, Grant, Tokens, is_loopback
 from lineshaft_coordinator.server.guard import NO_TOKEN
+from lineshaft_coordinator.server.roles import wrong_role
 from lineshaft_runtime.connection import token_of
 from lineshaft_runtime.serving import let_in
 
@@ -107,7 +108,7 @@ class Access:
         if grant is None:
             return detail(401, NO_TOKEN)
         if not grant.allows("client"):
-            return detail(403, f"this token is for a {grant.role}")
+            return detail(403, wrong_role(grant.role, "client"))
         let_in(request.scope)
         wait_s = self._limits[limit].wait_s(peer, time.monotonic())
         if wait_s > 0:

@@ -63,32 +63,41 @@ class RunRoutes:
         own = "/api/v1/runs/{run}"
         seed = "/api/experiments/{experiment}"
         run = f"{seed}/runs/{{run}}"
-        endpoints: list[tuple[str, Endpoint]] = [
-            ("/api/v1/runs", self._runs),
-            (own, self._run),
-            (f"{own}/metrics", self._metrics),
-            (f"{own}/text", self._text),
-            (f"{own}/artifacts/content", self._content),
-            ("/api/v1/compare", self._compare),
-            ("/api/experiments", self._experiments),
-            (f"{seed}/runs", self._seed_runs),
-            (f"{seed}/stats", self._stats),
-            (f"{run}/metrics", self._metrics),
-            (f"{run}/config", self._config),
-            (f"{run}/metadata", self._metadata),
-            (f"{run}/log/stream", self._log_stream),
-            ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream),
-            (f"{run}/artifacts", self._artifacts),
-            (f"{run}/artifacts/content", self._content),
-            ("/api/stats", self._stats),
-            ("/api/config", self._about),
+        # With what viewers may have: all but texts and contents.
+        endpoints: list[tuple[str, Endpoint, bool]] = [
+            ("/api/v1/runs", self._runs, True),
+            (own, self._run, True),
+            (f"{own}/metrics", self._metrics, True),
+            (f"{own}/text", self._text, False),
+            (f"{own}/artifacts/content", self._content, False),
+            ("/api/v1/compare", self._compare, True),
+            ("/api/experiments", self._experiments, True),
+            (f"{seed}/runs", self._seed_runs, True),
+            (f"{seed}/stats", self._stats, True),
+            (f"{run}/metrics", self._metrics, True),
+            (f"{run}/config", self._config, True),
+            (f"{run}/metadata", self._metadata, True),
+            (f"{run}/log/stream", self._log_stream, False),
+            ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream, True),
+            (f"{run}/artifacts", self._artifacts, True),
+            (f"{run}/artifacts/content", self._content, False),
+            ("/api/stats", self._stats, True),
+            ("/api/config", self._about, True),
         ]
         edit = Route(f"{run}/metadata", self._guarded(self._edit), methods=["PATCH"])
-        return [*(Route(path, self._guarded(answer)) for path, answer in endpoints), edit]
+        return [
+            *(
+                Route(path, self._guarded(each, viewers=viewers))
+                for path, each, viewers in endpoints
+            ),
+            edit,
+        ]
 
-    def _guarded(self, answer: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(
+        self, answer: Endpoint, *, viewers: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            entered = self._guard.enter(request)
+            entered = self._guard.enter(request, viewers=viewers)
             if isinstance(entered, Refusal):
                 return JSONResponse({"error": entered.text}, status_code=entered.status)
             try:

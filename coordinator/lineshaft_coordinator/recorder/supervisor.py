@@ -60,9 +60,13 @@ class Recorder:
         data: The data folder.
         ledger: Which jobs are live.
         has_past: Whether jobs were there before this coordinator started.
+        answer_s: How long a question may wait for its answer, in seconds.
     """
 
-    def __init__(self, data: Path, ledger: Ledger, *, has_past: bool) -> None:
+    def __init__(
+        self, data: Path, ledger: Ledger, *, has_past: bool, answer_s: float = ANSWER_S
+    ) -> None:
+        self._answer_s = answer_s
         self._data, self._ledger, self._has_past = data, ledger, has_past
         self._followed: set[JobId] = set()
         self._news: set[JobId] = set()
@@ -125,7 +129,7 @@ class Recorder:
         future: asyncio.Future[tuple[dict[str, Any], bytes]] = loop.create_future()
         self._answers[number] = future
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._answer_s):
                 while self._writer is None:
                     await self._is_there.wait()
                 self._writer.write(encoded({"id": number, "ask": what, "with": about}))

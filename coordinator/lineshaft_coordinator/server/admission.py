@@ -16,17 +16,22 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
+from lineshaft_coordinator.server.roles import (
+    LOCAL_PERMISSIONS,
+    PERMISSIONS,
+    ROLES,
+    Permission,
+    TokenRole,
+    wrong_role,
+)
 from lineshaft_coordinator.server.sessions import Role, Sessions
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.connection import Admitted, Listener, UpgradeRequest
 from lineshaft_runtime.opening import Rejection
 
 logger = logging.getLogger(__name__)
-
-TokenRole = Literal["client", "worker", "admin"]
 
 SECRET_BYTES = 32
 LOCAL_ID = "local"
@@ -66,6 +71,16 @@ class Grant:
     def allows(self, role: Role) -> bool:
         """Whether it may open sessions of this role."""
         return self.role in ("admin", role)
+
+    @property
+    def permissions(self) -> tuple[Permission, ...]:
+        """All that its holder may do."""
+        return LOCAL_PERMISSIONS if self.token_id == LOCAL_ID else PERMISSIONS[self.role]
+
+    @property
+    def is_viewer(self) -> bool:
+        """Whether its holder may look, and nothing else."""
+        return self.role == "viewer"
 
 
 class Tokens:
@@ -154,10 +169,9 @@ class Tokens:
             return {}
         except ValueError as error:
             raise TokensDamagedError(self._file, "it is no text") from error
-        roles: dict[object, TokenRole] = {"client": "client", "worker": "worker", "admin": "admin"}
         try:
             return {
-                str(digest): Grant(str(entry["id"]), roles[entry["role"]])
+                str(digest): Grant(str(entry["id"]), ROLES[entry["role"]])
                 for digest, entry in json.loads(text).items()
             }
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
@@ -206,6 +220,8 @@ class Door:
     """Pages of other sites that may come here, as ``http://host:port``."""
     other: Callable[[UpgradeRequest, Mapping[str, str]], Grant | None] | None = None
     """What somebody may do whose token is none of the coordinator's; None: nothing."""
+    viewers: bool = False
+    """Whether who may only look may come in, too."""
 
     def params(self, path: str) -> Mapping[str, str] | None:
         """What stands for the names in the door's path; None: the path is not of this door."""
@@ -270,7 +286,7 @@ class Gate:
             grant = door.other(request, params)
         if grant is None:
             return Rejection(401, door.bad_token if request.token else door.no_token)
-        if not grant.allows("client"):
+        if not (grant.allows("client") or (door.viewers and grant.is_viewer)):
             return _wrong_role(grant, "client")
         return door.admit(Visit(request, grant, params))
 
@@ -289,7 +305,7 @@ class Gate:
 
 
 def _wrong_role(grant: Grant, role: Role) -> Rejection:
-    return Rejection(403, f"this token is for a {grant.role}, not for a {role}\n")
+    return Rejection(403, f"{wrong_role(grant.role, role)}\n")
 
 
 def local_token(home: Path) -> str:

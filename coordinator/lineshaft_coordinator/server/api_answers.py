@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from lineshaft_coordinator.server.roles import Permission, TokenRole
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="allow")
@@ -26,6 +28,15 @@ class InfoAnswer(_Answer):
     clients: int
     jobs: dict[str, int]
     """By status, as the journal has them."""
+
+
+class MeAnswer(_Answer):
+    """What a token is good for."""
+
+    role: TokenRole
+    token: str
+    """Its id, as `lineshaft token list` has it; `local` for the local one."""
+    permissions: list[Permission]
 
 
 class JobAnswer(_Answer):

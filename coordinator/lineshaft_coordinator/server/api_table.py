@@ -14,6 +14,7 @@ from lineshaft_coordinator.server.api_answers import (
     InfoAnswer,
     JobAnswer,
     LogAnswer,
+    MeAnswer,
     Retried,
     RunAnswer,
     StoryRecord,
@@ -88,6 +89,7 @@ _CURVES: Final = ("names", "since_step", "until_step", "max_points", "attempts")
 OPERATIONS: Final = (
     Operation("get", "/api/v1/openapi.json", "This document", None, is_open=True),
     Operation("get", "/api/v1/info", "What the coordinator is and has to do", InfoAnswer),
+    Operation("get", "/api/v1/me", "Who you are, and what you may do", MeAnswer),
     Operation("get", "/api/v1/jobs", "Jobs, the last one first", JobAnswer, True, _FILTERS, (404,)),
     Operation("get", _JOB, "One job", JobAnswer, errors=(404,)),
     Operation("get", f"{_JOB}/why", "Why it is where it is", WhyAnswer, errors=(404,)),

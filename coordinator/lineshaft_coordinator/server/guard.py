@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Grant, Tokens
+from lineshaft_coordinator.server.roles import wrong_role
 from lineshaft_runtime.connection import token_of
 from lineshaft_runtime.serving import let_in
 
@@ -25,15 +26,24 @@ class Guard:
     def __init__(self, tokens: Tokens, gate: Gate) -> None:
         self._tokens, self._gate = tokens, gate
 
-    def enter(self, request: Request, *, is_local: bool = False) -> Grant | Refusal:
-        """Let in who has a token for clients, or the local one alone; and no other site's page."""
+    def enter(
+        self, request: Request, *, is_local: bool = False, viewers: bool = False
+    ) -> Grant | Refusal:
+        """Let in who has a token for clients; and no other site's page.
+
+        Args:
+            request: What was asked.
+            is_local: Only the local token opens this.
+            viewers: Who may only look may have this, too. It takes a decision of whoever adds a
+                route: the answer must hold nothing of a job's output.
+        """
         if (refusal := self.refuse_page(request)) is not None:
             return refusal
         grant = self._tokens.grant(token_of(request.headers, request.query_params))
         if grant is None:
             return Refusal(401, NO_TOKEN)
-        if not grant.allows("client"):
-            return Refusal(403, f"this token is for a {grant.role}")
+        if not (grant.allows("client") or (viewers and grant.is_viewer)):
+            return Refusal(403, wrong_role(grant.role, "client"))
         if is_local and grant.token_id != LOCAL_ID:
             return Refusal(403, "only the local token of the coordinator's machine opens this")
         let_in(request.scope)

@@ -22,6 +22,7 @@ from lineshaft_coordinator.server.actions import DaemonActions
 from lineshaft_coordinator.server.admission import Door, Gate, Tokens, is_loopback
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.guard import Guard
+from lineshaft_coordinator.server.me import MeRoutes
 from lineshaft_coordinator.server.openapi import OpenApiRoutes
 from lineshaft_coordinator.server.rest import Rest
 from lineshaft_coordinator.settings import CoordinatorSettings
@@ -91,6 +92,7 @@ def _groups(
             drops=lambda: daemon.feeds.drops.count + runs.hub.drops.count,
             is_loopback=is_local,
         ),
+        MeRoutes(guard),
         OpenApiRoutes(),
         Site(),
         RunRoutes(parts.recorder, guard, daemon.blob_file),

@@ -15,6 +15,7 @@ from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.health import health_view
 from lineshaft_coordinator.server.history import History, LogsAsked, Place
+from lineshaft_coordinator.server.viewing import ending_text
 from lineshaft_coordinator.store.interface import JobRow, Sought, Store
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.families import retry_number
@@ -191,15 +192,24 @@ class Questions:
         """All workers that are here, or that have jobs."""
         return views.workers_view(self._shop)
 
-    async def why(self, job_id: JobId) -> dict[str, JsonValue]:
-        """Why a job is where it is, or how it ended."""
-        found = views.why(self._shop, job_id)
+    async def why(self, job_id: JobId, *, shows_output: bool = True) -> dict[str, JsonValue]:
+        """Why a job is where it is, or how it ended.
+
+        Args:
+            job_id: The job.
+            shows_output: Whether words of the job's code, or of what builds its environment, may
+                be among the reasons.
+        """
+        found = views.why(self._shop, job_id, shows_output=shows_output)
         if found is not None:
             return found
         job = await self.job(job_id)
         text = "it was cancelled" if job["status"] == "cancelled" else f"it {job['status']}"
-        if job["error"]:
+        outcome = await self._outcome(job_id) if job["status"] == "failed" else None
+        if job["error"] and shows_output:
             text += f": {job['error']}"
+        elif job["error"] and outcome is not None and outcome.failure is not None:
+            text += f": {ending_text(outcome.failure)}"
         reasons: list[JsonValue] = [text]
         if job["status"] in ("failed", "cancelled") and job["kind"] != "stream":
             again = job["retried_as"]
@@ -208,8 +218,7 @@ class Questions:
                 if isinstance(again, list) and again
                 else f"'lineshaft retry {job_id}' does it again"
             )
-            outcome = None if again else await self._outcome(job_id)
-            if outcome is not None and (hint := way_out(outcome)) is not None:
+            if not again and outcome is not None and (hint := way_out(outcome)) is not None:
                 reasons.append(hint)
         return {"job_id": job_id, "status": job["status"], "reasons": reasons}
 

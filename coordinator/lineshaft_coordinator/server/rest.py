@@ -25,6 +25,7 @@ from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.server.tickets import Tickets
+from lineshaft_coordinator.server.viewing import without_output
 from lineshaft_coordinator.store.errors import (
     BackupExistsError,
     StoreError,
@@ -101,16 +102,17 @@ class Rest:
 
     def application(self) -> Starlette:
         """The ASGI application."""
+        seen = partial(self._guarded, viewers=True)
         return Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
-                Route("/api/v1/info", self._guarded(self._info)),
-                Route("/api/v1/jobs", self._guarded(self._jobs)),
-                Route("/api/v1/jobs/{job_id}", self._guarded(self._job)),
-                Route("/api/v1/jobs/{job_id}/why", self._guarded(self._why)),
-                Route("/api/v1/jobs/{job_id}/story", self._guarded(self._story)),
-                Route("/api/v1/jobs/{job_id}/events", self._guarded(self._events)),
+                Route("/api/v1/info", seen(self._info)),
+                Route("/api/v1/jobs", seen(self._jobs)),
+                Route("/api/v1/jobs/{job_id}", seen(self._job)),
+                Route("/api/v1/jobs/{job_id}/why", seen(self._why)),
+                Route("/api/v1/jobs/{job_id}/story", seen(self._story)),
+                Route("/api/v1/jobs/{job_id}/events", seen(self._events)),
                 Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs)),
                 Route(
                     "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
@@ -123,7 +125,7 @@ class Rest:
                     )
                     for verb in ("pause", "freeze", "resume")
                 ),
-                Route("/api/v1/jobs/{job_id}/files", self._guarded(self._files)),
+                Route("/api/v1/jobs/{job_id}/files", seen(self._files)),
                 Route("/api/v1/jobs/{job_id}/files/{file_id}", self._guarded(self._content)),
                 Route(
                     "/api/v1/jobs/{job_id}/files/{file_id}/ticket",
@@ -132,13 +134,13 @@ class Rest:
                 ),
                 Route("/api/v1/downloads/{ticket}", self._download),
                 Route("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry), methods=["POST"]),
-                Route("/api/v1/arrays/{job_id}", self._guarded(self._array)),
+                Route("/api/v1/arrays/{job_id}", seen(self._array)),
                 Route(
                     "/api/v1/arrays/{job_id}/cancel",
                     self._guarded(self._cancel_array),
                     methods=["POST"],
                 ),
-                Route("/api/v1/workers", self._guarded(self._workers)),
+                Route("/api/v1/workers", seen(self._workers)),
                 Route(
                     "/api/v1/admin/backup",
                     self._guarded(self._backup, is_local=True),
@@ -164,13 +166,15 @@ class Rest:
         answer: Callable[[Request], Awaitable[JsonValue | Response]],
         *,
         is_local: bool = False,
+        viewers: bool = False,
     ) -> Callable[[Request], Awaitable[Response]]:
         """Let in whom the guard lets in, and say what went wrong."""
 
         async def endpoint(request: Request) -> Response:
-            grant = self._guard.enter(request, is_local=is_local)
+            grant = self._guard.enter(request, is_local=is_local, viewers=viewers)
             if isinstance(grant, Refusal):
                 return _error(grant.status, grant.text)
+            request.state.is_viewer = grant.is_viewer
             try:
                 data = await answer(request)
             except (UnknownJobError, UnknownArrayError) as error:
@@ -214,7 +218,7 @@ class Rest:
         return await self._questions.job(_job_id(request))
 
     async def _why(self, request: Request) -> JsonValue:
-        return await self._questions.why(_job_id(request))
+        return await self._questions.why(_job_id(request), shows_output=not request.state.is_viewer)
 
     async def _story(self, request: Request) -> JsonValue:
         return await self._questions.story(_job_id(request))
@@ -370,7 +374,9 @@ def _error(status: int, text: str) -> Response:
 
 
 def _fresh(request: Request, data: JsonValue, headers: Mapping[str, str] | None = None) -> Response:
-    """Send data, or 304 when the reader has just that."""
+    """Send data, or 304 when the reader has just that; without output, where one only looks."""
+    if request.state.is_viewer:
+        data = without_output(data)
     body = json.dumps(spelled(data), allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, **(headers or {})}

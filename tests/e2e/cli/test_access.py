@@ -71,6 +71,15 @@ def test_a_login_is_kept_for_its_owner_alone_and_used_by_every_command(
     assert shell.run("config", "show", "--json").document["token"]["origin"] == str(kept)
 
 
+def test_a_viewer_gets_the_address_of_the_page_and_no_commands(head: Farm, tmp_path: Path) -> None:
+    made = create(head, "viewer")
+
+    done = elsewhere(tmp_path).run("jobs", "--url", made["url"], "--token", made["token"])
+
+    assert made["join"] == f"https://127.0.0.1:{head.port}/#token={made['token']}"
+    assert (done.code, "for a viewer" in done.err, "--role client" in done.err) == (3, True, True)
+
+
 def test_a_certificate_that_nobody_vouches_for_is_told_how_to_trust(
     head: Farm, tmp_path: Path
 ) -> None:
@@ -98,7 +107,7 @@ def test_a_workers_token_opens_nothing_to_a_client(head: Farm, tmp_path: Path) -
         "jobs", "--url", f"wss://127.0.0.1:{head.port}", "--token", made["token"]
     )
 
-    assert (done.code, "not for a client" in done.err) == (3, True)
+    assert (done.code, "this takes one for a client" in done.err) == (3, True)
 
 
 def test_a_revoked_token_opens_nothing(head: Farm, tmp_path: Path) -> None:

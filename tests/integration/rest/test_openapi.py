@@ -1,32 +1,16 @@
 """The OpenAPI document: every real route is in it, and real answers are as it says."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
-import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 from tests.e2e.farm import until
 
 from lineshaft import Client
-from lineshaft_coordinator.core.settings import CoreSettings
-from lineshaft_coordinator.data.blobs import BlobStore
-from lineshaft_coordinator.data.secrets import SecretBox
-from lineshaft_coordinator.finetune.server import TrainingServer
-from lineshaft_coordinator.finetune.settings import TrainingSettings
-from lineshaft_coordinator.recorder.supervisor import Recorder
-from lineshaft_coordinator.server.actions import DaemonActions
-from lineshaft_coordinator.server.admission import Gate, Tokens
-from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.openapi import document
-from lineshaft_coordinator.server.parts import Parts, application
-from lineshaft_coordinator.server.upkeep import Upkeep
-from lineshaft_coordinator.settings import CoordinatorSettings
-from lineshaft_coordinator.store.sqlite import SqliteStore
-from lineshaft_coordinator.training_runs.server import TrainingRuns
 
 TRAINING = """
 from lineshaft import run
@@ -35,32 +19,6 @@ run.log({"loss": 0.5}, step=1)
 open("m.bin", "w").write("weights")
 run.checkpoint("m.bin", step=1)
 """
-
-
-@pytest.fixture
-async def routes(tmp_path: Path) -> AsyncIterator[list[Route]]:
-    """All endpoints of a coordinator, put together as it does."""
-    settings = CoordinatorSettings(data=tmp_path / "data", home=tmp_path / "home")
-    store = SqliteStore(settings.data)
-    epoch = await store.open()
-    blobs = BlobStore(tmp_path / "blobs", blob_bytes_max=1 << 20, total_bytes_max=1 << 20)
-    secrets = SecretBox(settings.data)
-    daemon = Daemon(store, blobs, secrets, epoch=epoch, settings=CoreSettings())
-    jobs = daemon.core.shop.ledger.jobs
-    upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=1.0)
-    actions = DaemonActions(settings.data, daemon, upkeep)
-    training = TrainingServer(TrainingSettings(), settings.data, daemon, blobs, actions)
-    runs = TrainingRuns(
-        settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
-    )
-    recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=False)
-    tokens = Tokens(settings.data, "local")
-    gate = Gate(tokens, daemon.sessions, is_loopback=True)
-    parts = Parts(daemon, blobs, actions, training, runs, None, recorder)
-    made = application(settings, parts, tokens, gate)
-    yield [cast("Route", route) for route in made.routes]
-    await runs.close()
-    await store.close()
 
 
 async def test_the_document_has_every_route_and_no_other(routes: list[Route]) -> None:
@@ -113,6 +71,7 @@ def test_real_answers_are_as_the_document_says(
     assert book.check("/api/v1/openapi.json", {})["openapi"] == "3.1.0"
     assert book.check("/api/v1/jobs", {})[0]["job_id"]
     assert book.check("/api/v1/workers", {})
+    assert book.check("/api/v1/me", {})["role"] == "admin"
     assert book.check("/api/v1/runs", {})
     assert book.check(f"{base}/logs", one)["pieces"]
     assert book.check(f"{base}/story", one)
