@@ -16,7 +16,8 @@ export function takeToken() {
 
 export const setToken = (token) => sessionStorage.setItem(KEY, token.trim());
 export const forgetToken = () => sessionStorage.removeItem(KEY);
-const headers = () => ({ Authorization: `Bearer ${sessionStorage.getItem(KEY) ?? ""}` });
+export const token = () => sessionStorage.getItem(KEY) ?? "";
+const headers = () => ({ Authorization: `Bearer ${token()}` });
 
 async function answered(response) {
   if (response.ok) return response;

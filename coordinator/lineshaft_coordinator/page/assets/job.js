@@ -4,9 +4,11 @@ import { Grid, inOrder } from "./charts.js";
 import { h, show, toast } from "./dom.js";
 import { empty, pill, settle, took, when } from "./parts.js";
 import { Series, followNumbers, history } from "./series.js";
+import { may } from "./who.js";
 import { bytes, clock, duration, isLive, number, plural } from "./words.js";
 
 const TABS = ["curves", "output", "story", "files", "details"];
+const HIDDEN = "What a job prints is not shown to viewers: it may hold secrets.";
 const OUTPUT_MAX = 400_000; // characters kept in the page; the file has all
 
 export function jobView(id, firstTab) {
@@ -23,7 +25,8 @@ export function jobView(id, firstTab) {
   tabs.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const next = buttons[(TABS.indexOf(state.tab) + step + TABS.length) % TABS.length];
+    const shown = buttons.filter((button) => !button.hidden);
+    const next = shown[(shown.indexOf(event.target) + step + shown.length) % shown.length];
     next.focus();
     next.click();
   });
@@ -48,6 +51,7 @@ export function jobView(id, firstTab) {
       const [facts, why] = await Promise.all([get(base, abort.signal), get(`${base}/why`, abort.signal)]);
       state.facts = facts;
       show(head, ...headOf(facts, why, act));
+      buttons[TABS.indexOf("output")].hidden = !may("read_output");
       const pane = state.panes[state.tab];
       await pane.update(facts);
       settle(view.element);
@@ -82,12 +86,12 @@ function headOf(facts, why, act) {
       facts.worker_id ? ` on ${facts.worker_id}` : "", facts.attempt > 1 ? `, attempt ${facts.attempt}` : "",
       facts.checkpoint_step !== null && facts.checkpoint_step !== undefined ? `, saved at step ${number(facts.checkpoint_step)}` : ""),
     h("ul", { class: "why" }, ...why.reasons.map((reason) => h("li", null, reason))),
-    h("div", { class: "actions" },
+    may("control") ? h("div", { class: "actions" },
       is("running") ? button("pause", "Pause") : null,
       is("running") ? button("freeze", "Freeze") : null,
       is("paused", "frozen") ? button("resume", "Resume") : null,
       live ? button("cancel", "Cancel", `Cancel ${facts.name || facts.job_id}?`) : null,
-      is("failed", "cancelled") ? button("retry", "Run again") : null),
+      is("failed", "cancelled") ? button("retry", "Run again") : null) : null,
   ];
 }
 
@@ -143,6 +147,7 @@ function outputPane(id, base, signal) {
   return {
     element: h("div", null, h("div", { class: "filters" }, h("label", null, follow, " follow"), note), pre),
     async update() {
+      if (!may("read_output")) { pre.textContent = HIDDEN; return; }
       for (let hasMore = true; hasMore;) {
         const page = await get(`${base}/logs?offset=${offset}`, signal);
         hasMore = page.has_more;
@@ -216,7 +221,7 @@ function filesPane(id, base, signal) {
           h("td", { "data-label": "step" }, number(file.step)),
           h("td", { "data-label": "size" }, bytes(file.size_bytes)),
           h("td", { "data-label": "kept" }, when(file.at)),
-          h("td", { "data-label": "" }, file.blob
+          h("td", { "data-label": "" }, file.blob && !may("download") ? null : file.blob
             ? h("button", { type: "button", "data-key": file.file_id, onclick: () => fetchFile(file) }, "Download")
             : h("span", { class: "note" }, file.problem ?? "not kept"))))))
         : empty("It keeps no files. In the job: ", h("code", null, "run.checkpoint(path)"), " or ", h("code", null, "run.artifact(path)")));

@@ -6,6 +6,7 @@ import { compareView, runsView } from "./runs.js";
 import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
 import { overviewView } from "./overview.js";
+import { isKnown, known } from "./who.js";
 
 const EVERY_MS = 1000;
 const content = document.getElementById("content");
@@ -27,6 +28,8 @@ function tell(text, isBad) {
 
 async function refresh(view) {
   try {
+    await known();
+    if (view !== current) return;
     await view.update();
     if (view !== current) return;
     settle(content);
@@ -34,7 +37,7 @@ async function refresh(view) {
   } catch (error) {
     if (view !== current || error.name === "AbortError") return;
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 401 || error.status === 403) { askForToken(error.message); return; }
+    if (error.status === 401 || (error.status === 403 && !isKnown())) { askForToken(error.message); return; }
     if (error.status === 404) { stop(); content.replaceChildren(h("p", { class: "empty" }, error.message)); return; }
     tell(error.message, true);
   }
