@@ -1,8 +1,10 @@
 """Seed 000's REST interface of runs, by its checklist, through a real coordinator."""
 
 import json
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -111,6 +113,9 @@ def test_s000_23_a_deleted_run_is_gone_with_its_logs(house: House, run: Run) -> 
     assert run.http.get(run.path).status_code == 404
     assert run.http.get(f"{run.path}/metrics").status_code == 404
     assert not folder.exists()
+    with closing(sqlite3.connect(house.farm.folder / "data" / "tracking.sqlite")) as book:
+        sql = "SELECT count(*) FROM metrics WHERE run_id = ?"
+        assert book.execute(sql, (run.run["id"],)).fetchone() == (0,)
     assert socket.rest() == []
 
 

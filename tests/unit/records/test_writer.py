@@ -203,7 +203,7 @@ def test_a_metric_that_changes_its_type_has_a_second_column(tmp_path: Path) -> N
     assert told(writer.folder, "step.metric") == [(1, "x")]
 
 
-def test_rows_of_a_step_merge_unless_they_tell_a_metric_twice() -> None:
+def test_s004_07_rows_of_a_step_merge_unless_they_tell_a_metric_twice() -> None:
     rows = [row(1, a=1.0), row(1, b=2.0), row(1, a=3.0), row(None, a=4.0)]
 
     flush = flush_of([replace(each, at_us=10 + place) for place, each in enumerate(rows)])
