@@ -14,6 +14,7 @@ from tests.e2e.farm import Farm, until
 import lineshaft
 from lineshaft import Client
 from lineshaft.errors import (
+    CannotLoadError,
     CannotPackError,
     DependencyFailedError,
     EntryPointError,
@@ -34,6 +35,7 @@ from lineshaft.graph_needs import ConflictingRequirementsError
 from lineshaft.job_files import FilesError, NoFileError
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.bundles import BundleError
+from lineshaft_runtime.packing import PackingError
 from lineshaft_runtime.requirements import RequirementsError
 from lineshaft_runtime.sizes import SizeError
 
@@ -157,6 +159,14 @@ def _filter_of_away(bench: Bench) -> object:
     with _away(bench) as away:
         thing = away.Thing()
         return bench.client.forward(lineshaft.Pipeline([("adds", Adds())]), 1)
+
+
+def _unloadable() -> object:
+    class Unloadable:
+        def __reduce__(self) -> tuple[type, tuple[str]]:
+            return int, ("no number",)
+
+    return Unloadable()
 
 
 def _link(bench: Bench) -> object:
@@ -331,6 +341,18 @@ CODE = {
         lambda bench: bench.submit(threading.Lock),
         ResultError,
         ("lock",),
+        begins=True,
+    ),
+    "an argument that cannot be unpickled": Bad(
+        lambda bench: bench.submit(print, _unloadable()),
+        CannotLoadError,
+        ("no number", "must be installed there"),
+        begins=True,
+    ),
+    "a result that cannot be unpickled here": Bad(
+        lambda bench: bench.submit(lambda make: make(), _unloadable),
+        PackingError,
+        ("cannot be unpickled", "no number"),
         begins=True,
     ),
     "a file whose name leads out": Bad(
