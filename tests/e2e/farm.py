@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import psutil
-from tests.e2e.nursery import Nursery
+from tests.e2e.nursery import can_fork, nursery_of
 
 from lineshaft import Client
 
@@ -85,8 +85,6 @@ class Farm:
     coordinator: Process | None = None
     workers: dict[str, Process] = field(default_factory=dict)
     port: int = 0
-    nurseries: dict[str, Nursery] = field(default_factory=dict)
-    """Who starts daemons whose command names this module; others are started anew."""
     _started: list[Process] = field(default_factory=list)
 
     @property
@@ -134,8 +132,11 @@ class Farm:
 
     def start(self, name: str, *command: str, environ: dict[str, str] | None = None) -> Process:
         log = self.folder / f"{name}.log"
-        if nursery := self.nurseries.get(command[1]):
-            popen: Running = nursery.start(command, self.environ | (environ or {}), log)
+        if can_fork(command, environ or {}):
+            asked = self.environ | (environ or {})
+            popen: Running = nursery_of(command[1]).start(
+                command, asked, folder=Path.cwd(), out=log, err=log
+            )
         else:
             popen = self._open(command, environ or {}, log)
         process = Process(name, popen, log)
@@ -152,23 +153,6 @@ class Farm:
                 stderr=file,
                 start_new_session=True,
             )
-
-    @contextmanager
-    def forking(self, who: str) -> Iterator[None]:
-        """Start daemons of this sort (`coordinator`, `worker`) quickly from now on."""
-        module = f"lineshaft_{who}"
-        with Nursery(who, self.environ) as nursery:
-            self.nurseries[module] = nursery
-            try:
-                yield
-            finally:
-                # All end before the one that collects them.
-                for process in self._started:
-                    if process.popen.poll() is None and not isinstance(
-                        process.popen, subprocess.Popen
-                    ):
-                        process.kill()
-                del self.nurseries[module]
 
     def client(self, **options: object) -> Client:
         token = (self.home / "token").read_text().strip()

@@ -1,9 +1,11 @@
 """Starts daemons by forking a process that has imported them: a tenth of a second instead of one.
 
-Tests that kill a daemon a thousand times would spend most of their time on imports. What is
-forked runs the same `main` with its own environment, session and log, and dies like any other.
+Some hundred tests start daemons, and some kill them a thousand times: they would spend most of
+their time on imports. What is forked runs the same `main` with its own environment, session and
+log, and dies like any other.
 """
 
+import atexit
 import json
 import os
 import random
@@ -14,15 +16,21 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Self
 
 PRELOADED = {
-    "coordinator": ("lineshaft_coordinator.__main__", "lineshaft_coordinator.server.serve"),
-    "worker": ("lineshaft_worker.__main__",),
+    "lineshaft_coordinator": (
+        "lineshaft_coordinator.__main__",
+        "lineshaft_coordinator.server.serve",
+    ),
+    "lineshaft_worker": ("lineshaft_worker.__main__",),
+    "lineshaft": ("lineshaft.cli.app", "lineshaft.async_client", "lineshaft.core.machine"),
 }
+"""What a nursery imports before it forks, by the module that is run."""
+READ_EARLY = ("LD_", "PYTHON", "GLIBC_", "MALLOC_")
+"""Variables that mean nothing to a process that runs already."""
 
 
 class Nursling:
@@ -66,30 +74,58 @@ class Nursling:
         self.send_signal(signal.SIGTERM)
 
 
-class Nursery:
-    """The process that forks; ends with the `with` block."""
+@cache
+def nursery_of(module: str) -> "Nursery":
+    """The one of this test process for `python -m MODULE`; ends with it."""
+    made = Nursery(module)
+    atexit.register(made.close)
+    return made
 
-    def __init__(self, who: str, environ: Mapping[str, str]) -> None:
+
+def can_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether a fork is as good as a new interpreter for `python COMMAND`."""
+    is_known = len(command) > 1 and command[0] == "-m" and command[1] in PRELOADED
+    return is_known and not any(name.startswith(READ_EARLY) for name in environ)
+
+
+class Nursery:
+    """The process that forks; ends when it is closed, or with the process that made it."""
+
+    def __init__(self, module: str) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, __file__, who],
-            env=dict(environ),
+            [sys.executable, __file__, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the tests, which still need it then.
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End it; what it forked goes on."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
         self._process.wait()
 
-    def start(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> Nursling:
-        """Fork a daemon; `command` is what follows `python`: `-m MODULE …` or `FILE …`."""
-        asked = {"command": list(command), "environ": dict(environ), "log": str(log)}
+    def start(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        folder: Path,
+        out: Path,
+        err: Path,
+    ) -> Nursling:
+        """Fork one; `command` is what follows `python`: `-m MODULE …`. What it says is appended."""
+        for said in (out, err):
+            said.touch()  # Who looks for it at once finds it empty, not missing.
+        asked = {
+            "command": list(command),
+            "environ": dict(environ),
+            "folder": str(folder),
+            "out": str(out),
+            "err": str(err),
+        }
         return Nursling(self, self._ask(asked))
 
     def status_of(self, pid: int) -> int:
@@ -117,37 +153,25 @@ def main() -> None:
         else:
             answer = os.fork()
             if answer == 0:
-                be(asked["command"], asked["environ"], asked["log"])
+                be(**asked)
+                return
         os.write(1, f"{answer}\n".encode())
 
 
-def be(command: list[str], environ: dict[str, str], log: str) -> None:
-    """Become a daemon."""
-    status = 1
-    try:
-        os.setsid()
-        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (said, 1), (said, 2)):
-            os.dup2(source, target)
-        os.environ.clear()
-        os.environ.update(environ)
-        random.seed()
-        is_module = command[0] == "-m"
-        sys.argv = command[1:] if is_module else command
-        if is_module:
-            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(command[0], run_name="__main__")
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - the end of a process
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def be(command: list[str], environ: dict[str, str], folder: str, out: str, err: str) -> None:
+    """Become what was asked for; ends as it would end."""
+    os.setsid()
+    os.chdir(folder)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    said = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in (out, err)]
+    for target, source in enumerate((nothing, *said)):
+        os.dup2(source, target)
+        os.close(source)
+    os.environ.clear()
+    os.environ.update(environ)
+    random.seed()
+    sys.argv = command[1:]
+    runpy.run_module(command[1], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

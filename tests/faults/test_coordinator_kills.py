@@ -60,7 +60,7 @@ def test_no_accepted_job_is_lost_or_told_twice_when_the_coordinator_is_killed(
     with farm(tmp_path / "farm") as made:
         for name, slots in SLOTS.items():
             made.start_worker(name, "--slots", str(slots), environ={WORKER_VARIABLE: name})
-        with made.client() as client, made.forking("coordinator"):
+        with made.client() as client:
             made.until_ready(client)
             ledger = LedgerClient(made, specs_of(client, journal), in_flight_max=40)
             ledger.start()

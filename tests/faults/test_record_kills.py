@@ -96,7 +96,7 @@ def test_s004_08_no_row_is_lost_or_doubled_whoever_is_killed(
     kills = [*VICTIMS] * KILLS
     dice.shuffle(kills)
     journal, gate = tmp_path / "journal", tmp_path / "gate"
-    with made.client() as client, made.forking("worker"), made.forking("coordinator"):
+    with made.client() as client:
         start_worker(made, "w1", "--slots", "1")
         made.until_ready(client)
         job = client.run(

@@ -65,7 +65,7 @@ def test_killed_daemons_neither_disturb_their_job_nor_lose_a_line_of_it(
     dice = random.Random(seed)
     pids = tmp_path / "pids"
     takeovers = 0
-    with made.client() as client, made.forking("worker"):
+    with made.client() as client:
         worker = start_worker(made, "w1", "--slots", "1")
         made.until_ready(client)
         job = talk(client, tmp_path)
