@@ -55,6 +55,9 @@ def keep(path: str, folder: str | None) -> tuple[str, int, str | None]:
 def restore(description: str) -> Saved:
     """Write the checkpoint that a file describes beside it, once, and say where.
 
+    Several processes of a job may ask at once: each writes a draft of its own, the first one's
+    becomes the checkpoint.
+
     Args:
         description: Path of a file that `describe` wrote.
 
@@ -66,19 +69,28 @@ def restore(description: str) -> Saved:
     target = Path(f"{description}d", Path(name).name)
     try:
         if not target.exists():
-            draft = Path(f"{description}d.part")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(mode=0o700)
-            if known["is_folder"]:
-                unpack_folder(Path(str(known["blob"])), draft / target.name)
-            else:
-                _copy(str(known["blob"]), str(draft / target.name))
-            draft.rename(target.parent)
+            _bring(known, target)
     except (OSError, tarfile.TarError) as error:
         raise CannotRestoreError(name, str(error)) from error
     step = cast("int | None", known["step"])
     metadata = cast("dict[str, object]", known["metadata"])
     return Saved(str(target), step, metadata, cast("int", known["attempt"]))
+
+
+def _bring(known: Mapping[str, object], target: Path) -> None:
+    draft = Path(f"{target.parent}.{uuid.uuid4().hex[:12]}.part")
+    draft.mkdir(mode=0o700)
+    try:
+        if known["is_folder"]:
+            unpack_folder(Path(str(known["blob"])), draft / target.name)
+        else:
+            _copy(str(known["blob"]), str(draft / target.name))
+        draft.rename(target.parent)
+    except (OSError, tarfile.TarError):
+        shutil.rmtree(draft, ignore_errors=True)
+        # A folder that is not empty is not replaced: then another process was quicker.
+        if not target.exists():
+            raise
 
 
 def describe(
