@@ -18,14 +18,14 @@ def start_worker(made: Farm, name: str, *flags: str) -> Process:
 def processes_of(made: Farm, worker: str) -> list[psutil.Process]:
     """The worker's daemon, its shims and runners, and whatever jobs started."""
     mark = f"{WORKER_VARIABLE}={worker}".encode()
-    pids = [process.pid for process in made.stray()]
-    if (daemon := made.workers.get(worker)) is not None and daemon.popen.poll() is None:
-        pids.append(daemon.pid)
     found: list[psutil.Process] = []
-    for pid in pids:
+    # A daemon that was forked shows the variables of who forked it: it is known by its pid.
+    if (daemon := made.workers.get(worker)) is not None and daemon.popen.poll() is None:
+        found.append(psutil.Process(daemon.pid))
+    for process in made.stray():
         with contextlib.suppress(OSError, psutil.Error):
-            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(psutil.Process(pid))
+            if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.append(process)
     return found
 
 
