@@ -171,6 +171,8 @@ def be(command: list[str], environ: dict[str, str], folder: str, out: str, err: 
     os.environ.update(environ)
     random.seed()
     sys.argv = command[1:]
+    # What is imported already is run anew, and runpy would warn of that in the log.
+    sys.modules.pop(f"{command[1]}.__main__", None)
     runpy.run_module(command[1], run_name="__main__", alter_sys=True)
 
 
