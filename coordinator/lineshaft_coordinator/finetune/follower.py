@@ -6,10 +6,12 @@ a slow disk delays the files and nothing else.
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,17 +25,21 @@ from lineshaft_coordinator.finetune.history import history
 from lineshaft_coordinator.finetune.line import CLIENT_ID, CoreLine
 from lineshaft_coordinator.finetune.points import Point
 from lineshaft_coordinator.finetune.scribe import PAGE_BYTES, PAGE_EVENTS, Scribe
+from lineshaft_coordinator.finetune.trying import Trying
 from lineshaft_coordinator.finetune.views import Request
 from lineshaft_coordinator.gateway.payloads import fetched
 from lineshaft_coordinator.journal import read_event
 from lineshaft_coordinator.server.sessions import Sessions
-from lineshaft_coordinator.store.interface import Store
+from lineshaft_coordinator.store.errors import UnreadableRecordError
+from lineshaft_coordinator.store.interface import JobRow, Store
 from lineshaft_protocol.client_messages import StateChanged
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
+
+logger = logging.getLogger(__name__)
 
 WRITE_EVERY_S: Final = 1.0
 ENDED_MAX: Final = 256
@@ -85,24 +91,30 @@ class Follower:
         self._live: dict[str, Following] = {}
         self._ended: OrderedDict[str, Following] = OrderedDict()
         self._opening: dict[str, asyncio.Task[Following]] = {}
-        self._reading: set[asyncio.Task[None]] = set()
-        self.line = CoreLine(sessions, self._on_told)
+        self._unreadable: set[str] = set()
+        self._trying = Trying()
+        self.line = CoreLine(sessions, self._on_told, self._on_open_again)
 
     async def run(self) -> None:
-        """Follow everything that is live, and write files, until cancelled."""
+        """Follow everything that is live, and write files, until cancelled; raises nothing."""
         try:
-            await self.refresh()
-            await self._mend()
+            await self._trying.until_done("trainings are not followed yet", self.refresh)
+            await self._trying.until_done("files of ended trainings are not written", self._mend)
             while True:
                 await asyncio.sleep(WRITE_EVERY_S)
                 await self._write_all()
         finally:
             self.line.close()
-            for task in (*self._opening.values(), *self._reading):
+            self._trying.close()
+            for task in self._opening.values():
                 task.cancel()
 
     async def refresh(self) -> int:
-        """Follow live trainings that are not followed yet; returns how many these were."""
+        """Follow live trainings that are not followed yet; returns how many these were.
+
+        Raises:
+            StoreError: The store failed; what cannot be read of one training is tried again later.
+        """
         before: tuple[float, str] | None = None
         count = 0
         while True:
@@ -110,8 +122,9 @@ class Follower:
                 limit=PAGE_ROWS, client_id=CLIENT_ID, is_live=True, before=before
             )
             for row in rows:
-                if row.job_id not in self._live and await self.find(row.job_id) is not None:
-                    count += 1
+                if row.job_id not in self._live:
+                    await self._find_some_time(row)
+                    count += row.job_id in self._live
             if len(rows) < PAGE_ROWS:
                 return count
             before = rows[-1].submitted_at, rows[-1].job_id
@@ -121,6 +134,7 @@ class Follower:
 
         Raises:
             UnknownTrainingError: Nobody knows it.
+            StoreError: It cannot be read.
         """
         found = self._live.get(job_id) or self._ended.get(job_id)
         if found is not None:
@@ -134,11 +148,25 @@ class Follower:
         return await asyncio.shield(opening)
 
     async def find(self, job_id: str) -> Following | None:
-        """Return how a job stands; None if nobody knows it, as it was just pruned."""
+        """Return how a job stands; None if it was just pruned, or its records cannot be read.
+
+        Raises:
+            StoreError: It cannot be read now.
+        """
         try:
             return await self.of(job_id)
         except UnknownTrainingError:
             return None
+        except UnreadableRecordError as error:
+            if job_id not in self._unreadable:
+                self._unreadable.add(job_id)
+                fields = {"job_id": job_id, "why": str(error)}
+                logger.warning("a training is left out", extra=fields)
+            return None
+
+    async def _find_some_time(self, row: JobRow) -> None:
+        find = partial(self.find, row.job_id)
+        await self._trying.once("a training is not followed yet", row.job_id, find)
 
     def folder_of(self, job_id: str) -> Path:
         """Where a training's files lie."""
@@ -230,9 +258,12 @@ class Follower:
                 following.has_missed = True
             case JobEvent():
                 following.take(told)
+            case None if following.is_behind:
+                following.has_missed = True
             case None:
                 following.is_behind = True
-                self._begin(self._read_on(following))
+                read_on = partial(self._read_on, following)
+                self._trying.begin("a training's events are not read yet", job_id, read_on)
             case StateChanged(attempt=attempt):
                 before = following.status
                 job = self._shop.ledger.jobs.get(JobId(job_id))
@@ -243,16 +274,18 @@ class Follower:
                 self._tell(following, before)
             case Outcome():
                 before = following.status
-                following.end(told)
                 del self._live[job_id]
                 self._keep_ended(following)
+                finish = partial(self._finish, following)
+                self._trying.begin("a training's last files are not written yet", job_id, finish)
+                following.end(told)
                 self._tell(following, before)
-                self._begin(self._finish(following))
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
+    def _on_open_again(self) -> None:
+        """The core had ended our session: hear again what goes on, and what was said meanwhile."""
+        for following in self._live.values():
+            self.line.watch(following.job_id, following.fold.place)
+        self._trying.begin("trainings are not followed yet", "", self.refresh)
 
     def _tell(self, following: Following, before: str) -> None:
         if following.has_files and following.status != before:
@@ -276,12 +309,14 @@ class Follower:
         """Write the files of trainings that ended just before the coordinator did."""
         rows = await self._store.rows(limit=100, client_id=CLIENT_ID, is_live=False)
         for row in rows:
-            await self.find(row.job_id)
+            await self._find_some_time(row)
 
     async def _write_all(self) -> None:
         for following in tuple(self._live.values()):
             if following.is_news or following.log_pieces:
-                await self._scribe.write(following)
+                write = partial(self._scribe.write, following)
+                what = "the files of a training are not written yet"
+                await self._trying.once(what, following.job_id, write)
             job = self._shop.ledger.jobs.get(JobId(following.job_id))
             if job is not None and job.files:
                 self._unpack(following, job.checkpoints)
@@ -291,4 +326,6 @@ class Follower:
         ids = tuple(file.file_id for file in files)
         if following.has_files and ids != following.unpacked:
             following.unpacked = ids
-            self._begin(self._scribe.unpack(following.job_id, tuple(files)))
+            unpack = partial(self._scribe.unpack, following.job_id, tuple(files))
+            what = "a checkpoint is not laid out as a folder yet"
+            self._trying.begin(what, following.job_id, unpack)

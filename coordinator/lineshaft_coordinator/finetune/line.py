@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
+from typing import Final
 
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_protocol.client_messages import (
@@ -11,6 +13,7 @@ from lineshaft_protocol.client_messages import (
     ClientHello,
     Events,
     Finished,
+    FromClient,
     Pause,
     Ping,
     Refused,
@@ -20,12 +23,18 @@ from lineshaft_protocol.client_messages import (
     Welcome,
 )
 from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.ids import Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 
+logger = logging.getLogger(__name__)
+
+FIRST_S: Final = 1.0
+"""How soon an ended session is opened again; each further time in turn, twice as long."""
+LONGEST_S: Final = 60.0
 CLIENT_ID = "training-server"
 """Whose jobs the trainings are."""
 
@@ -37,32 +46,38 @@ class CoreLine:
     """Submits, watches and pauses jobs.
 
     Args:
-        sessions: Where it opens its session.
+        sessions: Where it opens its session, and another one where the core ended that.
         on_told: Hears what watched jobs say, in order. Must not block.
+        on_open_again: Called with each further session: nothing is watched on it yet.
     """
 
-    def __init__(self, sessions: Sessions, on_told: Told) -> None:
-        self._sessions, self._on_told = sessions, on_told
+    def __init__(
+        self, sessions: Sessions, on_told: Told, on_open_again: Callable[[], None]
+    ) -> None:
+        self._sessions, self._on_told, self._on_open_again = sessions, on_told, on_open_again
         self._submitting: dict[str, asyncio.Future[Refused | None]] = {}
         self._asking: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
-        self._ping_timer: asyncio.TimerHandle | None = None
-        self._session = sessions.open_local(self)
-        hello = ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__))
-        sessions.speak(self._session, hello)
+        self._timer: asyncio.TimerHandle | None = None
+        """When to say something again, or to open a session again."""
+        self._wait_s = FIRST_S
+        self._session: Session | None = None
+        self._open()
 
     async def submit(self, job: JobSpec) -> Refused | None:
         """Submit a job, whose blobs are stored already, and watch it; returns why it was not kept.
 
         The same job may be submitted twice; another one of the same id is refused.
         """
+        if self._session is None:
+            return Refused(job_id=job.job_id, code="draining", message=_AWAY)
         kept: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
         if job.job_id in self._submitting:
             text = "it is being submitted already"
             return Refused(job_id=job.job_id, code="duplicate_id", message=text)
         self._submitting[job.job_id] = kept
         try:
-            self._sessions.speak(self._session, Submit(job=job, events=True))
+            self._say(Submit(job=job, events=True))
             return await kept
         finally:
             del self._submitting[job.job_id]
@@ -70,24 +85,39 @@ class CoreLine:
     def watch(self, job_id: str, after: tuple[int, int]) -> None:
         """Hear what a job says from now on, and said after this (attempt, seq)."""
         message = Watch(job_id=job_id, events=True, after_attempt=after[0], after_seq=after[1])
-        self._sessions.speak(self._session, message)
+        self._say(message)
 
     async def pause(self, job_id: str, grace_s: float) -> Answer:
         """Pause a job; answered once it is paused, or with why it goes on."""
         number = next(self._numbers)
+        if self._session is None:
+            return Answer(request_id=number, error=_AWAY)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asking[number] = answer
         try:
-            message = Pause(request_id=number, job_id=job_id, grace_s=grace_s)
-            self._sessions.speak(self._session, message)
+            self._say(Pause(request_id=number, job_id=job_id, grace_s=grace_s))
             return await answer
         finally:
             del self._asking[number]
 
     def close(self) -> None:
         """End the session; what was asked before is still done."""
-        self._stop_pinging()
-        self._sessions.close_local(self._session)
+        self._stop_timer()
+        if self._session is not None:
+            self._sessions.close_local(self._session)
+            self._session = None
+
+    def _open(self) -> None:
+        self._session = self._sessions.open_local(self)
+        self._say(ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__)))
+
+    def _open_again(self) -> None:
+        self._open()
+        self._on_open_again()
+
+    def _say(self, message: FromClient) -> None:
+        if self._session is not None:
+            self._sessions.speak(self._session, message)
 
     # --- for the sessions (LocalClient) ---
 
@@ -97,13 +127,13 @@ class CoreLine:
             match message:
                 case Events(events=events, left_out=left_out):
                     for event in events:
-                        self._on_told(event.job_id, event)
+                        self._tell(event.job_id, event)
                     if left_out is not None:
-                        self._on_told(left_out, None)
+                        self._tell(left_out, None)
                 case StateChanged(job_id=job_id):
-                    self._on_told(job_id, message)
+                    self._tell(job_id, message)
                 case Finished(outcome=outcome):
-                    self._on_told(outcome.job_id, outcome)
+                    self._tell(outcome.job_id, outcome)
                 case Accepted(job_id=job_id):
                     self._settle(job_id, None)
                 case Refused(job_id=job_id):
@@ -118,13 +148,24 @@ class CoreLine:
                     pass  # Pong.
 
     def on_closed(self, reason: str) -> None:
-        """Nothing more will be heard: the coordinator ends."""
-        self._stop_pinging()
+        """Nothing more will be heard on this session; another one is opened soon."""
+        logger.warning("the core ended the training server's session", extra={"why": reason})
+        self._session = None
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(self._wait_s, self._open_again)
+        self._wait_s = min(2 * self._wait_s, LONGEST_S)
         for job_id in tuple(self._submitting):
             self._settle(job_id, Refused(job_id=job_id, code="draining", message=reason))
         for number, asked in self._asking.items():
             if not asked.done():
                 asked.set_result(Answer(request_id=number, error=reason))
+
+    def _tell(self, job_id: str, told: JobEvent | StateChanged | Outcome | None) -> None:
+        try:
+            self._on_told(job_id, told)
+        except Exception:
+            # It costs what was told of this training; all others would go with the session.
+            logger.exception("what a training said is left out", extra={"job_id": job_id})
 
     def _settle(self, job_id: str, refused: Refused | None) -> None:
         kept = self._submitting.get(job_id)
@@ -132,13 +173,18 @@ class CoreLine:
             kept.set_result(refused)
 
     def _ping_later(self, interval_s: float) -> None:
-        self._ping_timer = asyncio.get_running_loop().call_later(interval_s, self._ping, interval_s)
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(interval_s, self._ping, interval_s)
 
     def _ping(self, interval_s: float) -> None:
-        self._sessions.speak(self._session, Ping())
+        self._wait_s = FIRST_S  # This session has lasted.
+        self._say(Ping())
         self._ping_later(interval_s)
 
-    def _stop_pinging(self) -> None:
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-            self._ping_timer = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_AWAY: Final = "the training server is cut off from the core for a moment; try again"

@@ -8,6 +8,7 @@ job share one timer and one encoding.
 """
 
 import asyncio
+import logging
 import time
 from typing import Final, Protocol
 
@@ -15,7 +16,10 @@ from lineshaft_coordinator.finetune import views
 from lineshaft_coordinator.finetune.follower import UnknownTrainingError
 from lineshaft_coordinator.finetune.following import Following
 from lineshaft_coordinator.finetune.words import TERMINAL
+from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_runtime.connection import Connection, Limits
+
+logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 1.0
 STUCK_S: Final = 30.0
@@ -84,6 +88,11 @@ class LiveFeeds:
             following = await self._follower.of(viewer.job_id)
         except UnknownTrainingError as error:
             viewer.end(b"", INTERNAL, str(error))
+            return
+        except StoreError as error:
+            fields = {"job_id": viewer.job_id, "why": str(error)}
+            logger.warning("a viewer of a training is let go", extra=fields)
+            viewer.end(b"", TRY_LATER, "its records cannot be read; see the coordinator's log")
             return
         if viewer.is_open:
             feed = self._feeds.setdefault(viewer.job_id, _Feed(following))

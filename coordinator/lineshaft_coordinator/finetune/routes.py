@@ -31,7 +31,7 @@ from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Vi
 from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
-from lineshaft_coordinator.store.errors import StoreFullError
+from lineshaft_coordinator.store.errors import StoreError, StoreFullError
 from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.wire import NUMBER_MAX
@@ -269,6 +269,8 @@ def _told(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
             return detail(503, str(error))
         except BlobError as error:
             return detail(507, str(error))
+        except StoreError as error:
+            return detail(500, str(error))
         except ValidationError as error:
             first = error.errors()[0]
             return detail(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")

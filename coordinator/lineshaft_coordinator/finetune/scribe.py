@@ -67,8 +67,8 @@ class Scribe:
         if not following.has_files:
             return
         async with following.lock:
-            following.is_news = False
             await self._write_log(following)
+            following.is_news = False
             state: dict[str, JsonValue] | None = None
             is_final = following.story.outcome is not None
             is_due = time.monotonic() - following.saved_at > SAVE_EVERY_S

@@ -26,6 +26,7 @@ from lineshaft_coordinator.finetune.live import LiveFeeds
 from lineshaft_coordinator.finetune.log_pages import LogPage, last_lines, log_page
 from lineshaft_coordinator.finetune.scribe import Scribe
 from lineshaft_coordinator.finetune.settings import TrainingSettings
+from lineshaft_coordinator.finetune.trying import Trying
 from lineshaft_coordinator.finetune.unpacking import losses_in
 from lineshaft_coordinator.finetune.views import View
 from lineshaft_coordinator.finetune.words import Status, status_of
@@ -112,8 +113,14 @@ class TrainingServer:
         self._summary: tuple[float, View] | None = None
 
     async def run(self) -> None:
-        """Follow trainings until cancelled."""
-        await asyncio.gather(self.follower.run(), self._alerts.run(), self._look(), self._tidy())
+        """Follow trainings until cancelled; raises nothing."""
+        go_on = Trying().until_done
+        await asyncio.gather(
+            self.follower.run(),
+            go_on("alerts are not posted", self._alerts.run),
+            go_on("silent trainings are not looked for", self._look),
+            go_on("files of trainings cannot be removed", self._tidy),
+        )
 
     def reach_at(self, host: str, port: int, *, is_tls: bool) -> None:
         """Say where trainers reach us."""
@@ -256,13 +263,9 @@ class TrainingServer:
     async def _tidy(self) -> None:
         """Remove the files of trainings that were pruned with the history."""
         while True:
-            try:
-                for job_id in await asyncio.to_thread(self.files.job_ids):
-                    if is_name(job_id) and await self._house.store.row_of(job_id) is None:
-                        await asyncio.to_thread(self.files.remove, job_id)
-            except OSError as error:
-                fields = {"why": str(error)}
-                logger.warning("files of trainings cannot be removed", extra=fields)
+            for job_id in await asyncio.to_thread(self.files.job_ids):
+                if is_name(job_id) and await self._house.store.row_of(job_id) is None:
+                    await asyncio.to_thread(self.files.remove, job_id)
             await asyncio.sleep(TIDY_EVERY_S)
 
     async def _look(self) -> None:
