@@ -37,7 +37,9 @@ logger = logging.getLogger(__name__)
 SMALL_BYTES = 64 * 1024
 """A blob up to this length is stored at once, without a thread."""
 TRANSFERS_MAX = 64
-"""Most blobs on their way on one session."""
+"""Most blobs on their way on one session; downloads beyond that wait for their turn."""
+WAITING_MAX = 100_000
+"""Downloads that may wait on one session."""
 FILES_MAX = 1024
 """Most files that one session may have offered and not been answered for."""
 ACK_BYTES = 1024 * 1024
@@ -97,6 +99,8 @@ class Transfers:
         self._beginning: dict[asyncio.Task[None], None] = {}
         self._uploads: dict[BlobId, _Upload] = {}
         self._downloads: dict[BlobId, _Download] = {}
+        self._waiting: dict[BlobId, int] = {}
+        """From where on to send what is wanted, too, in the order in which it was asked for."""
 
     def close(self) -> None:
         """The session is gone; partial uploads stay for the next one, until room is needed."""
@@ -109,6 +113,7 @@ class Transfers:
                 task.cancel()
         self._uploads.clear()
         self._downloads.clear()
+        self._waiting.clear()
         if not self._adoptions:
             self._handover.close()
 
@@ -295,14 +300,23 @@ class Transfers:
 
     def _on_fetch(self, blob_id: BlobId, offset: int) -> None:
         earlier = self._downloads.pop(blob_id, None)
+        self._waiting.pop(blob_id, None)
         if earlier is not None and earlier.task is not None:
             earlier.task.cancel()
+        if len(self._downloads) < TRANSFERS_MAX:
+            self._begin_download(blob_id, offset)
+        elif len(self._waiting) < WAITING_MAX:
+            self._waiting[blob_id] = offset
+        else:
+            self._outlet.close(f"{WAITING_MAX} downloads wait on this connection")
+
+    def _begin_download(self, blob_id: BlobId, offset: int) -> None:
         try:
             size_bytes = self._store.open(blob_id).size_bytes
         except BlobError:
             self._outlet.send(BlobMissing(blob_id=blob_id))
             return
-        if offset > size_bytes or len(self._downloads) >= TRANSFERS_MAX:
+        if offset > size_bytes:
             self._outlet.send(BlobMissing(blob_id=blob_id))
             return
         download = self._downloads[blob_id] = _Download(size_bytes, offset, offset)
@@ -336,6 +350,10 @@ class Transfers:
         finally:
             if self._downloads.get(blob_id) is download:
                 del self._downloads[blob_id]
+            while self._waiting and len(self._downloads) < TRANSFERS_MAX:
+                blob_id, offset = next(iter(self._waiting.items()))
+                del self._waiting[blob_id]
+                self._begin_download(blob_id, offset)
 
     def _cannot_send(self, blob_id: BlobId, error: BlobError) -> None:
         if not isinstance(error, BlobNotFoundError):

@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from lineshaft_coordinator.data.blob_files import blob_path
 from lineshaft_coordinator.data.blobs import BlobStore
-from lineshaft_coordinator.data.transfers import SMALL_BYTES, Transfers
+from lineshaft_coordinator.data.transfers import SMALL_BYTES, TRANSFERS_MAX, Transfers
 from lineshaft_protocol.blob_messages import BlobMissing, BlobOffer, BlobStatus, FetchBlob
-from lineshaft_protocol.frames import BlobChunk
+from lineshaft_protocol.frames import BlobChunk, decode_chunk
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.wire import Wire
 
@@ -163,3 +163,52 @@ def _wait_until(condition: Callable[[], bool]) -> None:
             return
         ready.wait(0.01)
     raise AssertionError("not within 10 s")
+
+
+class Taker(Peer):
+    """Takes whole blobs, once it has room."""
+
+    def __init__(self, store: BlobStore) -> None:
+        super().__init__(store)
+        self.taken: list[BlobId] = []
+
+    @override
+    def send_binary(self, buffers: list[bytes | memoryview]) -> None:
+        self.taken.append(decode_chunk(b"".join(buffers)).blob_id)
+
+
+async def test_more_downloads_than_are_sent_at_a_time_wait_and_none_is_called_missing(
+    tmp_path: Path,
+) -> None:
+    store = BlobStore(tmp_path, blob_bytes_max=1 << 20, total_bytes_max=1 << 28, free_bytes_min=1)
+    sizes = [*(SMALL_BYTES + 1 + number for number in range(TRANSFERS_MAX + 10)), 5, 6]
+    wanted = [BlobId(store.put_bytes(bytes(size))) for size in sizes]
+    peer = Taker(store)
+    peer.is_writable = False
+
+    for blob_id in wanted:
+        peer.transfers.on_message(FetchBlob(blob_id=blob_id))
+    peer.is_writable = True
+    peer.transfers.on_writable()
+    await until(lambda: len(peer.taken) >= len(wanted))
+
+    assert peer.told == []
+    assert sorted(peer.taken) == sorted(wanted)
+
+
+async def test_a_download_that_waits_and_is_asked_for_again_is_sent_once(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, blob_bytes_max=1 << 20, total_bytes_max=1 << 28, free_bytes_min=1)
+    sizes = [SMALL_BYTES + 1 + number for number in range(TRANSFERS_MAX + 1)]
+    *others, last = [BlobId(store.put_bytes(bytes(size))) for size in sizes]
+    peer = Taker(store)
+    peer.is_writable = False
+
+    for blob_id in (*others, last, last):
+        peer.transfers.on_message(FetchBlob(blob_id=blob_id))
+    peer.transfers.on_message(FetchBlob(blob_id=others[0]))
+    peer.is_writable = True
+    peer.transfers.on_writable()
+    await until(lambda: len(peer.taken) >= len(sizes))
+
+    assert peer.told == []
+    assert sorted(peer.taken) == sorted((*others, last))
