@@ -8,6 +8,8 @@ import json
 import math
 from typing import cast
 
+from lineshaft_runtime.spool import LINE_BYTES_MAX
+
 KINDS = ("progress", "metrics", "checkpoint", "artifact", "notice")
 DEPTH_MAX = 64
 """What is nested deeper than this, not every reader of JSON takes."""
@@ -27,7 +29,9 @@ class SpoolRecord:
 
 
 def parse_line(line: bytes) -> SpoolRecord | None:
-    """Return what a line says; None if it is no whole line of ours."""
+    """Return what a line says; None if it is no whole line of ours, or too long for one."""
+    if len(line) > LINE_BYTES_MAX:
+        return None  # Our own are never that long; a message has room for many of those only.
     try:
         text = line.decode()
         record = json.loads(text)

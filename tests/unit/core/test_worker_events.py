@@ -49,3 +49,23 @@ def test_dropped_events_leave_a_notice(worker: WorkerBench) -> None:
 
     kept = list(worker.core.bench.attempts[key].unacked.values())
     assert [(e.seq, e.kind) for e in kept] == [(4, "notice"), (5, "log")]
+
+
+def test_many_metrics_are_repeated_in_messages_that_the_coordinator_takes(
+    worker: WorkerBench,
+) -> None:
+    worker.registered()
+    key = worker.runs("j1")
+    metrics = {f"loss of layer {number}": 0.1234567890123456 for number in range(2000)}
+    body = {"values": metrics}
+    events = tuple(
+        event("j1", 1, seq).model_copy(update={"kind": "metrics", "body": body})
+        for seq in range(1, 101)
+    )
+    worker.handle(AttemptSpoke(key, events))
+    worker.cut()
+
+    again = [message for message in said(worker.registered()) if isinstance(message, JobEvents)]
+
+    assert max(len(message.model_dump_json()) for message in again) < 2**20
+    assert sum((message.events for message in again), ()) == events

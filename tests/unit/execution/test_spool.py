@@ -14,7 +14,7 @@ from lineshaft import run
 from lineshaft_protocol.codec import FROM_WORKER
 from lineshaft_protocol.worker_messages import JobEvents
 from lineshaft_runtime import spool
-from lineshaft_runtime.spool import JobContext, SpoolWriter
+from lineshaft_runtime.spool import LINE_BYTES_MAX, JobContext, SpoolWriter
 from lineshaft_runtime.spool_lines import SpoolRecord, parse_line
 from lineshaft_worker.daemon.translation import events_of
 from lineshaft_worker.execution.orders import AttemptKey
@@ -353,3 +353,10 @@ def sent_and_received(path: Path) -> list[dict[str, object]]:
     (message,) = FROM_WORKER.decode(FROM_WORKER.encode(JobEvents(events=events_of(spoke))))
     assert isinstance(message, JobEvents)
     return [dict(event.body) for event in message.events]
+
+
+def test_a_line_longer_than_ours_are_is_none() -> None:
+    line = b'{"k":"metrics","n":1,"t":1.0,"m":1.0,"b":{"a":"%s"}}'
+
+    assert parse_line(line % (b"x" * (LINE_BYTES_MAX - len(line)))) is not None
+    assert parse_line(line % (b"x" * LINE_BYTES_MAX)) is None

@@ -1,5 +1,7 @@
 """What the coordinator must hear of attempts, and hears again until it has it."""
 
+import json
+
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.kept_files import KeptFile
@@ -101,4 +103,7 @@ class Outbox:
 
 def _characters(event: JobEvent) -> int:
     text = event.body.get("text")
-    return len(text) if isinstance(text, str) else 0
+    if event.kind == "log" and isinstance(text, str):
+        return len(text)
+    # Metrics by the hundred have no text: their names and numbers count.
+    return len(json.dumps(event.body))
