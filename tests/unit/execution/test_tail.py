@@ -167,3 +167,36 @@ def test_the_last_words_stay_though_the_output_was_capped_before(tmp_path: Path)
     assert streams.last_lines([0, 0, 0], streams.sizes())[-1] == "fatal: no such device"
     assert all("\0" not in line for line in streams.last_lines([0, 0, 0], streams.sizes()))
     streams.close()
+
+
+def test_a_flood_is_never_much_longer_on_the_disk_than_the_cap(tmp_path: Path) -> None:
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path, cap=MIB)
+    events: list[Event] = []
+    taken_bytes: list[int] = []
+
+    for _ in range(8):
+        # Far more than a batch at once, as a job writes it that does nothing else.
+        append(tmp_path / STDOUT, b"x" * 8 * MIB)
+        append(tmp_path / STDERR, b"y" * 8 * MIB)
+        events += tail.read(streams, streams.sizes())
+        taken_bytes += [(tmp_path / name).stat().st_blocks * 512 for name in (STDOUT, STDERR)]
+
+    assert max(taken_bytes) < 2 * MIB
+    assert sum(len(str(event[3]["text"])) for event in events if event[2] == "log") == MIB
+    assert streams.last_lines([0, 0, 0], streams.sizes())[-1].endswith("y")
+    streams.close()
+
+
+def test_a_character_that_stands_across_the_cap_does_not_stop_the_tail(tmp_path: Path) -> None:
+    append(tmp_path / STDOUT, "é".encode() * 1000)
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path, cap=1001)
+
+    events: list[Event] = []
+    for _ in range(3):
+        events += tail.read(streams, streams.sizes(), is_final=True)
+
+    assert tail.is_at(streams.sizes())
+    assert [event[3].get("code") for event in events] == [None, "output_capped"]
+    streams.close()

@@ -99,8 +99,8 @@ class Tail:
         self._places = list(begins)
         self._seq = 1
         self._logged = 0
-        self._thrown_from: dict[int, int] = {}
-        """Where the part of each stream begins that nobody reads any more."""
+        self._thrown: dict[int, tuple[int, int]] = {}
+        """Which part of each stream was given back, as nobody will read it."""
         self._repeats: deque[list[int]] = deque()
         """Where the batches end that are to be handed out once more."""
         self._kept: deque[tuple[int, bytes]] = deque()
@@ -183,14 +183,14 @@ class Tail:
         left = self._output_bytes_max - self._logged
         if start == end:
             return []
+        # Nobody will read beyond what is left, and a flood writes gigabytes before we are there.
+        self._throw_away(streams, stream, start + max(left, 0), end)
         if left <= 0:  # The notice was given when it was reached.
             self._places[stream] = end
-            # The end stays: if the job fails, its last words say why.
-            thrown_from = self._thrown_from.setdefault(stream, start)
-            streams.give_back(stream, max(start - _LAST_BYTES, thrown_from), end - _LAST_BYTES)
             return []
         data = streams.read(stream, start, min(end, start + min(BATCH_BYTES_MAX, left)))
-        if not (is_final and start + len(data) == end):
+        # The last bytes before the cap are taken as they are: the rest of a character never comes.
+        if len(data) < left and not (is_final and start + len(data) == end):
             data = data[: _whole_characters(data)]
         if not data:
             return []
@@ -202,6 +202,17 @@ class Tail:
             text = f"output beyond {self._output_bytes_max} bytes is thrown away"
             items.append(_notice("output_capped", text))
         return items
+
+    def _throw_away(self, streams: Streams, stream: int, start: int, end: int) -> None:
+        # The end stays: if the job fails, its last words say why.
+        end -= _LAST_BYTES
+        if start >= end:
+            return
+        first, last = self._thrown.get(stream, (end, end))
+        # What the other stream took of the cap is missing here: more goes, before what is gone.
+        streams.give_back(stream, start, first)
+        streams.give_back(stream, max(last, start), end)
+        self._thrown[stream] = (min(first, start), max(last, end))
 
     def _save(self, seq: int, record: bytes) -> None:
         kept = self._kept
