@@ -1,10 +1,13 @@
 """Jobs that are asked to pause, and jobs that are made to stand still."""
 
+import time
 from pathlib import Path
 
 from tests.integration.execution.execution_bench import ExecutionBench, processes_of, until
 
 from lineshaft_worker.execution.reports import AttemptFroze, Paused, Stopped, Succeeded
+from lineshaft_worker.runner.files import read_current
+from lineshaft_worker.runner.records import decode_current
 
 SAVING = """
 import time
@@ -103,6 +106,33 @@ async def test_a_frozen_job_can_be_stopped(bench: ExecutionBench) -> None:
 
     assert (await bench.ended(key)).outcome == Stopped()
     await until(lambda: not processes_of(bench.state_folder))
+
+
+async def test_a_later_daemon_does_not_count_as_run_what_stood_still_before(
+    state_folder: Path,
+) -> None:
+    first, second = ExecutionBench(state_folder), ExecutionBench(state_folder)
+    await first.execution.open()
+    key = first.run({"job.py": COUNTING}, "job.py", run_s=60.0)
+    await until(lambda: first.text(key).count("\n") > 3)
+    seen: list[float] = []
+    for mode in ("freeze", "none", "freeze"):
+        seen.append(time.monotonic())
+        first.execution.set_pause(key, mode)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await until(lambda: len(first.of(AttemptFroze, key)) == len(seen))
+        seen[-1] = time.monotonic() if mode == "freeze" else seen[-1]
+    await first.execution.close(keep_running=True)
+
+    await second.execution.open()
+
+    attempt = second.execution._attempts[key]
+    record = read_current(str(attempt.folder))
+    assert record is not None
+    assert attempt.began is not None
+    assert attempt.began - decode_current(record).started_monotonic >= seen[1] - seen[0]
+    assert attempt.froze_at is not None
+    assert attempt.froze_at <= seen[2]
+    await second.close()
 
 
 def _read(path: object) -> str:

@@ -2,8 +2,8 @@
 
 Theory. The daemon says what it wants by writing files into the runner's folder, so that the wish
 outlives it: ``aN.pause`` for the job, ``freeze`` for the shim. The shim stops or continues every
-process below it and leaves ``frozen``. A tick compares what is wanted with what was told, so an
-attempt that has not begun is told when it has.
+process below it, notes in ``freezes`` when, and leaves ``frozen``. A tick compares what is wanted
+with what was told, so an attempt that has not begun is told when it has.
 """
 
 import contextlib
@@ -103,10 +103,24 @@ def _handles(pid: int, number: signal.Signals) -> bool:
 
 
 def adopt(attempt: Attempt, host: Host) -> None:
-    """Find out what an attempt of an earlier daemon was told."""
+    """Find out what an attempt of an earlier daemon was told, and how long it stood still."""
+    assert attempt.began is not None, "who is adopted was being executed"
+    began = attempt.began
+    freezes = [(max(a, began), b) for a, b in _freezes(host) if b is None or b > began]
+    attempt.began += sum(b - a for a, b in freezes if b is not None)
     if is_still(host):
         host.is_freeze_asked = True
         attempt.pause = attempt.pause_told = "freeze"
-        attempt.froze_at = time.monotonic()
+        is_noted = freezes and freezes[-1][1] is None
+        attempt.froze_at = freezes[-1][0] if is_noted else time.monotonic()
     elif Path(attempt_file(str(host.folder), attempt.ticket, "pause")).exists():
         attempt.pause = attempt.pause_told = "checkpoint"
+
+
+def _freezes(host: Host) -> list[tuple[float, float | None]]:
+    """Return when a runner's processes stood still, on the monotonic clock; None: they still do."""
+    try:
+        lines = [line.split() for line in shim.read(f"{host.folder}/freezes").splitlines()]
+        return [(float(start), float(rest[0]) if rest else None) for start, *rest in lines]
+    except (OSError, ValueError):  # A shim of an older worker, or a full disk.
+        return []

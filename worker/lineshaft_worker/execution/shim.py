@@ -231,6 +231,10 @@ class Shim:
                         os.kill(pid, number)
                 seen |= found
         self.is_frozen = is_wanted
+        end = " " if is_wanted else "\n"
+        # For a later daemon: what stands still does not run.
+        with contextlib.suppress(OSError), open(f"{self.folder}/freezes", "a") as file:  # noqa: PTH123 - no pathlib here
+            file.write(f"{time.monotonic()!r}{end}")
         self.leave_word()
 
     def leave_word(self) -> None:
