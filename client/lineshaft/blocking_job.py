@@ -12,7 +12,7 @@ from lineshaft.endings import error_of
 from lineshaft.job import AsyncJob
 from lineshaft.job_events import Event
 from lineshaft.kept_files import KeptFile
-from lineshaft.loop_thread import LoopThread
+from lineshaft.loop_thread import HeldThread
 
 ResultT = TypeVar("ResultT")
 
@@ -20,7 +20,7 @@ ResultT = TypeVar("ResultT")
 class Job(Generic[ResultT]):
     """A job, as its user sees it; `AsyncJob` is the same for event loops."""
 
-    def __init__(self, job: AsyncJob[ResultT], thread: LoopThread) -> None:
+    def __init__(self, job: AsyncJob[ResultT], thread: HeldThread) -> None:
         self._job, self._thread = job, thread
 
     @property

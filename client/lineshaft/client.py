@@ -18,7 +18,7 @@ from lineshaft.future_jobs import submit_for
 from lineshaft.futures import LineshaftFuture
 from lineshaft.job import AsyncJob, Decode
 from lineshaft.job_array import AsyncJobArray, JobArray
-from lineshaft.loop_thread import LoopThread
+from lineshaft.loop_thread import HeldThread, LoopThread
 from lineshaft.mapping import in_flight
 from lineshaft.stream import Stream
 from lineshaft.stream_flow import StreamFlow
@@ -244,7 +244,7 @@ class Client:
             flow.start(chunks)
             return flow
 
-        return Stream(self._thread.run(start()), self._shell, subject, self._thread)
+        return Stream(self._thread.run(start()), self._shell, subject, self._held())
 
     def run(
         self,
@@ -273,11 +273,7 @@ class Client:
             OSError: A file cannot be read.
         """
         prepared = self._work.run(
-            entry_point,
-            files=files,
-            params=params,
-            input_data=input_data,
-            options=options,
+            entry_point, files=files, params=params, input_data=input_data, options=options
         )
         return self._submit(prepared)
 
@@ -314,7 +310,7 @@ class Client:
                 job.submit(prepared)
 
         self._thread.run(submit())
-        return JobArray(AsyncJobArray(self._shell, array_id, jobs), self._thread)
+        return JobArray(AsyncJobArray(self._shell, array_id, jobs), self._held())
 
     def find_array(self, array_id: str) -> JobArray:
         """Return an array that was submitted earlier, by whomever.
@@ -323,11 +319,11 @@ class Client:
             QueryError: The coordinator does not know it.
             JobRefusedError: Not all of its items were submitted.
         """
-        return JobArray(self._thread.run(self._client.find_array(array_id)), self._thread)
+        return JobArray(self._thread.run(self._client.find_array(array_id)), self._held())
 
     def job(self, job_id: str) -> Job[object]:
         """Return a job that was submitted earlier, by whomever. Raises BadNameError."""
-        return Job(self._client.job(job_id), self._thread)
+        return Job(self._client.job(job_id), self._held())
 
     # --- questions ---
 
@@ -366,7 +362,10 @@ class Client:
             job.submit(prepared)
 
         self._thread.run(submit())
-        return Job(job, self._thread)
+        return Job(job, self._held())
+
+    def _held(self) -> HeldThread:
+        return HeldThread(self._thread, self)
 
     def _cancel(self, job_id: JobId, reason: str) -> None:
         self._thread.post(partial(self._shell.jobs.cancel, job_id, reason))

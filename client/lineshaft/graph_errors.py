@@ -18,6 +18,17 @@ class NoGraphError(GraphError):
         self.given = given
 
 
+class NoStepError(GraphError):
+    """Something in a pipeline's list is no step."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__(
+            f"{given!r:.100} is no step of a pipeline; give it a name, as in "
+            "Pipeline([('name', step), ...])"
+        )
+        self.given = given
+
+
 class DuplicateNodeError(GraphError):
     """Two nodes have one name; names are unique in a graph, its loops and branches included."""
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from lineshaft.blocking_job import Job
 from lineshaft.errors import JobRefusedError, LineshaftError
 from lineshaft.job import AsyncJob
-from lineshaft.loop_thread import LoopThread
+from lineshaft.loop_thread import HeldThread
 from lineshaft.shell import Shell
 from lineshaft_protocol.client_messages import Query
 from lineshaft_protocol.ids import JobId
@@ -140,7 +140,7 @@ class AsyncJobArray:
 class JobArray:
     """The items of an array, as jobs; `AsyncJobArray` is the same for event loops."""
 
-    def __init__(self, array: AsyncJobArray, thread: LoopThread) -> None:
+    def __init__(self, array: AsyncJobArray, thread: HeldThread) -> None:
         self._array, self._thread = array, thread
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from lineshaft.errors import FileNotKeptError
-from lineshaft.loop_thread import LoopThread
+from lineshaft.loop_thread import HeldThread
 from lineshaft.shell import Shell
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.kept_files import KeptFile as Record
@@ -168,7 +168,7 @@ class KeptFile:
     """The same, for a program without an event loop."""
 
     file: AsyncKeptFile
-    thread: LoopThread
+    thread: HeldThread
 
     @property
     def name(self) -> str:

@@ -126,6 +126,31 @@ class LoopThread:
             calls.popleft()()
 
 
+class HeldThread:
+    """A client's thread, for what the client gave out: while that is there, so is the client.
+
+    A client that nobody names any more is closed; `Client().run(...).result()` needs it still.
+    """
+
+    __slots__ = ("_owner", "_thread")
+
+    def __init__(self, thread: LoopThread, owner: object) -> None:
+        self._thread, self._owner = thread, owner
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have something called soon; see `LoopThread.post`."""
+        self._thread.post(call)
+
+    def run(self, work: Coroutine[object, None, ResultT]) -> ResultT:
+        """Run a coroutine, and wait for its result; see `LoopThread.run`."""
+        return self._thread.run(work)
+
+    def iterate(self, items: AsyncGenerator[ResultT]) -> Generator[ResultT]:
+        """Yield what an asynchronous generator yields; see `LoopThread.iterate`."""
+        # Not just returned: what is half-way through holds the client, too.
+        yield from self._thread.iterate(items)
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     """Make a loop of uvloop's where that is installed."""
     try:

@@ -1,11 +1,12 @@
 """Pipelines: filters one after the other."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from lineshaft.filters import Expression, Target, expression, node
 from lineshaft.fitted import Fitted
 from lineshaft.graph import Compiled, Graph
+from lineshaft.graph_errors import NoStepError
 
 if TYPE_CHECKING:
     from lineshaft.requirements import RequirementsLike
@@ -29,6 +30,7 @@ class Pipeline:
     Raises:
         DuplicateNodeError: Two steps have one name.
         EmptyGraphError: There are none (when it is compiled).
+        NoStepError: One is no pair of a name and what to run.
         RequirementsError: A requirement cannot be read.
     """
 
@@ -42,10 +44,7 @@ class Pipeline:
         self._graph = Graph()
         if not steps:
             return
-        first, *others = (
-            each if isinstance(each, Expression) else node(each[0], each[1], target=target)
-            for each in steps
-        )
+        first, *others = (_step(each, target) for each in steps)
         whole = expression(first)
         for each in others:
             whole = whole >> each
@@ -84,3 +83,17 @@ class Pipeline:
             PlanError: A step failed.
         """
         return self._graph.forward(x)
+
+
+def _step(given: object, target: Target) -> Expression:
+    if isinstance(given, Expression):
+        return given
+    match _parts(given):
+        case (str(name), subject):
+            return node(name, subject, target=target)
+        case _:
+            raise NoStepError(given)
+
+
+def _parts(given: object) -> Sequence[object]:
+    return cast("Sequence[object]", given) if isinstance(given, list | tuple) else ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lineshaft.fitted import Fitted
     from lineshaft.graph import Graph
-    from lineshaft.loop_thread import LoopThread
+    from lineshaft.loop_thread import HeldThread
     from lineshaft.pipeline import Pipeline
     from lineshaft.shell import Shell
     from lineshaft.stream_flow import StreamFlow
@@ -92,7 +92,7 @@ class Stream:
         flow: StreamFlow,
         shell: Shell,
         subject: Fitted | Pipeline | Graph,
-        thread: LoopThread,
+        thread: HeldThread,
     ) -> None:
         self._flow, self._shell, self._subject, self._thread = flow, shell, subject, thread
         self._finalizer = weakref.finalize(self, flow.abandon_soon)

@@ -83,3 +83,18 @@ def test_what_is_no_pipeline_is_told(client: Client, subject: lineshaft.Pipeline
     for call in (client.fit, client.forward, client.stream):
         with pytest.raises(NoGraphError, match="is no pipeline"):
             call(subject, [1])
+
+
+def test_what_a_client_gave_out_works_though_nobody_keeps_the_client(shop: Shop) -> None:
+    def connected() -> Client:
+        return Client(shop.url, token=shop.token)
+
+    job = connected().run("job.py:main", files=FILES, params={"n": 2})
+
+    assert job.result(WAIT_S) == 2
+    assert connected().job(job.id).result(WAIT_S) == 2
+    assert [type(event).__name__ for event in connected().job(job.id).events()][-1] == "Finished"
+    array = connected().array("job.py:main", [{"n": 3}, {"n": 4}], files=FILES)
+    assert array.results(WAIT_S) == [3, 4]
+    stream = connected().stream(lineshaft.Pipeline([("abs", abs)]), [1, -2])
+    assert list(stream) == [1, 2]

@@ -1,6 +1,7 @@
 """Graphs and pipelines: what they compile to, and the same right values here and remotely."""
 
 import pickle
+import re
 import threading
 
 import numpy as np
@@ -30,6 +31,7 @@ from lineshaft.graph_errors import (
     DuplicateNodeError,
     EmptyGraphError,
     GraphCycleError,
+    NoStepError,
     UnknownNodeError,
 )
 from lineshaft.pipeline import Pipeline
@@ -184,6 +186,14 @@ def test_what_cannot_be_compiled_is_named() -> None:
     for wrong in (3, Times, object()):
         with pytest.raises(NotAFilterError):
             Graph().node("a", wrong).filters  # noqa: B018 - reading it is what raises
+
+
+@pytest.mark.parametrize("step", [abs, Times(2), "scale", ("scale",), (Times(2), "scale"), 5])
+def test_what_is_no_step_of_a_pipeline_is_named_with_the_way_out(step: object) -> None:
+    said = re.escape(f"{step!r:.100}") + r" is no step .* Pipeline\(\[\('name', step\), \.\.\.\]\)"
+
+    with pytest.raises(NoStepError, match=said):
+        Pipeline([("first", abs), step])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 def test_names_that_were_given_are_never_made_up() -> None:
