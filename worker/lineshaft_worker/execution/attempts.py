@@ -50,6 +50,8 @@ class Attempt:
     done: Done | None = None
     has_files: bool = False
     """There is something to delete once it is settled."""
+    is_left_out: bool = False
+    """The runner was given it, and never began it."""
     is_saved: bool = False
     """Its end is on the disk, and outlives a loss of power."""
     done_at: float = 0.0

@@ -40,7 +40,12 @@ class Feed:
                     break
                 self._tell(attempt, tail, host, [], is_final=True)
             if not tail.is_repeating:
-                self._tell(attempt, tail, host, host.streams.sizes(), is_final=False)
+                ends = host.streams.sizes()
+                # Asked after the sizes: once it has ended, which we may not have heard, the words
+                # of others may follow. (A pipeline job is alone in its runner.)
+                is_alone = attempt.kind == "pipeline"
+                if is_alone or host.begins_now(attempt.ticket) is not None:
+                    self._tell(attempt, tail, host, ends, is_final=False)
 
     def end(self, attempt: Attempt, ended: AttemptEnded, ends: list[int] | None) -> None:
         """Report what is left of an attempt, and then its end.

@@ -80,6 +80,8 @@ class Host:
         self.is_virgin = True
         self.is_freeze_asked = False
         """Its processes were told to stand still, now or before."""
+        self.doubted = 0
+        """Ticket of an attempt of which nobody knows whether the runner has heard of it."""
         self.is_closing = False
         """Gets no more attempts."""
         self.is_adopted = is_adopted

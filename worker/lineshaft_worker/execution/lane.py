@@ -16,12 +16,12 @@ import json
 import time
 from collections import deque
 from pathlib import Path
-from typing import Protocol
 
 from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending, Verdict
 from lineshaft_worker.execution.found import adopted_attempt, attempt_of_done, read_done
 from lineshaft_worker.execution.host import Host
+from lineshaft_worker.execution.lane_owner import LaneOwner
 from lineshaft_worker.execution.orders import Shape
 from lineshaft_worker.execution.pausing import adopt, is_still
 from lineshaft_worker.execution.process import ExitRecord, read_exit
@@ -31,7 +31,6 @@ from lineshaft_worker.execution.reports import (
     Failed,
     Failure,
     Outcome,
-    Report,
     Stopped,
 )
 from lineshaft_worker.execution.warmth import Warmth, worth_repeating
@@ -51,38 +50,6 @@ UNKILLABLE_S = 60.0
 """After SIGKILL; then we say that processes are left."""
 STREAM_BYTES_MAX = 64 * 2**20
 """A runner whose output has grown to this is replaced when it is idle."""
-
-
-class LaneOwner(Protocol):
-    """What a lane needs of the whole."""
-
-    def report(self, report: Report) -> None:
-        """Tell the core."""
-        ...
-
-    def may_spawn(self, lane: int, shape: Shape) -> bool:
-        """Say whether no idle runner of another lane keeps memory on its GPUs; end such ones."""
-        ...
-
-    def spawn(self, lane: int, shape: Shape) -> Host:
-        """Start a runner. Raises OSError."""
-        ...
-
-    def finish(self, attempt: Attempt, outcome: Outcome, ending: Ending) -> None:
-        """Report an end, after the attempt's last events."""
-        ...
-
-    def give_back(self, attempt: Attempt) -> None:
-        """Report that an attempt never began, and forget it."""
-        ...
-
-    def retire(self, host: Host) -> None:
-        """Take a runner that is gone: its folder goes when nothing in it is needed."""
-        ...
-
-    def next_ticket(self) -> int:
-        """Return a number that no attempt has had."""
-        ...
 
 
 class Lane:
@@ -180,6 +147,11 @@ class Lane:
         if host.is_ready:
             for attempt in list(host.sent.values())[1:]:
                 self._return(host, attempt)
+            if not hello.ticket and (first := self._first(host)) is not None and not first.done:
+                # It has ended, and its end follows; or its order was lost with the connection.
+                # The answer to this comes after all that the runner says again, and tells.
+                host.doubted = first.ticket
+                host.revoke(first.ticket)
 
     def on_done(self, host: Host, done: Done) -> None:
         """The code of an attempt has ended."""
@@ -213,8 +185,18 @@ class Lane:
 
     def on_revoked(self, host: Host, revoked: Revoked) -> None:
         """The runner says whether it left an attempt out."""
-        if revoked.is_revoked and (attempt := host.sent.get(revoked.ticket)) is not None:
-            self._return(host, attempt)
+        is_lost = revoked.ticket == host.doubted
+        if is_lost:
+            host.doubted = 0
+        attempt = host.sent.get(revoked.ticket)
+        if attempt is None or attempt.done is not None or not (revoked.is_revoked or is_lost):
+            return
+        was_first = self._first(host) is attempt
+        self._return(host, attempt)
+        if was_first and not host.is_closing:
+            # Those that wait for an idle runner, or for another, have nobody else to tell them.
+            host.begin_first()
+            self.pump()
 
     def on_spawn(self, host: Host, spawn: Spawn) -> None:
         """A plan wants a part run elsewhere."""
@@ -352,6 +334,7 @@ class Lane:
 
     def _return(self, host: Host, attempt: Attempt) -> None:
         host.sent.pop(attempt.ticket, None)
+        attempt.is_left_out = True
         if attempt.verdict == "stop":
             self._owner.finish(attempt, Stopped(), Ending())
         else:

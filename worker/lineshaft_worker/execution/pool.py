@@ -13,6 +13,7 @@ from lineshaft_worker.execution import endings
 from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
 from lineshaft_worker.execution.cgroups import Cgroups
 from lineshaft_worker.execution.connections import Listener
+from lineshaft_worker.execution.disposal import Disposal
 from lineshaft_worker.execution.feed import Feed
 from lineshaft_worker.execution.found import Adopted, describe, ended_in, read_description
 from lineshaft_worker.execution.host import Host
@@ -34,7 +35,7 @@ from lineshaft_worker.execution.reports import (
     Succeeded,
 )
 from lineshaft_worker.execution.safekeeping import Safekeeping, Sync
-from lineshaft_worker.execution.state_folder import StateFolder, delete_files
+from lineshaft_worker.execution.state_folder import StateFolder
 from lineshaft_worker.execution.tail import OUTPUT_BYTES_MAX
 from lineshaft_worker.runner.files import CURRENT, attempt_file
 
@@ -78,7 +79,7 @@ class Execution:
         self._hosts: dict[str, Host] = {}
         self._gone: set[str] = set()
         self._attempts: dict[AttemptKey, Attempt] = {}
-        self._cleaning: set[asyncio.Future[None]] = set()
+        self._disposal = Disposal()
         self._tickets = itertools.count((secrets.randbits(30) << 32) + 1)
         self._listener: Listener | None = None
         self._state: StateFolder | None = None
@@ -194,8 +195,7 @@ class Execution:
             return
         if attempt.done is not None:
             host.acknowledge(attempt.ticket)
-        if attempt.has_files:
-            self._in_background(delete_files, attempt.folder, attempt.ticket)
+        self._disposal.files_of(attempt)
 
     async def close(self, *, keep_running: bool) -> None:
         """End. What runs goes on for the next daemon, or is stopped and reported.
@@ -230,8 +230,7 @@ class Execution:
         for host in list(self._hosts.values()):
             host.close()
         await self._safe.drained()
-        while self._cleaning:
-            await asyncio.wait(list(self._cleaning))
+        await self._disposal.drained()
         if self._state is not None:
             self._state.close()
             self._state = None
@@ -285,6 +284,7 @@ class Execution:
         """Report that an attempt never began, and forget it."""
         attempt.is_over = True
         self._attempts.pop(attempt.key, None)
+        self._disposal.files_of(attempt)
         self._report_to(AttemptReturned(attempt.key))
 
     def finish(self, attempt: Attempt, outcome: Outcome, ending: Ending) -> None:
@@ -388,13 +388,7 @@ class Execution:
         host.close()
         if any(attempt.host is host for attempt in self._attempts.values()):
             for work in host.folder.glob("*.work"):
-                self._in_background(shutil.rmtree, work, True)
+                self._disposal.folder(work)
             return
         self._gone.discard(host.process.runner_id)
-        self._in_background(shutil.rmtree, host.folder, True)
-
-    def _in_background(self, function: Callable[..., None], *arguments: object) -> None:
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(None, lambda: function(*arguments))
-        self._cleaning.add(future)
-        future.add_done_callback(self._cleaning.discard)
+        self._disposal.folder(host.folder)

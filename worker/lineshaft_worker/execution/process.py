@@ -94,7 +94,15 @@ class RunnerProcess:
         finally:
             os.close(stdout)
             os.close(stderr)
-        return cls(folder, os.pidfd_open(started.pid), started)
+        try:
+            return cls(folder, os.pidfd_open(started.pid), started)
+        except OSError:
+            # Nobody would watch it, nor find it: its folder is about to be deleted.
+            started.kill()
+            started.wait()
+            with contextlib.suppress(OSError):
+                kill_marked(folder.name)
+            raise
 
     @classmethod
     def adopt(cls, folder: Path) -> Self | None:

@@ -54,11 +54,16 @@ class StateFolder:
         os.close(self._lock)
 
 
-def delete_files(folder: Path, ticket: int) -> None:
-    """Delete what an attempt left in its runner's folder."""
+def delete_files(folder: Path, ticket: int, *, has_begun: bool = True) -> None:
+    """Delete what an attempt left in its runner's folder.
+
+    The function that one brought which never began stays: the runner may load it for the next.
+    """
     # First, so that a daemon that comes after a crash finds no end whose result is gone.
     (folder / f"a{ticket}.ended").unlink(missing_ok=True)
     for path in folder.glob(f"a{ticket}.*"):
+        if path.suffix == ".code" and not has_begun:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
