@@ -39,6 +39,18 @@ RECORDS = "tests/faults/test_record_kills.py"
 LEASES = "tests/unit/core/test_coordinator_leases.py"
 EXECUTION = "worker/lineshaft_worker/execution"
 STOPPING = "tests/integration/execution/test_stopping.py"
+RETENTION = "tests/integration/coordinator/test_retention.py"
+SECRETS = "tests/e2e/test_secrets.py::test_a_secret_is_nowhere_but_in_the_environment_of_its_job"
+JOB_FILES = (
+    "tests/e2e/test_job_files.py"
+    "::test_only_the_files_that_changed_are_sent_and_the_job_cannot_spoil_them"
+)
+PAUSED = "tests/e2e/cli/test_pauses.py::test_a_job_is_paused_told_and_resumed"
+MODULES = (
+    "tests/e2e/test_environments.py"
+    "::test_a_module_that_is_not_there_is_named_and_nothing_of_the_job_runs"
+)
+BUNDLES = "tests/unit/execution/test_bundles.py"
 
 PLANTED = {
     "the shim leaves without a sweep": Planted(
@@ -183,6 +195,98 @@ PLANTED = {
         '        self._after = (position.get("attempt", 0), position.get("seq", 0))\n',
         '        self._after = (position.get("attempt", 0), position.get("seq", -1) + 1)\n',
         f"{RECORDS}::test_s004_08_no_row_is_lost_or_doubled_whoever_is_killed",
+    ),
+    "a kept value is collected though a job names it": Planted(
+        "coordinator/lineshaft_coordinator/server/upkeep.py",
+        "unneeded.difference_update(blobs_named(record))\n",
+        "unneeded.difference_update(blobs_named(record.partition(b'\"files\"')[0]))\n",
+        f"{RETENTION}::test_whatever_comes_no_blob_of_a_live_or_kept_job_goes_and_all_others_do",
+    ),
+    "a value that is put again stays old": Planted(
+        "coordinator/lineshaft_coordinator/data/blobs.py",
+        "                make_young(blob_path(self._folder, blob_id))\n"
+        "                return None\n",
+        "                return None\n",
+        "tests/integration/store/test_blobs.py"
+        "::test_a_collection_removes_what_is_old_and_not_needed",
+    ),
+    "a job does not name the values it is called with": Planted(
+        "client/lineshaft/shipping.py",
+        "files=(*(each.id for each in files), *found.refs) or None,",
+        "files=tuple(each.id for each in files) or None,",
+        "tests/e2e/test_values.py::test_references_may_be_nested_in_arguments",
+    ),
+    "a secret that comes in two pieces is printed": Planted(
+        "runtime/lineshaft_runtime/redaction.py",
+        "        return data[:hold], data[hold:]\n",
+        '        return data, b""\n',
+        SECRETS,
+    ),
+    "a secret stands in a metric": Planted(
+        "runtime/lineshaft_runtime/spool.py",
+        "            line = self.redactor.clean(line)\n",
+        "            pass\n",
+        SECRETS,
+    ),
+    "a secret stands in the story, in an error's text": Planted(
+        "worker/lineshaft_worker/runner/failures.py",
+        "        _sound(_clean(_message(error), redactor)[:MESSAGE_CHARACTERS_MAX]),\n",
+        "        _sound(_message(error)[:MESSAGE_CHARACTERS_MAX]),\n",
+        f"{SECRETS}[raise]",
+    ),
+    "a file that has changed is sent as it was": Planted(
+        "client/lineshaft/job_files.py",
+        "def _read(path: Path) -> bytes:\n",
+        '@__import__("functools").cache\ndef _read(path: Path) -> bytes:\n',
+        JOB_FILES,
+    ),
+    "a blob is taken for a file though its content is another": Planted(
+        "runtime/lineshaft_runtime/bundles.py",
+        "    if (digest.hexdigest(), size_bytes) != (ref.sha256, ref.size_bytes):\n",
+        "    if size_bytes != ref.size_bytes:\n",
+        f"{BUNDLES}::test_a_blob_that_is_not_what_it_is_called_is_refused",
+    ),
+    "a job is told to be paused when it was only asked": Planted(
+        "coordinator/lineshaft_coordinator/core/pausing.py",
+        "                if lease is not None and lease.is_frozen:\n",
+        "                if lease is not None:\n",
+        PAUSED,
+    ),
+    "a job is told to be paused before its checkpoint is stored": Planted(
+        "worker/lineshaft_worker/daemon/shell.py",
+        "                must_store = file is not None or self._keeper.is_busy(key)\n",
+        "                must_store = file is not None\n",
+        "tests/e2e/cli/test_pauses.py::test_paused_is_said_when_the_checkpoint_is_stored",
+    ),
+    "nobody looks for the modules of a job before it starts": Planted(
+        "worker/lineshaft_worker/daemon/preparing.py",
+        "                missing = missing_here(names)\n",
+        "                missing = []\n",
+        MODULES,
+    ),
+    "nobody looks for the modules in an environment": Planted(
+        "worker/lineshaft_worker/daemon/preparing.py",
+        "                missing = self._environments.missing(preparation.environment, names)\n",
+        "                missing = []\n",
+        MODULES,
+    ),
+    "a job takes its slot before its modules are looked for": Planted(
+        "worker/lineshaft_worker/core/supplies.py",
+        "        is_known = all(name in self._importable for name in job.modules or ())\n",
+        "        is_known = True\n",
+        MODULES,
+    ),
+    "no file is executable in the job": Planted(
+        "client/lineshaft/job_files.py",
+        "    return bool(info.st_mode & stat.S_IXUSR)\n",
+        "    return bool(info.st_mode & stat.S_ISVTX)\n",
+        "tests/e2e/test_environments.py::test_an_executable_file_is_executable_in_the_job",
+    ),
+    "every file is executable in the job": Planted(
+        "runtime/lineshaft_runtime/bundles.py",
+        "mode=0o700 if path in able else 0o600)",
+        "mode=0o700)",
+        f"{BUNDLES}::test_what_is_executable_stays_so_and_nothing_else_becomes_it",
     ),
 }
 

@@ -93,6 +93,27 @@ def test_a_job_is_paused_told_and_resumed(shell: Shell, training: str, gate: Pat
     assert (result.code, result.out) == (0, "7\n")
 
 
+LARGE = TRAINING.replace(
+    'Path("step.txt").write_text("7")',
+    'Path("step.txt").write_text("7" + " " * (96 << 20))',
+)
+
+
+def test_paused_is_said_when_the_checkpoint_is_stored(shell: Shell, gate: Path) -> None:
+    """Its job ends long before so much is hashed, and synced to a disk."""
+    job_id = submitted(shell, LARGE, "--param", f"gate={gate}")
+    until(lambda: status(shell, job_id) == "running", what="it runs")
+
+    paused = shell.run("pause", job_id)
+    why = shell.run("why", job_id).out
+    gate.touch()
+    shell.run("resume", job_id)
+
+    assert " is paused at step 7; " in paused.out
+    assert "checkpoint step.txt at step 7" in why
+    assert shell.run("result", job_id).out == "7\n"
+
+
 def test_pausing_answers_scripts_with_one_list(shell: Shell, training: str, gate: Path) -> None:
     paused = shell.run("pause", training, "--json")
     gate.touch()

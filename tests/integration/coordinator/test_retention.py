@@ -66,12 +66,15 @@ class Bench:
         at = self.wall() - age_s
         os.utime(blob_path(self.folder / "blobs", blob_id), (at, at))
 
-    async def submit(self, job_id: str, blob: str | None, code: str | None = None) -> None:
+    async def submit(
+        self, job_id: str, blob: str | None, code: str | None = None, value: str | None = None
+    ) -> None:
         payload = Payload(inline="") if blob is None else Payload(blob=blob, size_bytes=1)
-        spec = JobSpec(job_id=job_id, kind="function", payload=payload, code=code)
+        files = None if value is None else (value,)
+        spec = JobSpec(job_id=job_id, kind="function", payload=payload, code=code, files=files)
         record = encode(JobSubmitted(job_id=job_id, client_id="c1", job=spec))
         await self.store.append(Batch(records=[(job_id, 1.0, record)], rows=[row(job_id)]))
-        self.named[job_id] = {each for each in (blob, code) if each is not None}
+        self.named[job_id] = {each for each in (blob, code, value) if each is not None}
 
     async def finish(self, job_id: str, blob: str | None, *, ago_s: float = 0.0) -> None:
         at = self.wall() - ago_s
@@ -122,7 +125,7 @@ async def test_whatever_comes_no_blob_of_a_live_or_kept_job_goes_and_all_others_
         match rng.choice(("submit", "submit", "finish", "finish", "wait", "tidy")):
             case "submit":
                 live.append(f"j{number}")
-                await bench.submit(live[-1], some_blob(), some_blob())
+                await bench.submit(live[-1], some_blob(), some_blob(), some_blob())
             case "finish" if live:
                 await bench.finish(live.pop(rng.randrange(len(live))), some_blob())
             case "wait":

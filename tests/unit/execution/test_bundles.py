@@ -168,7 +168,7 @@ def test_a_file_may_be_a_blob(tmp_path: Path) -> None:
     assert (tmp_path / "work/data/x.bin").read_bytes() == content
 
 
-@pytest.mark.parametrize("stored", [b"other", b"content and more", b""])
+@pytest.mark.parametrize("stored", [b"other", b"c0ntent", b"content and more", b""])
 def test_a_blob_that_is_not_what_it_is_called_is_refused(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / hashlib.sha256(b"content").hexdigest()).write_bytes(stored)
 
