@@ -3,20 +3,24 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tests.e2e.farm import until
+from tests.integration.feeds.conductor import Conducted
 from tests.integration.feeds.conftest import House
 from tests.integration.feeds.test_s000_stream import Run
 
 from lineshaft_coordinator.server.admission import local_token
 
 
-def test_s000_28_health_says_how_it_is(house: House) -> None:
+def test_s000_28_health_says_how_it_is(house: House, conduct: Callable[..., Conducted]) -> None:
     url = f"http://127.0.0.1:{house.farm.port}/health"
+    show = conduct()
+    until(lambda: show.job.status == "running")
 
     answer = httpx.get(url, headers={"Accept": "application/json"})
 
@@ -27,6 +31,7 @@ def test_s000_28_health_says_how_it_is(house: House) -> None:
         "last_check",
     }
     assert (health["status"], health["pool_size"]) == ("healthy", 8)
+    assert health["pool_utilization"] >= 1 / 8
     # Clients of the seed plan protocol still get their word.
     assert httpx.get(url).text == "ok"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lineshaft_coordinator.training_runs.messages import RunDialect
-from lineshaft_coordinator.training_runs.words import timestamp
+from lineshaft_coordinator.training_runs.words import metrics_of, timestamp, values_of
 from lineshaft_protocol.events import JobEvent
 
 
@@ -27,3 +27,10 @@ def test_numbers_that_cannot_be_told_are_left_out(value: float) -> None:
 @pytest.mark.parametrize("at", [float("inf"), float("nan"), -1.0, 1e300])
 def test_a_time_that_no_calendar_has_is_told_as_the_first(at: float) -> None:
     assert timestamp(at) == "1970-01-01T00:00:00.000000000+00:00"
+
+
+def test_s000_26_units_are_converted_both_ways() -> None:
+    told = values_of({"gpu_memory_allocated_gb": 2.0, "gpu_utilization_percent": 50.0}, 1)
+
+    assert told == {"epoch": 0, "step": 1, "memory_mb": 2048.0, "gpu_util": 0.5}
+    assert metrics_of(told) == {"epoch": 0, "gpu_memory_allocated_gb": 2.0, "gpu_util": 0.5}
