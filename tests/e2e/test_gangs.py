@@ -125,7 +125,7 @@ def test_a_pause_of_a_gang_is_refused_and_disturbs_no_rank(
 
     told = [each["type"] for each in client.story(job.id)]  # type: ignore[union-attr,index,call-overload]
     assert "PauseRequested" not in told
-    assert job.status == "running"
+    until(lambda: job.status == "running", what="it goes on")
     job.cancel()
     assert isinstance(job.exception(60), JobCancelledError)
 

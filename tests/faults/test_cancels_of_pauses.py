@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ def kept_by(made: Farm, job: Job[object]) -> list[Path]:
 
 def left_in_folders(made: Farm) -> list[Path]:
     """Files of attempts in runners' folders, notes, and what waits to be uploaded."""
-    runners = made.home.glob("workers/*/execution/runners/*/a[0-9]*.*")
+    runners: list[Path] = []
+    for folder in made.home.glob("workers/*/execution/runners/*"):
+        with suppress(FileNotFoundError):  # It ends while it is looked at.
+            runners += folder.glob("a[0-9]*.*")
     # A runner that waits for its next job may keep code; what belongs to jobs has other suffixes.
     mine = [path for path in runners if path.suffix != ".code"]
     kept, notes = made.home.glob("workers/*/kept/*@*"), made.home.glob("workers/*/assigns/*@*.json")

@@ -74,6 +74,16 @@ def test_s004_03_experiment_yaml_has_name_description_tags_and_project(tmp_path:
     assert said == {"display_name": None, "description": None, "tags": [], "project": None}
 
 
+def test_s004_03_an_experiment_yaml_that_is_there_stays(tmp_path: Path) -> None:
+    file = tmp_path / "experiments" / "e" / "experiment.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("display_name: mine\n")
+
+    opened(tmp_path).close()
+
+    assert file.read_text() == "display_name: mine\n"
+
+
 def test_s004_04_what_is_logged_after_the_end_is_dropped_in_silence(tmp_path: Path) -> None:
     run = opened(tmp_path)
     run.log_metrics({"a": 1.0}, step=1)
@@ -170,6 +180,7 @@ def test_s004_10_parameters_merge_and_nested_ones_stay_nested(tmp_path: Path) ->
     said = yaml.safe_load(run.folder.config.read_text())
 
     assert said == {"lr": 0.2, "seed": 1, **nested}
+    assert said["opt"]["amsgrad"] is False, "and not 0, which is equal to it"
 
 
 def test_s004_11_artifacts_never_escape_overwrite_or_vanish(

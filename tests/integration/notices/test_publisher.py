@@ -106,7 +106,7 @@ def test_s002_06_a_redis_that_is_away_costs_a_warning_and_a_step_no_time(
         away = NoticeSettings(f"redis://127.0.0.1:{silent.getsockname()[1]}")
         off = NoticeSettings(is_enabled=False)
         with (
-            Publisher(tmp_path / "away", model_name="m", settings=away) as telling,
+            Publisher(tmp_path / "away", model_name="away", settings=away) as telling,
             Publisher(tmp_path / "off", model_name="m", settings=off) as quiet,
         ):
             step_s(telling)
@@ -118,7 +118,9 @@ def test_s002_06_a_redis_that_is_away_costs_a_warning_and_a_step_no_time(
     # Promised is 1 ms; a wait for Redis would be its limit of 1 s each time.
     assert more_s < 0.01
     warnings = [r for r in caplog.records if "not announced" in r.getMessage()]
-    assert 1 <= len(warnings) <= 2, "one while it is away, one at the end"
+    # A publisher of a test before this one may still be at its last try.
+    mine = [r for r in warnings if r.__dict__["model"] == "away"]
+    assert 1 <= len(mine) <= 2, "one while it is away, one at the end"
 
 
 def step_s(publisher: Publisher) -> float:

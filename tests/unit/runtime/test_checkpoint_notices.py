@@ -82,6 +82,9 @@ def test_s002_03_metadata_goes_out_as_texts_and_numbers_are_unsigned() -> None:
         "tags": '["a"]',
         "note": "x",
     }
+    for number in (-1, 2**64):
+        with pytest.raises(NoticeError, match="version must be from 0"):
+            CheckpointNotice("m.bin", "lstm", version=number)
     assert (read["version"], read["training_step"]) == (2**64 - 1, 0)
     with pytest.raises(NoticeError, match="version must be from 0"):
         CheckpointNotice("m.bin", "lstm", version=-1)
