@@ -26,6 +26,10 @@ BENCH ?=
 # time. More than five make tests that wait for a second wait for a processor.
 JOBS ?= 5
 
+# Some shells say that Python shall keep no compiled files: then each of the thousands of processes
+# that the tests start compiles what it imports, down to the whole of torch.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test check format simulate mutants bench nightly clean
