@@ -1,4 +1,8 @@
-"""Graphs and pipelines: what they compile to, and the same right values here and remotely."""
+"""Graphs and pipelines: what they compile to, and the same right values here and remotely.
+
+scikit-learn is imported by the tests that need it: every process that collects tests imports this
+file, and scikit-learn would be a quarter of all that it imports.
+"""
 
 import pickle
 import re
@@ -6,9 +10,6 @@ import threading
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from tests.unit.plans.plan_bench import Call, PlanBench, assert_same, execute, parallel, sequence
 
 from lineshaft.filters import (
@@ -224,6 +225,10 @@ def test_neighbours_on_one_target_become_one_remote_part() -> None:
 
 @pytest.mark.parametrize("target", [None, "gpu"])
 def test_a_graph_gives_the_same_bits_here_and_as_jobs(target: str | None) -> None:
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - late, see the top
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - late, see the top
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - late, see the top
+
     x, y = np.random.default_rng(3).normal(size=(50, 4)), np.arange(50) % 3
     graph = Graph.of(
         node("scale", StandardScaler(), target=target)
@@ -310,6 +315,9 @@ def test_the_same_plan_without_edges_means_what_it_means_upstream(bench: PlanBen
 
 
 def test_a_pipeline_of_estimators_transforms_and_predicts_last() -> None:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - late, see the top
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - late, see the top
+
     x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
     scaler, model = StandardScaler(), LogisticRegression()
 
@@ -326,6 +334,9 @@ def test_a_pipeline_of_estimators_transforms_and_predicts_last() -> None:
 
 
 def test_the_method_of_an_estimator_can_be_chosen() -> None:
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - late, see the top
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - late, see the top
+
     x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
     model = LogisticRegression().fit(x, y)
 
