@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ PRELOADED = {
     ),
     "lineshaft_worker": ("lineshaft_worker.__main__",),
     "lineshaft": ("lineshaft.cli.app", "lineshaft.async_client", "lineshaft.core.machine"),
+    "tests.integration.store.crashing_writer": ("asyncio", "lineshaft_coordinator.store.sqlite"),
 }
 """What a nursery imports before it forks, by the module that is run."""
 READ_EARLY = ("LD_", "PYTHON", "GLIBC_", "MALLOC_")
@@ -82,6 +84,37 @@ def nursery_of(module: str) -> "Nursery":
     return made
 
 
+def run_forked(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    said: str = "",
+    within_s: float = 60.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run `python COMMAND` to its end as `subprocess.run` does, in a fork.
+
+    Args:
+        command: `-m MODULE …`, of a module in `PRELOADED`.
+        folder: Where it runs; where this process runs if None.
+        said: What it reads from its standard input.
+
+    Raises:
+        TimeoutExpired: It went on for longer; it is killed.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        source, out, err = (Path(place, name) for name in ("in", "out", "err"))
+        source.write_text(said)
+        process = nursery_of(command[1]).start(
+            command, environ, folder=folder or Path.cwd(), out=out, err=err, source=source
+        )
+        try:
+            code = process.wait(within_s)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+
+
 def can_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a fork is as good as a new interpreter for `python COMMAND`."""
     is_known = len(command) > 1 and command[0] == "-m" and command[1] in PRELOADED
@@ -115,8 +148,12 @@ class Nursery:
         folder: Path,
         out: Path,
         err: Path,
+        source: Path = Path(os.devnull),
     ) -> Nursling:
-        """Fork one; `command` is what follows `python`: `-m MODULE …`. What it says is appended."""
+        """Fork one; `command` is what follows `python`: `-m MODULE …`. What it says is appended.
+
+        It reads `source` as its standard input.
+        """
         for said in (out, err):
             said.touch()  # Who looks for it at once finds it empty, not missing.
         asked = {
@@ -125,6 +162,7 @@ class Nursery:
             "folder": str(folder),
             "out": str(out),
             "err": str(err),
+            "source": str(source),
         }
         return Nursling(self, self._ask(asked))
 
@@ -143,6 +181,8 @@ class Nursery:
 
 def main() -> None:
     """Fork whoever is asked for, until nobody can ask any more."""
+    if sys.argv[1].startswith("tests."):
+        sys.path.insert(0, str(Path(__file__).parents[2]))
     for module in PRELOADED[sys.argv[1]]:
         __import__(module)
     for line in sys.stdin.buffer:
@@ -158,15 +198,17 @@ def main() -> None:
         os.write(1, f"{answer}\n".encode())
 
 
-def be(command: list[str], environ: dict[str, str], folder: str, out: str, err: str) -> None:
+def be(
+    command: list[str], environ: dict[str, str], *, folder: str, out: str, err: str, source: str
+) -> None:
     """Become what was asked for; ends as it would end."""
     os.setsid()
     os.chdir(folder)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    read = os.open(source, os.O_RDONLY)
     said = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in (out, err)]
-    for target, source in enumerate((nothing, *said)):
-        os.dup2(source, target)
-        os.close(source)
+    for target, opened in enumerate((read, *said)):
+        os.dup2(opened, target)
+        os.close(opened)
     os.environ.clear()
     os.environ.update(environ)
     random.seed()

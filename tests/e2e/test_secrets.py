@@ -3,12 +3,12 @@
 import contextlib
 import secrets as dice
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.e2e.farm import Farm, until
+from tests.e2e.nursery import run_forked
 
 import lineshaft
 from lineshaft import job_events
@@ -38,14 +38,17 @@ def main(signal, end="raise"):
 """
 
 
+def secret(pair: Farm, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `lineshaft secret`."""
+    command = ["-m", "lineshaft", "secret", *words, "--url", pair.url]
+    return run_forked(command, pair.environ, said=said)
+
+
 @pytest.fixture
 def canary(pair: Farm) -> str:
     """A secret that the coordinator keeps under the name CANARY."""
     value = f"canary-{dice.token_hex(16)}"
-    command = [sys.executable, "-m", "lineshaft", "secret", "set", "CANARY", "--url", pair.url]
-    done = subprocess.run(
-        command, input=f"{value}\n", env=pair.environ, capture_output=True, text=True, check=False
-    )
+    done = secret(pair, "set", "CANARY", said=f"{value}\n")
     assert done.returncode == 0, done.stderr
     assert value not in done.stdout + done.stderr
     return value
@@ -147,8 +150,7 @@ def test_a_secret_that_is_removed_before_the_start_is_named_with_the_way_out(
         first = client.submit(hold, str(gate))
         later = client.options(secrets=["CANARY"], after=[first]).submit(print)
         until(lambda: later.id in {job["job_id"] for job in client.jobs()}, what="it is accepted")
-        command = [sys.executable, "-m", "lineshaft", "secret", "remove", "CANARY"]
-        subprocess.run([*command, "--url", pair.url], env=pair.environ, check=True)
+        secret(pair, "remove", "CANARY").check_returncode()
         gate.touch()
 
         with pytest.raises(lineshaft.errors.RunnerStartError, match="lineshaft secret set CANARY"):
@@ -156,16 +158,10 @@ def test_a_secret_that_is_removed_before_the_start_is_named_with_the_way_out(
 
 
 def test_names_are_listed_and_secrets_removed(pair: Farm, canary: str) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lineshaft", "secret", *words, "--url", pair.url]
-        return subprocess.run(
-            command, env=pair.environ, capture_output=True, text=True, input="short", check=False
-        )
-
-    listed = run("list")
-    refused = run("set", "TOO_SHORT")
-    removed = run("remove", "CANARY")
-    again = run("remove", "CANARY")
+    listed = secret(pair, "list")
+    refused = secret(pair, "set", "TOO_SHORT", said="short")
+    removed = secret(pair, "remove", "CANARY")
+    again = secret(pair, "remove", "CANARY")
 
     assert listed.stdout.startswith("CANARY  set 20")
     assert canary not in listed.stdout

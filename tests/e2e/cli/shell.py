@@ -14,14 +14,13 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.nursery import nursery_of
+from tests.e2e.nursery import run_forked
 
 LINESHAFT = (sys.executable, "-m", "lineshaft")
 COMMAND_S = 90.0
@@ -127,20 +126,13 @@ class Shell:
         within_s: float = COMMAND_S,
     ) -> Done:
         """Run a command whose output goes into files."""
-        with tempfile.TemporaryDirectory() as said:
-            out, err = Path(said, "out"), Path(said, "err")
-            process = nursery_of("lineshaft").start(
-                ["-m", "lineshaft", *arguments],
-                self.environ | (environ or {}),
-                folder=self.folder,
-                out=out,
-                err=err,
-            )
-            try:
-                code = process.wait(within_s)
-            finally:
-                process.kill()
-            done = Done(code, out.read_text(), err.read_text())
+        ended = run_forked(
+            ["-m", "lineshaft", *arguments],
+            self.environ | (environ or {}),
+            folder=self.folder,
+            within_s=within_s,
+        )
+        done = Done(ended.returncode, ended.stdout, ended.stderr)
         assert 'Traceback (most recent call last):\n  File "' not in done.err or (
             "lineshaft/cli" not in done.err
         ), done.err

@@ -2,14 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.nursery import Nursling, nursery_of
 
 from lineshaft import Client
 
@@ -30,8 +29,8 @@ class Shop:
         self._folder, self._flags = folder, flags
         self._environ = {**os.environ, "LINESHAFT_HOME": str(self.home)}
         self._environ.pop("LINESHAFT_URL", None)
-        self._coordinator: subprocess.Popen[bytes] | None = None
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._coordinator: Nursling | None = None
+        self._workers: list[Nursling] = []
         self.port = 0
         self.start()
 
@@ -72,7 +71,7 @@ class Shop:
         """End all of it."""
         for process in (*self._workers, self._coordinator):
             if process is not None:
-                process.send_signal(signal.SIGTERM)
+                process.terminate()
         for process in (*self._workers, self._coordinator):
             if process is not None:
                 try:
@@ -81,15 +80,11 @@ class Shop:
                     process.kill()
                     process.wait()
 
-    def _daemon(self, module: str, *flags: str) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{module}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", module, *flags],
-                env=self._environ,
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
+    def _daemon(self, module: str, *flags: str) -> Nursling:
+        log = self._folder / f"{module}.log"
+        return nursery_of(module).start(
+            ["-m", module, *flags], self._environ, folder=Path("/"), out=log, err=log
+        )
 
 
 def wait_for_workers(client: Client, count: int = 1) -> None:

@@ -5,13 +5,13 @@ import json
 import shutil
 import stat
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from tests.e2e.farm import Farm
+from tests.e2e.nursery import run_forked
 from tests.e2e.rawclient import RawClient
 
 from lineshaft_coordinator.server.admission import Tokens
@@ -23,14 +23,7 @@ from lineshaft_protocol.jobs import JobSpec, Payload
 
 
 def run(site: Farm, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lineshaft_coordinator", *map(str, command)],
-        env=site.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run_forked(["-m", "lineshaft_coordinator", *map(str, command)], site.environ)
 
 
 def bring(client: RawClient, content: bytes) -> str:

@@ -1,10 +1,8 @@
 """A damaged file of secrets costs who needs a secret, and nobody else."""
 
-import subprocess
-import sys
-
 import pytest
 from tests.e2e.farm import Farm
+from tests.e2e.nursery import run_forked
 
 import lineshaft
 
@@ -13,11 +11,8 @@ def test_who_needs_a_secret_is_told_of_the_damage_and_the_coordinator_goes_on(si
     (site.folder / "data").mkdir(mode=0o700)
     (site.folder / "data" / "secrets.json").write_text('{"A": {}}')
     coordinator = site.start_coordinator()
-    command = [sys.executable, "-m", "lineshaft", "secret", "list", "--url", site.url]
 
-    listed = subprocess.run(
-        command, env=site.environ, capture_output=True, text=True, check=False, timeout=60
-    )
+    listed = run_forked(["-m", "lineshaft", "secret", "list", "--url", site.url], site.environ)
     with site.client() as client:
         future = client.options(secrets=["A"]).submit(print)
         with pytest.raises(lineshaft.LineshaftError, match=r"secrets\.json: .*Bring the file back"):

@@ -9,19 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.farm import Farm
+from tests.e2e.nursery import run_forked
 
 
 def refused(site: Farm, *flags: str | Path) -> str:
     """Start a coordinator that must not start; returns the one line that it says."""
-    command = [sys.executable, "-m", "lineshaft_coordinator", "--listen", "127.0.0.1:0"]
-    ended = subprocess.run(
-        [*command, "--log-level", "warning", *map(str, flags)],
-        env=site.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = ["-m", "lineshaft_coordinator", "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    ended = run_forked([*command, *map(str, flags)], site.environ)
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
     return line.removeprefix("lineshaft-coordinator: ")

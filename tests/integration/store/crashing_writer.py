@@ -1,6 +1,6 @@
 """Appends batches until it is killed; says each number once its batch is acknowledged.
 
-Run as a program: `crashing_writer.py <folder> <first number>`.
+Run as a program: `crashing_writer.py <folder> <first number>`; a nursery forks it as a module.
 """
 
 import asyncio

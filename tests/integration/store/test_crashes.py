@@ -1,12 +1,15 @@
 """kill -9 at random instants: what was acknowledged is there, and no batch is torn (G1, F1)."""
 
+import os
 import random
+import signal
 import subprocess
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from tests.e2e.farm import until
+from tests.e2e.nursery import nursery_of
 from tests.integration.store import crashing_writer
 
 from lineshaft_coordinator.store.check import check_store
@@ -14,6 +17,7 @@ from lineshaft_coordinator.store.sqlite import SqliteStore
 
 KILLS = 30
 NUMBERS_OF_A_LIFE = 1_000_000
+WRITER = "tests.integration.store.crashing_writer"
 
 
 async def test_no_acknowledged_batch_is_lost_and_none_is_torn(tmp_path: Path) -> None:
@@ -44,13 +48,18 @@ async def test_no_acknowledged_batch_is_lost_and_none_is_torn(tmp_path: Path) ->
 
 def run_and_kill(folder: Path, *, first: int, dice: random.Random) -> set[int]:
     """Let a child write for a random while, kill it, and return what it had been promised."""
-    command = [sys.executable, crashing_writer.__file__, str(folder), str(first)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        # Every third dies while it opens the store, the others while they write.
-        early = [] if dice.random() < 1 / 3 else [child.stdout.readline()]
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=dice.uniform(0.0, 0.2))
-        child.kill()
-        said = [*early, *child.stdout.read().splitlines(keepends=True)]
+    out, err = (folder.with_name(f"{first}.{name}") for name in ("out", "err"))
+    child = nursery_of(WRITER).start(
+        ["-m", WRITER, str(folder), str(first)], os.environ, folder=Path.cwd(), out=out, err=err
+    )
+    # Every third dies while it opens the store, the others while they write.
+    longest_s = 0.03
+    if dice.random() >= 1 / 3:
+        longest_s = 0.2
+        until(lambda: out.stat().st_size or child.poll() is not None, what="it writes or ends")
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(dice.uniform(0.0, longest_s))
+    child.kill()
+    assert child.wait() == -signal.SIGKILL, err.read_text()
+    said = out.read_bytes().splitlines(keepends=True)
     return {int(line) for line in said if line.endswith(b"\n")}
