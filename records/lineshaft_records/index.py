@@ -6,6 +6,7 @@ Who lists runs looks here first; a run whose files changed since is read again.
 import json
 import os
 import sqlite3
+import struct
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, cast
 
-from lineshaft_records.documents import RunInfo, read_info, read_time, read_yaml, spell_time
+from lineshaft_records.documents import RunInfo, plain, read_info, read_time, read_yaml, spell_time
 from lineshaft_records.layout import INDEX_NAME, RunFolder, runs
 
-VERSION: Final = 1
+VERSION: Final = 2
 _COLUMNS: Final = (
-    "experiment, run, status, started_at, finished_at, duration_secs, tags, description, params,"
-    " last, stamp, size_bytes"
+    "experiment, run, status, started_at, finished_at, duration_secs, stamp, size_bytes, tags,"
+    " description, params, names, texts, numbers"
 )
+_PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +77,20 @@ class Index:
             if version != VERSION:
                 connection.execute("DROP TABLE IF EXISTS runs")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
+            # What may be long comes last, and not into the tree of keys: to compare stamps, its
+            # pages are never touched. The last values are columns of their own: the names, which
+            # runs of one kind share, their numbers, and a text wherever one is no number.
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS runs (experiment TEXT NOT NULL, run TEXT NOT NULL,"
                 " status TEXT NOT NULL, started_at TEXT NOT NULL, finished_at TEXT,"
-                " duration_secs REAL, tags TEXT NOT NULL, description TEXT, params TEXT NOT NULL,"
-                " last TEXT NOT NULL, stamp TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
-                " PRIMARY KEY (experiment, run)) WITHOUT ROWID"
+                " duration_secs REAL, stamp TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
+                " tags TEXT NOT NULL, description TEXT, params TEXT NOT NULL,"
+                " names TEXT NOT NULL, texts TEXT NOT NULL, numbers BLOB NOT NULL,"
+                " PRIMARY KEY (experiment, run))"
             )
-            connection.execute("CREATE INDEX IF NOT EXISTS runs_started ON runs (started_at DESC)")
+            connection.execute(
+                "CREATE INDEX IF NOT EXISTS runs_begun ON runs (started_at DESC, run DESC)"
+            )
         except sqlite3.Error:
             connection.close()
             raise
@@ -152,7 +160,7 @@ class Index:
             " LIMIT ? OFFSET ?",
             (*values, limit, offset),
         )
-        return [_listed(row) for row in found.fetchall()]
+        return _all_listed(found)
 
     def find(self, run: str, experiment: str | None = None) -> list[Listed]:
         """Return the runs of a name."""
@@ -160,7 +168,7 @@ class Index:
             f"SELECT {_COLUMNS} FROM runs WHERE run = ? AND (? IS NULL OR experiment = ?)",  # noqa: S608 - as above
             (run, experiment, experiment),
         )
-        return [_listed(row) for row in found.fetchall()]
+        return _all_listed(found)
 
     def counts(self) -> dict[str, int]:
         """Count the runs of each experiment."""
@@ -174,7 +182,7 @@ class Index:
         except (OSError, ValueError):
             params = {}
         self._connection.execute(
-            f"INSERT OR REPLACE INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - as above
+            f"INSERT OR REPLACE INTO runs ({_COLUMNS}) VALUES ({_PLACES})",  # noqa: S608 - as above
             (
                 folder.experiment,
                 folder.name,
@@ -182,12 +190,12 @@ class Index:
                 spell_time(info.started_at),
                 spell_time(info.finished_at),
                 info.duration_secs,
-                json.dumps(info.tags),
-                info.description,
-                json.dumps(params, default=str),
-                json.dumps(dict(info.vectors)),
                 stamp,
                 _size(folder),
+                json.dumps(info.tags),
+                info.description,
+                json.dumps(plain(params)),
+                *_packed(info.vectors),
             ),
         )
 
@@ -227,8 +235,23 @@ def _size(folder: RunFolder) -> int:
     return sum(seen.values())
 
 
-def _listed(row: tuple[object, ...]) -> Listed:
-    experiment, run, status, started, finished, seconds, tags, description, params, last = row[:10]
+def _packed(last: Mapping[str, float | str]) -> tuple[str, str, bytes]:
+    """Return last values as the index keeps them: names, texts by their place, numbers."""
+    texts = {place: each for place, each in enumerate(last.values()) if isinstance(each, str)}
+    numbers = [0.0 if isinstance(each, str) else each for each in last.values()]
+    packed = struct.pack(f"<{len(numbers)}d", *numbers)
+    return json.dumps([*last]), json.dumps(list(texts.items())), packed
+
+
+def _all_listed(found: sqlite3.Cursor) -> list[Listed]:
+    # Runs of one kind have the same metrics: their names are read once, and kept once.
+    known: dict[str, list[str]] = {}
+    return [_listed(row, known) for row in found]
+
+
+def _listed(row: tuple[object, ...], known: dict[str, list[str]]) -> Listed:
+    experiment, run, status, started, finished, seconds, _, size, tags, description = row[:10]
+    params, names, texts, numbers = row[10:]
     began = read_time(started)
     assert began is not None, "the index keeps times that it wrote itself"
     return Listed(
@@ -241,6 +264,19 @@ def _listed(row: tuple[object, ...]) -> Listed:
         tags=tuple(json.loads(str(tags))),
         description=cast("str | None", description),
         params=json.loads(str(params)),
-        last=json.loads(str(last)),
-        size_bytes=cast("int", row[11]),
+        last=_unpacked(str(names), str(texts), cast("bytes", numbers), known),
+        size_bytes=cast("int", size),
     )
+
+
+def _unpacked(
+    names: str, texts: str, numbers: bytes, known: dict[str, list[str]]
+) -> dict[str, float | str]:
+    called = known.get(names)
+    if called is None:
+        called = known[names] = json.loads(names)
+    values = struct.unpack(f"<{len(called)}d", numbers)
+    last: dict[str, float | str] = dict(zip(called, values, strict=True))
+    for place, text in json.loads(texts):
+        last[called[place]] = text
+    return last

@@ -11,7 +11,7 @@ from lineshaft_records import optional
 from lineshaft_records.documents import RunInfo, read_info, read_yaml
 from lineshaft_records.errors import DamagedRecordError
 from lineshaft_records.layout import RunFolder
-from lineshaft_records.publishing import Covered, covered_by, public_names, tables
+from lineshaft_records.publishing import Covered, covered_in, public_names, tables
 from lineshaft_records.segments import Frame, frames_in
 from lineshaft_records.thinning import label, thin
 
@@ -89,7 +89,7 @@ class RunReader:
                 for path in self.folder.segments()
                 if (file := _opened(path, stack)) is not None
             ]
-            covered, columns, published = self._published()
+            covered, columns, published = self._published(stack)
             tail = self._tail(opened, covered)
             union = list(dict.fromkeys([*columns, *(c for frame in tail for c in frame.columns)]))
             public = public_names(union)
@@ -121,26 +121,18 @@ class RunReader:
         """
         np = optional.numbers()
         table = self.table(names)
-        steps = table.column("step").fill_null(0).to_numpy()
-        has_step = table.column("step").is_valid().to_numpy()
-        tries = table.column("attempt").to_numpy()
-        keep = np.ones(len(steps), dtype=bool)
-        if since_step is not None:
-            keep &= has_step & (steps > since_step)
-        if until_step is not None:
-            keep &= has_step & (steps <= until_step)
-        if attempts == "newest":
-            keep &= _newest(np, steps, has_step, tries)
+        keep = _kept(np, table, since_step, until_step, attempts)
         made: dict[str, Points] = {}
         for name in table.column_names[len(INNER) :]:
             column = table.column(name)
-            places = np.flatnonzero(keep & column.is_valid().to_numpy())
-            count = len(places)
+            places = _places(np, column, keep)
+            count = len(column) if places is None else len(places)
             if max_points is not None and count > max_points:
-                is_text = column.type == optional.arrow().string()
-                curve = np.arange(count) if is_text else column.to_numpy()[places]
-                places = places[thin(curve.astype(float), max_points)]
-            chosen = table.select([*INNER, name]).take(places)
+                shown = thin(_curve(np, column, places), max_points)
+                places = shown if places is None else places[shown]
+            chosen = table.select([*INNER, name])
+            if places is not None:
+                chosen = chosen.take(places)
             made[name] = Points(
                 chosen.column("step").to_pylist(),
                 chosen.column(name).to_pylist(),
@@ -150,24 +142,29 @@ class RunReader:
             )
         return made
 
-    def _published(self) -> tuple[Covered, list[str], Callable[[Sequence[str]], Any] | None]:
+    def _published(
+        self, stack: ExitStack
+    ) -> tuple[Covered, list[str], Callable[[Sequence[str]], Any] | None]:
         """Return what metrics.parquet covers, its columns as frames call them, and how to read."""
         pq, pa = optional.parquet(), optional.arrow()
         path = self.folder.metrics
         if not path.exists():
             return Covered(0, 0, (), 0), [], None
-        covered = covered_by(path)
         try:
-            schema = pq.read_schema(path)
+            # Opened once: a file that is put in its place meanwhile covers more rows than this one
+            # says, and they would be read twice.
+            file = stack.enter_context(pq.ParquetFile(path))
         except (OSError, pa.ArrowException) as error:
             raise DamagedRecordError(path, str(error)) from error
+        schema = file.schema_arrow
+        covered = covered_in(schema.metadata)
         called = _called(schema, covered)
 
         def read(wanted: Sequence[str]) -> Any:
             columns = [name for name in INNER if name in schema.names]
             columns += [called[each] for each in wanted if each in called]
             try:
-                return _inner(pq.read_table(path, columns=columns), wanted, called)
+                return _inner(file.read(columns=columns), wanted, called)
             except (OSError, pa.ArrowException) as error:
                 raise DamagedRecordError(path, str(error)) from error
 
@@ -239,11 +236,43 @@ def _joined(parts: Sequence[Any], wanted: Sequence[str]) -> Any:
     ).combine_chunks()
 
 
+def _kept(
+    np: Any, table: Any, since_step: int | None, until_step: int | None, attempts: Attempts
+) -> Any:
+    """Say which rows are asked for; None if all are, which most questions come to."""
+    tries = table.column("attempt").to_numpy()
+    has_several = attempts == "newest" and len(tries) > 0 and tries.min() != tries.max()
+    if since_step is None and until_step is None and not has_several:
+        return None
+    steps = table.column("step").fill_null(0).to_numpy()
+    has_step = table.column("step").is_valid().to_numpy()
+    keep = _newest(np, steps, has_step, tries) if has_several else np.ones(len(steps), dtype=bool)
+    if since_step is not None:
+        keep &= has_step & (steps > since_step)
+    if until_step is not None:
+        keep &= has_step & (steps <= until_step)
+    return keep
+
+
+def _places(np: Any, column: Any, keep: Any) -> Any:
+    """Return where a metric has a value that is asked for; None if that is everywhere."""
+    if column.null_count == 0:
+        return None if keep is None else np.flatnonzero(keep)
+    is_valid = column.is_valid().to_numpy()
+    return np.flatnonzero(is_valid if keep is None else is_valid & keep)
+
+
+def _curve(np: Any, column: Any, places: Any) -> Any:
+    """Return numbers for the values at these places, None being all; texts have no height."""
+    if column.type == optional.arrow().string():
+        return np.arange(len(column) if places is None else len(places), dtype=float)
+    values = column.to_numpy()
+    return values if places is None else values[places]
+
+
 def _newest(np: Any, steps: Any, has_step: Any, tries: Any) -> Any:
     """Say which rows no later attempt did again: an attempt overtakes all from its first step."""
     keep = np.ones(len(steps), dtype=bool)
-    if len(tries) == 0 or tries.min() == tries.max():
-        return keep
     limit: int | None = None
     for attempt in np.unique(tries)[::-1]:
         own = tries == attempt

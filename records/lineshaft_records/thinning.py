@@ -26,7 +26,9 @@ def thin(values: Any, points: int) -> Any:
     size = -(-count // pieces)
     whole = count // size
     is_nan = np.isnan(values)
-    low, high = np.where(is_nan, np.inf, values), np.where(is_nan, -np.inf, values)
+    low = high = values
+    if is_nan.any():
+        low, high = np.where(is_nan, np.inf, values), np.where(is_nan, -np.inf, values)
     starts = np.arange(whole) * size
     found = [np.array([0, count - 1])]
     found.append(low[: whole * size].reshape(whole, size).argmin(axis=1) + starts)

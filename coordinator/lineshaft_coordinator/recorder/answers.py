@@ -59,7 +59,7 @@ class Answers:
         }
         try:
             data = questions[message["ask"]](**message.get("with", {}))
-            text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"), default=str)
+            text = _json(data)
         except NoSuchRunError as error:
             return {"error": str(error), "status": 404}, b""
         except ValueError as error:
@@ -102,6 +102,19 @@ class Answers:
     def _last_of(self, run: str) -> Mapping[str, float | str] | None:
         found = self._live.get(run)
         return None if found is None else dict(found.writer.last)
+
+
+def _json(data: object) -> str:
+    try:
+        return _spelled(data)
+    except (TypeError, ValueError):
+        # Only what has something that JSON does not is walked through: a list of runs has half a
+        # million values.
+        return _spelled(finite(data))
+
+
+def _spelled(data: object) -> str:
+    return json.dumps(data, allow_nan=False, separators=(",", ":"), default=str)
 
 
 def said_row(row: Row) -> dict[str, Any]:
