@@ -82,6 +82,7 @@ class Farm:
 
     folder: Path
     timings: tuple[str, ...] = ()
+    home_name: str = "home"
     coordinator: Process | None = None
     workers: dict[str, Process] = field(default_factory=dict)
     port: int = 0
@@ -89,7 +90,7 @@ class Farm:
 
     @property
     def home(self) -> Path:
-        return self.folder / "home"
+        return self.folder / self.home_name
 
     @property
     def url(self) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.integration.deploy.shop import PROGRAMS, Shop, until
+from tests.e2e.farm import Farm
+from tests.integration.deploy.shop import PROGRAMS
 from tests.meta.documents import (
     Block,
     MarkError,
@@ -22,6 +23,7 @@ from tests.meta.tree import ROOT, documents, short
 
 BLOCK_S = 300.0
 """Longest time for one block, in seconds."""
+PATH = f"{PROGRAMS}:/usr/local/bin:/usr/bin:/bin"
 
 
 def run(block: Block, folder: Path) -> str:
@@ -34,7 +36,7 @@ def run(block: Block, folder: Path) -> str:
         case other:
             raise MarkError(block.place, f"nobody knows how to run {other or 'plain text'}")
     environment = {
-        "PATH": f"{PROGRAMS}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": PATH,
         "HOME": str(folder),
         "LINESHAFT_HOME": str(folder / ".lineshaft"),
         "PYTHONPATH": str(folder),
@@ -73,16 +75,15 @@ def follow(blocks: list[Block], folder: Path) -> None:
 @contextmanager
 def daemons(folder: Path) -> Iterator[None]:
     """A coordinator and a worker with two slots, in the folder that the blocks use."""
-    shop = Shop(folder)
-    shop.home = folder / ".lineshaft"
-    shop.home.mkdir()
+    made = Farm(folder, home_name=".lineshaft")
     try:
-        url = shop.start_coordinator()
-        shop.start(["lineshaft-worker", "--slots", "2", "--name", "docs"])
-        until(lambda: shop.workers(url))
+        made.start_coordinator()
+        made.start_worker("docs", "--slots", "2", environ={"PATH": PATH})
+        with made.client() as client:
+            made.until_ready(client)
         yield
     finally:
-        shop.end()
+        made.close()
 
 
 def has_blocks(path: Path) -> bool:
