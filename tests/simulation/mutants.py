@@ -463,6 +463,16 @@ def _standing_still_is_silence(patch: Patch) -> None:
     patch(watchdog, "_may_be_silent", lambda attempt: bool(attempt.children))
 
 
+def _one_look_is_enough(patch: Patch) -> None:
+    due = Watchdog.due
+
+    def at_once(self: Watchdog, now: float) -> object:
+        return due(self, now) or due(self, now)
+
+    patch(watchdog, "LOOK_AGAIN_S", 0.0)
+    patch(Watchdog, "due", at_once)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence, 4),
@@ -509,6 +519,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "what a new daemon finds running has not begun": Mutant(_adopted_has_not_begun, 592),
     "the time in which a plan waited counts as silence": Mutant(_waiting_is_silence, 7),
     "the time in which a job stands still is silence": Mutant(_standing_still_is_silence, 20),
+    "what was said while the daemon stood still is not waited for": Mutant(_one_look_is_enough, 95),
     "a line has no limit": Mutant(_line_without_limit),
     "an array has no limit": Mutant(_array_without_limit, 3),
     "an item that ended keeps its place in its array": Mutant(_place_kept),

@@ -34,7 +34,7 @@ class Node(ABC):
         self.rate = 1.0 + self.dice.uniform(-drift, drift)
         self.sessions = 0
         self.core: Core | None = None
-        self.stalled_until = 0.0
+        self.stalled_since = self.stalled_until = 0.0
         self._inbox: deque[object] = deque()
         self._is_scheduled = False
         self._is_busy = False

@@ -170,6 +170,8 @@ class Run:
 
     def _keep_still(self, node: CoordinatorNode | WorkerNode, for_s: float) -> None:
         # A second stall within a longer one does not wake it.
+        if node.stalled_until <= self.world.now:
+            node.stalled_since = self.world.now
         node.stalled_until = max(node.stalled_until, self.world.now + for_s)
 
     def _fill_disk(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from tests.simulation.coordinator_node import CoordinatorNode
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Machine, Process
 from tests.simulation.node import Node
 from tests.simulation.world import SimulationError, World
 
@@ -25,6 +25,7 @@ from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import Timeouts
 from lineshaft_worker.core.attempts import Attempt, Phase
+from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.core.machine import WorkerCore
 
 LOOK_S = 1.0
@@ -63,6 +64,7 @@ class Daemon(Protocol):
     name: str
     boot: int
     is_up: bool
+    stalled_since: float
     stalled_until: float
     machine: Machine
 
@@ -105,26 +107,41 @@ class Stays:
         self._since = seen
         self._world.after(LOOK_S, lambda: self.watch(coordinator, workers))
 
-    def on_stop(self, machine: Machine, attempt: Attempt) -> None:
+    def on_stop(self, worker: Daemon, key: AttemptKey) -> None:
         """A daemon ends an attempt: not for a deadline that has not passed."""
-        process = machine.processes.get(attempt.key)
-        if attempt.verdict is None or process is None or not process.is_executing:
+        # Its end may have been in the inbox behind what made the daemon stop it.
+        attempt = worker.its_core.bench.attempts.get(key)
+        process = worker.machine.processes.get(key)
+        if attempt is None or attempt.verdict is None or process is None:
+            return
+        if not process.is_executing:
             return
         now, limits = self._world.now, attempt.assign.job.timeouts or NO_LIMITS
         self._world.mark(f"verdict: {attempt.verdict.cause}")
-        # What it said last may be on its way.
-        heard = [at for at in process.signed if now - at > ON_ITS_WAY_S]
-        quiet_s = now - max(heard, default=0.0)
+        silence_s = (limits.silence_s or 0.0) * (1 - DRIFT_MAX)
+        quiet_s = now - self._heard_at(worker, process, silence_s)
         if attempt.verdict.cause == "prepare_timeout":
             is_wrong = process.began_at is not None and now - process.began_at > ON_ITS_WAY_S
         else:
             is_still = process.pause == "freeze" and now - process.signed_at > ON_ITS_WAY_S
-            is_wrong = is_still or quiet_s < (limits.silence_s or 0.0) * (1 - DRIFT_MAX)
+            is_wrong = is_still or quiet_s < silence_s
         if is_wrong:
             raise SimulationError(
                 f"{attempt.key} is ended for its {attempt.verdict.cause}: "
                 f"began {process.began_at}, {process.pause}, said nothing for {quiet_s:.3f} s"
             )
+
+    def _heard_at(self, worker: Daemon, process: Process, silence_s: float) -> float:
+        """When a run said last what its daemon had to hear before it may be ended for silence."""
+        last = heard = process.began_at or 0.0
+        for at in process.signed:
+            # Too late already, and unread until the daemon stands still no more.
+            is_too_late = at - last >= silence_s and at >= worker.stalled_since
+            last = at
+            # What it said last may be on its way.
+            if not is_too_late and self._world.now - at > ON_ITS_WAY_S:
+                heard = at
+        return heard
 
     def _all(self, coordinator: CoordinatorNode, workers: Iterable[Daemon]) -> Iterator[Stay]:
         if self._is_awake(coordinator):

@@ -278,7 +278,7 @@ class WorkerNode(Node):
             self._leave()
 
     def _stop_attempt(self, key: AttemptKey, grace_s: float | None) -> None:
-        self.checks.stays.on_stop(self.machine, self.its_core.bench.attempts[key])
+        self.checks.stays.on_stop(self, key)
         self.machine.stop(key, grace_s)
 
     def _new_meeting(self) -> MeetingPlace:
