@@ -92,6 +92,9 @@ def test_a_damaged_store_names_its_file_and_is_left_alone(
 ) -> None:
     site.start_coordinator().terminate()
     database = site.folder / "data" / "lineshaft.sqlite"
+    # Stopped before it listened for signals, it left a log from which SQLite mends everything.
+    for left in database.parent.glob("lineshaft.sqlite-*"):
+        left.unlink()
     database.write_bytes(damage)
 
     line = refused(site, "--data", site.folder / "data")
