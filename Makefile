@@ -23,7 +23,7 @@ SCENARIOS ?=
 # More for the benchmarks: BENCH='--rounds 1 --update-docs'.
 BENCH ?=
 # Most tests wait for processes of theirs: with three at a time, two cores idled two fifths of the
-# time. More than five make tests that wait for a second wait for a processor.
+# time. A sixth hardly gains anything, and tests with short deadlines miss them.
 JOBS ?= 5
 
 # Some shells say that Python shall keep no compiled files: then each of the thousands of processes
