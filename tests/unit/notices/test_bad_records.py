@@ -18,6 +18,8 @@ from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_runtime.checkpoint_notices import CheckpointNotice, NoticeSettings
 
 NOBODY = "redis://127.0.0.1:1"
+VERSION_MAX = 2**63 - 1
+"""The registry has no number for the one after it."""
 UNREADABLE = b'{"type":"FileKept","job_id":"j","file":{"shape":"new"}}'
 
 
@@ -51,8 +53,9 @@ async def test_a_bad_record_is_passed_over_and_the_next_is_announced(
     blob = blobs.put_bytes(b"weights")
     registry = Registry(tmp_path / FILE_NAME)
     registry.advance(0, ())
+    registry.enter(("j", "1.last"), CheckpointNotice("m.pt", "full", VERSION_MAX), 0.0)
     registry.close()
-    records = [kept("late", blob, 1e300), kept("good", blob, 0.0)]
+    records = [kept("full", blob, 0.0), kept("late", blob, 1e300), kept("good", blob, 0.0)]
     data = [] if is_heard else [UNREADABLE, *map(encode, records)]
     await store.append(Batch(records=[("j", 1.0, each) for each in data], rows=[row("j")]))
     settings = AnnouncerSettings(redis=NoticeSettings(url=NOBODY), folder=None, kept=5)
