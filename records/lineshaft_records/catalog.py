@@ -9,7 +9,8 @@ from lineshaft_records.documents import read_info, read_yaml, spell_time
 from lineshaft_records.errors import NoSuchRunError
 from lineshaft_records.index import Index, Listed
 from lineshaft_records.layout import RunFolder, experiments, run_folder
-from lineshaft_records.reading import Attempts, RunReader
+from lineshaft_records.reading import Attempts, Points, RunReader
+from lineshaft_records.thinning import POINTS_MIN
 
 POINTS: Final = 2000
 TEXT_BYTES: Final = 512 * 1024
@@ -122,9 +123,10 @@ class Catalog:
         for place, run in enumerate(runs):
             reader = RunReader(self.folder(run))
             wanted = list(names) if names is not None else reader.names()[:METRICS_MAX]
-            for name, points in reader.points(wanted).items():
+            # Thinned as much as may be: the lowest, the highest and the last are always kept.
+            for name, points in reader.points(wanted, max_points=POINTS_MIN).items():
                 row = table.setdefault(name, [None] * len(listed))
-                row[place] = _summary(points.values)
+                row[place] = _summary(points)
         return {
             "runs": [self._view(each) for each in listed],
             "params": params,
@@ -250,7 +252,9 @@ class Catalog:
         }
 
 
-def _summary(values: Sequence[float | str]) -> dict[str, Any]:
+def _summary(points: Points) -> dict[str, Any]:
+    values = points.values
     numbers = [each for each in values if isinstance(each, float) and each == each]  # noqa: PLR0124 - NaN is not
     low, high = (min(numbers), max(numbers)) if numbers else (None, None)
-    return {"last": values[-1] if values else None, "min": low, "max": high, "count": len(values)}
+    last = values[-1] if values else None
+    return {"last": last, "min": low, "max": high, "count": points.there_are}

@@ -15,11 +15,10 @@ from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_coordinator.training_runs.answering import Answering
 from lineshaft_coordinator.training_runs.desk import RunDesk, RunError
 from lineshaft_coordinator.training_runs.gauges import Gauges, Machine
+from lineshaft_coordinator.training_runs.gpu_gauges import gpu_gauges
 from lineshaft_coordinator.training_runs.models import Models
 from lineshaft_coordinator.training_runs.words import timestamp
 from lineshaft_protocol.version import __version__
-
-MIB = 1024 * 1024
 
 
 class SystemRoutes:
@@ -134,12 +133,12 @@ class SystemRoutes:
 
     async def _gpus(self, request: Request, grant: Grant) -> Response:
         del request, grant
-        return JSONResponse(self._gpu_gauges())
+        return JSONResponse(gpu_gauges(self._questions.workers()))
 
     async def _gauges(self, request: Request, grant: Grant) -> Response:
         del request, grant
         gauges: Gauges = self._machine.now()
-        gauges["gpu_metrics"] = self._gpu_gauges()
+        gauges["gpu_metrics"] = gpu_gauges(self._questions.workers())
         return JSONResponse(gauges)
 
     async def _history(self, request: Request, grant: Grant) -> Response:
@@ -156,22 +155,6 @@ class SystemRoutes:
                 "network_tx": _grown(points, "network_tx_bytes"),
             }
         )
-
-    def _gpu_gauges(self) -> list[JsonValue]:
-        """All GPUs of all workers, with what is known of them."""
-        found: list[JsonValue] = []
-        for worker in self._questions.workers():
-            gpus: JsonValue = worker["gpus"] if isinstance(worker, dict) else None
-            for gpu in gpus if isinstance(gpus, list) else ():
-                if isinstance(gpu, dict):
-                    gauge: dict[str, JsonValue] = {
-                        "id": gpu["uuid"],
-                        "name": gpu["name"],
-                        "memory_total_mb": _whole(gpu["memory_bytes"]) // MIB,
-                        "jobs": gpu["jobs"],
-                    }
-                    found.append(gauge)
-        return found
 
 
 def _whole(value: JsonValue) -> int:

@@ -139,7 +139,11 @@ def test_s001_23_errors_are_told_once_with_their_traceback(shared: Town) -> None
         "timestamp", "level", "phase", "message", "dedupe_key", "count",
     }  # fmt: skip
     assert told["traceback"]["exception_type"].endswith("RuntimeError")
-    assert told["traceback"]["frames"][-1]["function"] == "main"
+    frames = told["traceback"]["frames"]
+    assert [each["function"] for each in frames[-2:]] == ["main", "stumble"], "innermost last"
+    assert [each["code"] for each in frames[-2:]] == [
+        'stumble(config["fail"])', "raise RuntimeError(why)",
+    ]  # fmt: skip
     assert told["unique_error_count"] == len(told["errors"])
     assert told["error_count"] == sum(each["count"] for each in told["errors"])
     assert shared.status(job_id)["error_message"].endswith("the loss is no number")

@@ -125,13 +125,18 @@ def test_s001_23_errors_that_differ_in_numbers_are_one() -> None:
     told = errors_view("j", [], lines, None)
 
     assert (told["error_count"], told["unique_error_count"]) == (51, 2)
+
+
+def test_s001_23_the_outermost_frame_comes_first() -> None:
     failure = Failure(
         cause="exception",
         message="no",
         type_name="ValueError",
         traceback='Error:\n  File "a.py", line 3, in main\n    f()\n  File "b.py", line 4, in f\n',
     )
+
     view = traceback_view(failure)
+
     assert view is not None
     assert view["frames"] == [
         {"file": "a.py", "line": 3, "function": "main", "code": "f()"},

@@ -1,5 +1,6 @@
 """Runs of a folder, as commands and HTTP tell them."""
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,6 +41,30 @@ def test_runs_side_by_side_show_what_differs(tmp_path: Path) -> None:
         {"last": 2.0, "min": 1.0, "max": 3.0, "count": 3},
         {"last": 5.0, "min": 5.0, "max": 5.0, "count": 1},
     ]
+
+
+def test_what_is_told_of_long_runs_is_as_if_all_points_were_looked_at(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    waves = [math.sin(step / 70) * step for step in range(10_007)]
+    curves = {
+        "waves": waves,
+        "holes": [nan if step % 3 else value for step, value in enumerate(waves)] + [nan],
+        "highs": [nan, inf, nan, inf] * 500,
+        "lows": [-inf, nan] * 500,
+        "nothing": [nan] * 999,
+        "both": [*waves[:5000], inf, -inf, *waves[5000:]],
+    }
+    for name, values in curves.items():
+        made(tmp_path, name, values)
+
+    found = Catalog(tmp_path).compare(runs=list(curves))["metrics"]["loss"]
+
+    for told, values in zip(found, curves.values(), strict=True):
+        numbers = [value for value in values if not math.isnan(value)]
+        assert told["count"] == len(values)
+        assert told["min"] == min(numbers, default=None)
+        assert told["max"] == max(numbers, default=None)
+        assert told["last"] == pytest.approx(values[-1], rel=0, nan_ok=True)
 
 
 def test_a_run_is_found_by_its_name_alone_or_not_at_all(tmp_path: Path) -> None:

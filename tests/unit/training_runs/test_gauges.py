@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from pydantic import JsonValue
 
 from lineshaft_coordinator.training_runs import gauges
 from lineshaft_coordinator.training_runs.gauges import POINTS, Machine
+from lineshaft_coordinator.training_runs.gpu_gauges import gpu_gauges
 
 
 @pytest.fixture
@@ -53,3 +55,30 @@ async def test_a_machine_without_a_disk_of_its_own_says_0(monkeypatch: pytest.Mo
     machine.close()
 
     assert (now["disk_read_bytes"], now["disk_write_bytes"]) == (0, 0)
+
+
+def test_s000_30_memory_of_gpus_is_in_mib_and_busy_in_per_cent() -> None:
+    gib = 1024**3
+    gpu: dict[str, JsonValue] = {"uuid": "GPU-1", "name": "A100", "memory_bytes": 80 * gib}
+    load: dict[str, JsonValue] = {
+        "gpu_usage": [0.255, 0.0],
+        "gpu_memory_used_bytes": [3 * gib, 0],
+    }
+    idle: dict[str, JsonValue] = {**gpu, "uuid": "GPU-2", "jobs": 0}
+
+    told = gpu_gauges([{"gpus": [{**gpu, "jobs": 1}, idle], "load": load}, {"gpus": [idle]}])
+
+    # A worker that has not said how busy it is: nothing is made up.
+    unknown = {"id": "GPU-2", "name": "A100", "memory_total_mb": 81920, "jobs": 0}
+    assert told == [
+        {
+            "id": "GPU-1",
+            "name": "A100",
+            "utilization_percent": 25.5,
+            "memory_used_mb": 3072,
+            "memory_total_mb": 81920,
+            "jobs": 1,
+        },
+        {**unknown, "utilization_percent": 0.0, "memory_used_mb": 0},
+        unknown,
+    ]
