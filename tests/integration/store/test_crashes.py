@@ -53,7 +53,7 @@ def run_and_kill(folder: Path, *, first: int, dice: random.Random) -> set[int]:
         ["-m", WRITER, str(folder), str(first)], os.environ, folder=Path.cwd(), out=out, err=err
     )
     # Every third dies while it opens the store, the others while they write.
-    longest_s = 0.03
+    longest_s = 0.015
     if dice.random() >= 1 / 3:
         longest_s = 0.2
         until(lambda: out.stat().st_size or child.poll() is not None, what="it writes or ends")
