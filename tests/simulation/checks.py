@@ -370,6 +370,12 @@ class Checks:
     def on_told_refused(self, wish: Wish, code: str, *, accepted: Mapping[str, Wish]) -> None:
         """A user was told that his job is not kept."""
         spec = wish.spec
+        if code == "invalid":
+            # The one reason here: nobody can say what became of it, or of what it comes after.
+            if not any(map(self._disk.is_unreadable, (spec.job_id, *(spec.after or ())))):
+                raise SimulationError(f"{spec.job_id} can be read and is refused as unreadable")
+            self._world.mark("told_unreadable")
+            return
         if spec.job_id in self._disk.specs:
             raise SimulationError(f"{spec.job_id} is refused ({code}) and on disk")
         match code:

@@ -55,6 +55,9 @@ SETTINGS = CoreSettings(
 """As in production, but ten times as fast."""
 
 
+UNREADABLE = "a record of it cannot be read"
+
+
 class Witness(Protocol):
     """Who looks on while the coordinator works."""
 
@@ -218,8 +221,11 @@ class CoordinatorNode(Node):
 
     def _look_up(self, job_id: str) -> None:
         self.world.mark("lookup")
-        spec, outcome = self.disk.find(job_id)
-        self.later(self._disk_latency(), lambda: self.post(Found(job_id, spec, outcome)))
+        found = Found(job_id, *self.disk.find(job_id))
+        if self.disk.is_unreadable(job_id):
+            self.world.mark("unreadable")
+            found = Found(job_id, None, None, UNREADABLE)
+        self.later(self._disk_latency(), lambda: self.post(found))
 
     def _disk_latency(self) -> float:
         return self.dice.uniform(0.0001, max(0.001, self.faults.commit_s_max))

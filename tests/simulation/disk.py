@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted, Record, decode, encode
 from lineshaft_protocol.events import JobEvent
@@ -9,11 +10,18 @@ from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
 
+UNREADABLE_RUNS, UNREADABLE_JOBS = 0.5, 0.3
+"""In how many runs the history has such records, and of how many of its jobs."""
+
 
 @dataclass(slots=True)
 class Disk:
-    """Records in the order of their commits, and events by job, attempt and number."""
+    """Records in the order of their commits, and events by job, attempt and number.
 
+    Of some jobs that have ended a record cannot be read: it is damaged, or of a newer version.
+    """
+
+    seed: int = 0
     epoch: int = 0
     is_full: bool = False
     journal: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
@@ -42,6 +50,13 @@ class Disk:
     def live_records(self) -> list[Record]:
         """The records of the jobs that have not ended, in order."""
         return [decode(line) for job_id, line in self.journal if job_id not in self.outcomes]
+
+    def is_unreadable(self, job_id: str) -> bool:
+        """Whether the history cannot say what became of a job."""
+        # Drawn by names: it is the same whenever somebody looks, and moves no other dice.
+        is_such_a_run = Random(f"{self.seed}/unreadable").random() < UNREADABLE_RUNS
+        dice = Random(f"{self.seed}/{job_id}/unreadable")
+        return is_such_a_run and job_id in self.outcomes and dice.random() < UNREADABLE_JOBS
 
     def find(self, job_id: JobId) -> tuple[JobSpec | None, Outcome | None]:
         """What the whole history says of a job."""

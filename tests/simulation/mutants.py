@@ -473,6 +473,14 @@ def _one_look_is_enough(patch: Patch) -> None:
     patch(Watchdog, "due", at_once)
 
 
+def _unreadable_is_unknown(patch: Patch) -> None:
+    patch(CoordinatorCore, "_has_refused_unreadable", lambda *_: False)
+
+
+def _unreadable_is_not_told(patch: Patch) -> None:
+    patch(ClientDesk, "on_unreadable", lambda *_: None)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence, 4),
@@ -523,4 +531,6 @@ MUTANTS: Mapping[str, Mutant] = {
     "a line has no limit": Mutant(_line_without_limit),
     "an array has no limit": Mutant(_array_without_limit, 3),
     "an item that ended keeps its place in its array": Mutant(_place_kept),
+    "a job of which a record cannot be read is taken for unknown": Mutant(_unreadable_is_unknown),
+    "nobody is told that a record cannot be read": Mutant(_unreadable_is_not_told),
 }

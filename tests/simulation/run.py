@@ -61,7 +61,7 @@ class Run:
         self.dice = world.random("setup")
         self.faults = Faults.draw(self.dice)
         self.network = Network(world, self.faults)
-        self.disk = Disk()
+        self.disk = Disk(seed)
         self.checks = Checks(world, self.disk, every=check_every)
         self.coordinator = CoordinatorNode(world, self.network, self.faults, self.disk, self.checks)
         self.theme: Theme = "mixed"

@@ -88,6 +88,8 @@ RARE = (
     "save_failed",
     "stop_ignored",
     "stop_sent",
+    "told_unreadable",
+    "unreadable",
     "vanished",
     "worker_gone",
     "worker_stall",
