@@ -50,6 +50,26 @@ async def builders() -> list[psutil.Process]:
     ]
 
 
+def hold_installs(packages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the install of `large` stand still, all but done, while the file returned is there.
+
+    uv compiles what it has put in place, in an interpreter of the environment: that one waits.
+    """
+    held = packages.parent / "held"
+    held.touch()
+    is_held = f"lambda: os.path.exists({str(held)!r})"
+    wait = f"import os, time; [time.sleep(0.01) for _ in iter({is_held}, False)]\n"
+    make_wheel(packages, "large", files={"large.pth": wait.encode()})
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    return held
+
+
+async def until_held(environments: Environments) -> None:
+    """Return once uv has put `large` in place and compiles it."""
+    root = environments.store.root
+    await until(lambda: any(root.glob(".partial-*/lib/*/*/large-1.0.dist-info/RECORD")))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is awaited happens in other processes
@@ -133,37 +153,37 @@ async def test_an_environment_outlives_its_daemon(make: Make) -> None:
 
 @pytest.mark.parametrize("victim", ["builder", "uv"])
 async def test_a_build_that_is_killed_leaves_nothing_that_is_used(
-    make: Make, packages: Path, victim: str
+    make: Make, packages: Path, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
-    # Large enough to be caught in the act.
-    make_wheel(packages, "large", files={f"large_{n}.py": b"x = 1\n" * 50 for n in range(4000)})
+    held = hold_installs(packages, monkeypatch)
     environments = await make()
     wanted = Wanted(requirements="large")
     waiting = asyncio.gather(
         *(environments.provide(wanted, nothing) for _ in range(32)), return_exceptions=True
     )
-    await until(lambda: bool(list(environments.store.root.glob(".partial-*/lib/*/*/large*"))))
+    await until_held(environments)
 
     (builder,) = await builders()
     killed = builder if victim == "builder" else builder.children()[0]
     killed.kill()
     ends = await waiting
+    held.unlink()
 
     assert all(isinstance(end, EnvironmentFailedError) for end in ends), ends[0]
     assert environments.store.entries() == []
     key = await environments.provide(wanted, nothing)
-    assert await said_in(environments, key, "import large, large_3999; print('whole')") == "whole"
+    assert await said_in(environments, key, "import large; print('whole')") == "whole"
     assert leftovers(environments) == []
 
 
 async def test_a_cancelled_wait_ends_the_build_when_nobody_else_waits(
-    make: Make, packages: Path
+    make: Make, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_wheel(packages, "large", files={f"large_{n}.py": b"x = 1\n" * 50 for n in range(4000)})
+    hold_installs(packages, monkeypatch)
     environments = await make()
     wanted = Wanted(requirements="large")
     waits = [asyncio.create_task(environments.provide(wanted, nothing)) for _ in range(2)]
-    await until(lambda: bool(list(environments.store.root.glob(".partial-*/lib/*/*/large*"))))
+    await until_held(environments)
 
     waits[0].cancel()
     await asyncio.wait([waits[0]])
