@@ -61,6 +61,9 @@ def _unpack(folder: Path, label: str, file: KeptFile, blob: Path) -> None:
             os.link(blob, target)
         except OSError:  # Another file system.
             shutil.copyfile(blob, target)
+        else:
+            # It is the blob: a tool that writes to it would spoil the checkpoint of the job.
+            target.chmod(0o400)
     (draft / DONE).write_text(file.file_id)
     draft.rename(folder / label)
 

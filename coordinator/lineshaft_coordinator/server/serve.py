@@ -113,7 +113,12 @@ async def _run(
     actions = DaemonActions(settings.data, daemon, upkeep)
     training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
     runs = TrainingRuns(
-        settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
+        settings.data,
+        daemon.questions,
+        daemon.job_source,
+        daemon.feeds,
+        actions.cancel,
+        upload_bytes_max=settings.blob_bytes_max,
     )
     parts = Parts(daemon, blobs, actions, training, runs, announcer, recorder)
     server = _make_server(settings, parts)

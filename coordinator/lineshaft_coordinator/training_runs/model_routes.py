@@ -1,11 +1,13 @@
 """`/api/models` and the checkpoints of notebooks, as clients of seed 000 use them."""
 
 import base64
+import errno
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from pydantic import JsonValue
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -26,10 +28,20 @@ LISTED_MAX = 1000
 
 
 class ModelRoutes:
-    """Serves models and notebooks."""
+    """Serves models and notebooks.
 
-    def __init__(self, models: Models, notebooks: Notebooks, answering: Answering) -> None:
+    Args:
+        models: Those it knows.
+        notebooks: Their checkpoints.
+        answering: What all routes do.
+        upload_bytes_max: How long the upload of a version may be, in bytes.
+    """
+
+    def __init__(
+        self, models: Models, notebooks: Notebooks, answering: Answering, *, upload_bytes_max: int
+    ) -> None:
         self._models, self._notebooks, self._answering = models, notebooks, answering
+        self._upload_bytes_max = upload_bytes_max
 
     def routes(self) -> Sequence[Route]:
         """The REST interface."""
@@ -81,8 +93,8 @@ class ModelRoutes:
 
     async def _add_version(self, request: Request, grant: Grant) -> Response:
         model = await self._own(request, grant)
-        # What is long goes to a temporary file as it comes, so memory stays flat.
-        async with request.form(max_files=1, max_fields=10) as form:
+        form = await _form_of(request, self._upload_bytes_max)
+        try:
             file, metrics, run_id = (
                 form.get(name) for name in ("file", "metrics", "training_run_id")
             )
@@ -96,6 +108,10 @@ class ModelRoutes:
                 parsed,
                 run_id if isinstance(run_id, str) else None,
             )
+        except OSError as error:
+            raise _no_room(error) from error
+        finally:
+            await form.close()
         return told(version, 201)
 
     async def _version(self, request: Request, grant: Grant) -> Response:
@@ -144,6 +160,46 @@ class ModelRoutes:
         if version is None:
             raise RunError(404, f"there is no version {wanted} of this model")
         return version
+
+
+async def _form_of(request: Request, bytes_max: int) -> FormData:
+    """Read a form; a long file in it goes to a temporary one as it comes, so memory stays flat.
+
+    Raises:
+        RunError: It is longer than that, there is no room for it, or it is no form.
+        ClientDisconnect: The client left meanwhile.
+    """
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        left = bytes_max - int(request.headers.get("content-length", "0"))
+        if left >= 0:
+            left = bytes_max
+            async for piece in request.stream():
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+        if left < 0:
+            raise _TooLongError(f"an upload has at most {bytes_max} bytes")
+
+    try:
+        parser = MultiPartParser(request.headers, pieces(), max_files=1, max_fields=10)
+        return await parser.parse()
+    except _TooLongError as error:
+        raise RunError(413, error.message) from error
+    except (MultiPartException, KeyError) as error:
+        raise RunError(400, "send a form with the model as 'file'") from error
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+class _TooLongError(MultiPartException):
+    """A form is too long; of the parser's own kind, for it tidies up after those."""
+
+
+def _no_room(error: OSError) -> Exception:
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return RunError(507, "there is no room on the coordinator's disk") if is_full else error
 
 
 def _user(grant: Grant) -> str | None:

@@ -27,11 +27,20 @@ class TrainingRuns:
         source: News of jobs.
         job_hub: Who looks at jobs.
         cancel: Asks for the end of a job.
+        upload_bytes_max: How long the upload of a model may be, in bytes.
     """
 
     def __init__(
-        self, data: Path, questions: Questions, source: Source, job_hub: Hub, cancel: Cancel
+        self,
+        data: Path,
+        questions: Questions,
+        source: Source,
+        job_hub: Hub,
+        cancel: Cancel,
+        *,
+        upload_bytes_max: int,
     ) -> None:
+        self._upload_bytes_max = upload_bytes_max
         self._questions = questions
         self._book = RunBook(data)
         self._desk = RunDesk(self._book, JobRuns(questions, source), job_hub, cancel)
@@ -48,7 +57,12 @@ class TrainingRuns:
         answering = Answering(guard)
         return (
             RunRoutes(self._desk, answering),
-            ModelRoutes(self._models, self._notebooks, answering),
+            ModelRoutes(
+                self._models,
+                self._notebooks,
+                answering,
+                upload_bytes_max=self._upload_bytes_max,
+            ),
             SystemRoutes(
                 self._questions, self._desk, self._models, self._machine, tokens, answering
             ),

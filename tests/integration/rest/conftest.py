@@ -26,6 +26,9 @@ from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.sqlite import SqliteStore
 from lineshaft_coordinator.training_runs.server import TrainingRuns
 
+BLOB_BYTES_MAX = 1 << 20
+"""How long an upload to the coordinator of `whole` may be."""
+
 
 @pytest.fixture(scope="session")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
@@ -68,10 +71,12 @@ def stranger(plant: Farm) -> Iterator[httpx.Client]:
 @pytest.fixture
 async def whole(tmp_path: Path) -> AsyncIterator[tuple[Starlette, Gate]]:
     """All that answers on the port of a coordinator, put together as it does."""
-    settings = CoordinatorSettings(data=tmp_path / "data", home=tmp_path / "home")
+    settings = CoordinatorSettings(
+        data=tmp_path / "data", home=tmp_path / "home", blob_bytes_max=BLOB_BYTES_MAX
+    )
     store = SqliteStore(settings.data)
     epoch = await store.open()
-    blobs = BlobStore(tmp_path / "blobs", blob_bytes_max=1 << 20, total_bytes_max=1 << 20)
+    blobs = BlobStore(tmp_path / "blobs", blob_bytes_max=BLOB_BYTES_MAX, total_bytes_max=1 << 20)
     secrets = SecretBox(settings.data)
     daemon = Daemon(store, blobs, secrets, epoch=epoch, settings=CoreSettings())
     jobs = daemon.core.shop.ledger.jobs
@@ -79,7 +84,12 @@ async def whole(tmp_path: Path) -> AsyncIterator[tuple[Starlette, Gate]]:
     actions = DaemonActions(settings.data, daemon, upkeep)
     training = TrainingServer(TrainingSettings(), settings.data, daemon, blobs, actions)
     runs = TrainingRuns(
-        settings.data, daemon.questions, daemon.job_source, daemon.feeds, actions.cancel
+        settings.data,
+        daemon.questions,
+        daemon.job_source,
+        daemon.feeds,
+        actions.cancel,
+        upload_bytes_max=settings.blob_bytes_max,
     )
     # Nobody has started it: questions about runs come to their end at once.
     recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=False, answer_s=0.01)
