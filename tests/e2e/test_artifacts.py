@@ -1,20 +1,15 @@
 """What jobs leave arrives whole, whatever it is called, however large it is, whoever dies."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.e2e.farm import Farm, farm, until
 
 from lineshaft import Client
 
-LARGE_BYTES = 1 << 30
-MEMORY_MAX = 256 << 20
-"""Most memory of a daemon that moved the large file, in bytes; each has about 60 MiB when idle."""
 NAMES = [
     "../up", "../../etc/passwd", "/etc/passwd", "a/../../up", "a/./b", "a//b", "a/", ".", "..",
     "back\\slash", "C:drive", "nul\x00byte", "new\nline", "bell\x07", "x" * 300, "a/" * 600,
@@ -118,35 +113,3 @@ def test_a_daemon_that_is_killed_while_it_stores_is_followed_by_one_that_goes_on
         story: Any = job.story()
         assert [r["attempt"] for r in story if r["type"] == "AttemptStarted"] == [1]
         until(lambda: not [*empty_farm.home.glob("workers/w1/kept/*")], what="nothing waits there")
-
-
-def test_a_large_artifact_moves_in_flat_memory(empty_farm: Farm, tmp_path: Path) -> None:
-    worker = empty_farm.start_worker("w1", "--slots", "1")
-    with empty_farm.client() as client:
-        empty_farm.until_ready(client)
-        job = leaving(client, LARGE_BYTES)
-        job.result(300)
-        (artifact,) = job.artifacts()
-        before = psutil.Process().memory_info().rss
-        most = 0
-
-        def look(done: int, total: int) -> None:
-            nonlocal most
-            del done, total
-            most = max(most, psutil.Process().memory_info().rss - before)
-
-        path = artifact.download(tmp_path / "got.bin", progress=look)
-
-        assert hash_of(path) == artifact.sha256
-        assert most < MEMORY_MAX, "the client's"
-        assert empty_farm.coordinator is not None
-        for process in (worker, empty_farm.coordinator):
-            assert peak_of(process.pid) < MEMORY_MAX, process.name
-    os.truncate(path, 0)
-
-
-def peak_of(pid: int) -> int:
-    """Return the most memory a process has had, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024

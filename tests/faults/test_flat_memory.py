@@ -1,5 +1,6 @@
-"""However much passes through it, a coordinator holds no more than before."""
+"""However much passes through it, a process holds no more than before."""
 
+import hashlib
 import shutil
 import threading
 from pathlib import Path
@@ -8,14 +9,26 @@ import numpy as np
 import psutil
 import pytest
 from tests.e2e.farm import Farm
-from tests.faults.scale import rounds
+from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
 
 MIB = 1 << 20
+GIB = 1 << 30
 ARRAY_BYTES = 16 * MIB
 UNDER_WAY = 4
 GROWN_BYTES_MAX = 64 * MIB
+COPIES = 3
+"""How often an artifact lies on this machine at most: with the job, the coordinator, its user."""
+LEAVES = """
+import os
+from lineshaft import run
+os.mkdir("outputs")
+piece = os.urandom(1 << 20)
+with open("outputs/large.bin", "wb") as file:
+    for number in range(run.params["bytes"] >> 20):
+        file.write(piece[:-8] + number.to_bytes(8, "big"))
+"""
 
 
 class Watch(threading.Thread):
@@ -73,3 +86,46 @@ def passed(client: Client, first: int, count: int) -> None:
         arrays = [base + np.float32(number + n) for n in range(UNDER_WAY)]
         for array, result in zip(arrays, client.map(np.negative, arrays), strict=True):
             assert result[1] == -array[1]
+
+
+def test_an_artifact_of_ten_gibibytes_moves_in_flat_memory(
+    empty_farm: Farm, tmp_path: Path
+) -> None:
+    size_bytes = rounds(1, 10) * GIB
+    if shutil.disk_usage(tmp_path).free < (COPIES + 1) * size_bytes:
+        pytest.skip(f"needs room for {(COPIES + 1) * size_bytes >> 30} GiB")
+    worker = empty_farm.start_worker("w1", "--slots", "1")
+    assert empty_farm.coordinator is not None
+    with empty_farm.client() as client:
+        empty_farm.until_ready(client)
+        watches = [
+            Watch(psutil.Process().pid),
+            Watch(worker.pid),
+            Watch(empty_farm.coordinator.pid),
+        ]
+        before = [watch.now_bytes() for watch in watches]
+        for watch in watches:
+            watch.start()
+        job = client.run("job.py", files={"job.py": LEAVES}, params={"bytes": size_bytes})
+        job.result(1800)
+        (artifact,) = job.artifacts()
+
+        path = artifact.download(tmp_path / "got.bin")
+
+        grown = [w.stop() - bytes_ for w, bytes_ in zip(watches, before, strict=True)]
+        assert max(grown) < GROWN_BYTES_MAX, grown
+        assert (path.stat().st_size, hash_of(path)) == (size_bytes, artifact.sha256)
+    path.unlink()
+    shutil.rmtree(
+        empty_farm.folder / "data" / "blobs"
+    )  # pytest keeps folders of the last few runs.
+    seen = ", ".join(f"{part} +{b / MIB:.0f} MiB" for part, b in zip(PARTS, grown, strict=True))
+    tell("F14", f"GiB of one artifact that moved, {size_bytes // GIB}", 1, seen)
+
+
+PARTS = ("client", "worker daemon", "coordinator")
+
+
+def hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
