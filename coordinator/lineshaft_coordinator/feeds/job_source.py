@@ -6,24 +6,20 @@ from collections.abc import Callable, Sequence
 from lineshaft_coordinator.feeds.hub import Ear
 from lineshaft_coordinator.feeds.told import Ended, Place
 from lineshaft_coordinator.journal import read_event
+from lineshaft_coordinator.server.core_session import CoreSession
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_coordinator.store.errors import StoreError
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.client_messages import (
-    ClientHello,
     Events,
     Finished,
-    Ping,
     Refused,
     StateChanged,
     Watch,
-    Welcome,
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import is_name
 from lineshaft_protocol.outcomes import Outcome
-from lineshaft_protocol.version import __version__
-from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import NUMBER_MAX, Wire
 
 CLIENT_ID = "feeds"
@@ -79,44 +75,34 @@ class _JobWatch:
     """
 
     def __init__(self, sessions: Sessions, store: Store, job_id: str, ear: Ear) -> None:
-        self._sessions, self._store, self._ear = sessions, store, ear
+        self._store, self._ear = store, ear
         self._ending: asyncio.Task[None] | None = None
-        self._ping_timer: asyncio.TimerHandle | None = None
-        self._session = sessions.open_local(self)
-        hello = ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__))
-        sessions.speak(self._session, hello)
+        self._session = CoreSession(sessions, CLIENT_ID, self._hear, self._lose)
         # Nothing is to be replayed: each viewer wants something else of it.
         watch = Watch(job_id=job_id, events=True, after_attempt=NUMBER_MAX, after_seq=NUMBER_MAX)
-        sessions.speak(self._session, watch)
+        self._session.say(watch)
 
     def close(self) -> None:
         """Hear nothing more."""
-        self._stop_pinging()
         if self._ending is not None and self._ending is not asyncio.current_task():
             self._ending.cancel()
-        self._sessions.close_local(self._session)
+        self._session.close()
 
-    def on_messages(self, messages: list[Wire]) -> None:
-        """The core told something, after it was committed."""
-        for message in messages:
-            match message:
-                case Events(events=events):
-                    self._ear.on_events(events)
-                case StateChanged():
-                    self._ear.on_state(message)
-                case Finished(outcome=outcome):
-                    # It is the last that is told, so it may take the time to be complete.
-                    self._ending = asyncio.create_task(self._end(outcome))
-                case Refused():
-                    self._ear.on_unknown()
-                case Welcome(silence_s=silence_s):
-                    self._ping_later(silence_s / 3)
-                case _:
-                    pass  # Pong.
+    def _hear(self, message: Wire) -> None:
+        match message:
+            case Events(events=events):
+                self._ear.on_events(events)
+            case StateChanged():
+                self._ear.on_state(message)
+            case Finished(outcome=outcome):
+                # It is the last that is told, so it may take the time to be complete.
+                self._ending = asyncio.create_task(self._end(outcome))
+            case Refused():
+                self._ear.on_unknown()
+            case _:
+                pass  # Pong.
 
-    def on_closed(self, reason: str) -> None:
-        """The core ended the session."""
-        self._stop_pinging()
+    def _lose(self, reason: str) -> None:
         self._ear.on_lost(reason)
 
     async def _end(self, outcome: Outcome) -> None:
@@ -126,17 +112,3 @@ class _JobWatch:
             self._ear.on_lost(f"the end cannot be read: {error}")
             return
         self._ear.on_ended(Ended(outcome, row.finished_at if row is not None else None))
-
-    def _ping_later(self, interval_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._ping_timer = loop.call_later(interval_s, self._ping, interval_s)
-
-    def _ping(self, interval_s: float) -> None:
-        # The core takes a silent client for dead, and a viewer may look for hours.
-        self._sessions.speak(self._session, Ping())
-        self._ping_later(interval_s)
-
-    def _stop_pinging(self) -> None:
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-            self._ping_timer = None

@@ -6,28 +6,23 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from lineshaft_coordinator.server.core_session import CoreSession
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_protocol.client_messages import (
     Accepted,
     Answer,
-    ClientHello,
     Events,
     Finished,
     FromClient,
     Pause,
-    Ping,
     Refused,
     StateChanged,
     Submit,
     Watch,
-    Welcome,
 )
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.ids import Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
-from lineshaft_protocol.version import __version__
-from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 
 logger = logging.getLogger(__name__)
@@ -59,9 +54,9 @@ class CoreLine:
         self._asking: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
-        """When to say something again, or to open a session again."""
+        """When to open a session again."""
         self._wait_s = FIRST_S
-        self._session: Session | None = None
+        self._session: CoreSession | None = None
         self._open()
 
     async def submit(self, job: JobSpec) -> Refused | None:
@@ -102,14 +97,15 @@ class CoreLine:
 
     def close(self) -> None:
         """End the session; what was asked before is still done."""
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._session is not None:
-            self._sessions.close_local(self._session)
+            self._session.close()
             self._session = None
 
     def _open(self) -> None:
-        self._session = self._sessions.open_local(self)
-        self._say(ClientHello(client_id=CLIENT_ID, versions=Versions(lineshaft=__version__)))
+        self._session = CoreSession(self._sessions, CLIENT_ID, self._hear, self._lose)
 
     def _open_again(self) -> None:
         self._open()
@@ -117,41 +113,35 @@ class CoreLine:
 
     def _say(self, message: FromClient) -> None:
         if self._session is not None:
-            self._sessions.speak(self._session, message)
+            self._session.say(message)
 
-    # --- for the sessions (LocalClient) ---
+    # --- what the core says ---
 
-    def on_messages(self, messages: list[Wire]) -> None:
-        """Hand on what the core says."""
-        for message in messages:
-            match message:
-                case Events(events=events, left_out=left_out):
-                    for event in events:
-                        self._tell(event.job_id, event)
-                    if left_out is not None:
-                        self._tell(left_out, None)
-                case StateChanged(job_id=job_id):
-                    self._tell(job_id, message)
-                case Finished(outcome=outcome):
-                    self._tell(outcome.job_id, outcome)
-                case Accepted(job_id=job_id):
-                    self._settle(job_id, None)
-                case Refused(job_id=job_id):
-                    self._settle(job_id, message)
-                case Answer(request_id=request_id):
-                    asked = self._asking.get(request_id)
-                    if asked is not None and not asked.done():
-                        asked.set_result(message)
-                case Welcome(silence_s=silence_s):
-                    self._ping_later(silence_s / 3)
-                case _:
-                    pass  # Pong.
+    def _hear(self, message: Wire) -> None:
+        match message:
+            case Events(events=events, left_out=left_out):
+                for event in events:
+                    self._tell(event.job_id, event)
+                if left_out is not None:
+                    self._tell(left_out, None)
+            case StateChanged(job_id=job_id):
+                self._tell(job_id, message)
+            case Finished(outcome=outcome):
+                self._tell(outcome.job_id, outcome)
+            case Accepted(job_id=job_id):
+                self._settle(job_id, None)
+            case Refused(job_id=job_id):
+                self._settle(job_id, message)
+            case Answer(request_id=request_id):
+                asked = self._asking.get(request_id)
+                if asked is not None and not asked.done():
+                    asked.set_result(message)
+            case _:
+                self._wait_s = FIRST_S  # Pong: this session has lasted.
 
-    def on_closed(self, reason: str) -> None:
-        """Nothing more will be heard on this session; another one is opened soon."""
+    def _lose(self, reason: str) -> None:
         logger.warning("the core ended the training server's session", extra={"why": reason})
         self._session = None
-        self._stop_timer()
         self._timer = asyncio.get_running_loop().call_later(self._wait_s, self._open_again)
         self._wait_s = min(2 * self._wait_s, LONGEST_S)
         for job_id in tuple(self._submitting):
@@ -171,20 +161,6 @@ class CoreLine:
         kept = self._submitting.get(job_id)
         if kept is not None and not kept.done():
             kept.set_result(refused)
-
-    def _ping_later(self, interval_s: float) -> None:
-        self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(interval_s, self._ping, interval_s)
-
-    def _ping(self, interval_s: float) -> None:
-        self._wait_s = FIRST_S  # This session has lasted.
-        self._say(Ping())
-        self._ping_later(interval_s)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 _AWAY: Final = "the training server is cut off from the core for a moment; try again"

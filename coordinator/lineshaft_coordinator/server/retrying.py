@@ -8,19 +8,13 @@ is; so whoever asks twice, or two users at once, get one job.
 import asyncio
 from collections.abc import Callable
 
+from lineshaft_coordinator.server.core_session import CoreSession
 from lineshaft_coordinator.server.families import Families, next_number
 from lineshaft_coordinator.server.sessions import Sessions
-from lineshaft_protocol.client_messages import (
-    Accepted,
-    ClientHello,
-    Refused,
-    Submit,
-)
+from lineshaft_protocol.client_messages import Accepted, Refused, Submit
 from lineshaft_protocol.families import retry_id
 from lineshaft_protocol.ids import JobId, Session, is_name
 from lineshaft_protocol.jobs import JobSpec
-from lineshaft_protocol.version import __version__
-from lineshaft_protocol.versions import Versions
 from lineshaft_protocol.wire import Wire
 
 
@@ -122,11 +116,8 @@ class _Errand:
     """A client inside this process that submits one job and leaves."""
 
     def __init__(self, sessions: Sessions, client_id: str) -> None:
-        self._sessions = sessions
         self._answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
-        self._session = sessions.open_local(self)
-        hello = ClientHello(client_id=client_id, versions=Versions(lineshaft=__version__))
-        sessions.speak(self._session, hello)
+        self._session = CoreSession(sessions, client_id, self._hear, self._lose)
 
     async def submit(
         self, submit: Callable[[Session, Submit], None], spec: JobSpec
@@ -134,20 +125,15 @@ class _Errand:
         """Submit a job; returns why it was not kept, or None."""
         try:
             # Not fresh: somebody else may be doing the same again.
-            submit(self._session, Submit(job=spec))
+            submit(self._session.id, Submit(job=spec))
             return await self._answer
         finally:
-            self._sessions.close_local(self._session)
+            self._session.close()
 
-    # --- for the sessions (LocalClient) ---
+    def _hear(self, message: Wire) -> None:
+        if isinstance(message, Accepted | Refused) and not self._answer.done():
+            self._answer.set_result(message if isinstance(message, Refused) else None)
 
-    def on_messages(self, messages: list[Wire]) -> None:
-        """Hear whether the job is kept."""
-        for message in messages:
-            if isinstance(message, Accepted | Refused) and not self._answer.done():
-                self._answer.set_result(message if isinstance(message, Refused) else None)
-
-    def on_closed(self, reason: str) -> None:
-        """Hear that the session is over."""
+    def _lose(self, reason: str) -> None:
         if not self._answer.done():
             self._answer.set_exception(RetryRefusedError("draining", reason))
