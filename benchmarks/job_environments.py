@@ -4,11 +4,12 @@ Usage: python -m benchmarks.job_environments [--cache FOLDER] [--many 32] [--onl
 
 Needs an index of packages.
 
-Prints one JSON line a figure. Seconds from the submission to the first line of the job's code; one
-worker, packages from the index as everybody gets them, and caches of its own for each system:
-first build: nothing is in the cache; known packages: another environment of packages in the cache;
-second start: the environment is there, no runner; warm: a runner of it is there; many: jobs
-submitted at once that need one new environment, until the last has begun.
+Prints one JSON line a figure, and at the end the table of docs/environments.md. Seconds from the
+submission to the first line of the job's code; one worker, packages from the index as everybody
+gets them, and caches of its own for each system: first build: nothing is in the cache; known
+packages: another environment of packages in the cache; second start: the environment is there, no
+runner; warm: a runner of it is there; many: jobs submitted at once that need one new environment,
+until the last has begun. Three minutes on a machine that does other things.
 """
 
 import argparse
@@ -29,12 +30,27 @@ from benchmarks.environments import CannotInstallError, Environments
 from benchmarks.processes import adopt_orphans, end_descendants
 from benchmarks.systems import SYSTEMS
 from benchmarks.systems.lineshaft_farm import Adapter
+from benchmarks.table import markdown, number
 
 CACHE = Path.home() / ".cache" / "lineshaft-bench"
 PACKAGES = ["requests==2.32.3", "idna==3.10", "certifi==2025.1.31", "urllib3==2.3.0"]
 IDNAS = ("3.4", "3.5", "3.6", "3.7", "3.8", "3.9")
 """One version of one package for each further environment."""
-PATIENCE_S = 600.0
+Cells = dict[tuple[str, str], float | str]
+"""Seconds, or why there are none, by what and system."""
+BUILT = "many: environments built"
+SYSTEMS_SHOWN = {
+    "lineshaft": "Lineshaft, one slot",
+    "venv + pip": "`python -m venv` + pip",
+    "ray runtime_env": "Ray `runtime_env`",
+}
+LABELS = {
+    "first build": "First build, nothing cached",
+    "known packages": "Another environment of cached packages",
+    "second start": "Environment there, no runner",
+    "warm": "A runner of it is kept",
+}
+PATIENCE_S = 120.0
 REST_S = 4.0
 SCRIPT = (
     b"import time\nat = time.time()\nimport requests\nfrom lineshaft import run\nrun.result(at)\n"
@@ -86,16 +102,32 @@ def main() -> None:
                 "ray runtime_env": with_ray(folder / "ray", chosen.cache, chosen.many),
                 "lineshaft": with_lineshaft(folder / "lineshaft", chosen.many),
             }
+            cells: Cells = {}
             for system, found in systems.items():
                 if chosen.only not in ("", system):
                     continue
                 for what, value in found:
+                    cells[what, system] = value
                     figure = (
                         {"s": round(value, 3)} if isinstance(value, float) else {"skipped": value}
                     )
                     print(json.dumps({"system": system, "what": what, **figure}), flush=True)
+            print(markdown(table(cells, chosen.many)), flush=True)
     finally:
         end_descendants()
+
+
+def table(cells: Cells, many: int) -> list[list[str]]:
+    """Lines of the table; a dash where a system has no such thing."""
+    labels = LABELS | {"many": f"{many} jobs at once with one new key, until the last began"}
+    lines = [["", *SYSTEMS_SHOWN.values()]]
+    for what, label in labels.items():
+        values = [cells.get((what, system)) for system in SYSTEMS_SHOWN]
+        shown = [number(value) if isinstance(value, float) else "-" for value in values]
+        if what == "many" and isinstance(built := cells.get((BUILT, "lineshaft")), float):
+            shown[0] += f", {built:.0f} built"
+        lines.append([label, *shown])
+    return lines
 
 
 def other(version: str) -> list[str]:
@@ -116,7 +148,7 @@ def with_lineshaft(folder: Path, many: int) -> Iterator[tuple[str, float | str]]
         yield "second start", statistics.median(each for pair in pairs for each in pair)
         yield "warm", statistics.median(begun_rested(client, other(IDNAS[0])) for _ in range(5))
         yield "many", begun(client, other(IDNAS[1]), many)
-        yield "many: environments built", float(built_with(farm.home, IDNAS[1]))
+        yield BUILT, float(built_with(farm.home, IDNAS[1]))
     finally:
         farm.stop()
 
