@@ -148,9 +148,8 @@ class Client:
             ClientClosedError: The client is closed.
         """
         prepared = self._work.call(function, args, kwargs)
-        job_id = JobId(prepared.spec.job_id)
-        future: LineshaftFuture[ResultT] = LineshaftFuture(job_id, partial(self._cancel, job_id))
-        submit_for(self._shell, prepared, future, self._thread.post)
+        future: LineshaftFuture[ResultT] = LineshaftFuture(prepared.spec.job_id, self._cancel)
+        submit_for(self._shell, prepared, future, self._thread)
         return future
 
     def put(self, value: object) -> DataRef:
@@ -367,8 +366,8 @@ class Client:
     def _held(self) -> HeldThread:
         return HeldThread(self._thread, self)
 
-    def _cancel(self, job_id: JobId, reason: str) -> None:
-        self._thread.post(partial(self._shell.jobs.cancel, job_id, reason))
+    def _cancel(self, job_id: str, reason: str) -> None:
+        self._thread.post(partial(self._shell.jobs.cancel, JobId(job_id), reason))
 
 
 def _results(futures: Generator[LineshaftFuture[ResultT]]) -> Generator[ResultT]:

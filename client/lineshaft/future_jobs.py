@@ -3,7 +3,10 @@
 import contextlib
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from typing_extensions import override
 
 from lineshaft.endings import Ending
 from lineshaft.errors import ClientClosedError, ForkedClientError, LineshaftError
@@ -16,11 +19,17 @@ from lineshaft_protocol.outcomes import Outcome
 
 ResultT = TypeVar("ResultT")
 
-Post = Callable[[Callable[[], None]], None]
+
+class Poster(Protocol):
+    """The shell's thread."""
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have something called soon, from any thread. Raises as `LoopThread.post`."""
+        ...
 
 
 def submit_for(
-    shell: Shell, prepared: Prepared, future: LineshaftFuture[ResultT], post: Post
+    shell: Shell, prepared: Prepared, future: LineshaftFuture[ResultT], thread: Poster
 ) -> None:
     """Submit a job whose end settles the future, unless that was cancelled meanwhile.
 
@@ -31,43 +40,55 @@ def submit_for(
         shell: Of the client.
         prepared: The job.
         future: Of its result.
-        post: Has something called soon in the shell's thread; may be called from any thread.
+        thread: The shell's.
 
     Raises:
         ClientClosedError: The client is closed.
         ForkedClientError: This is a child of the process that has the client.
     """
-
-    def submit() -> None:
-        if not future.cancelled():
-            waiting = _Waiting(shell, JobId(prepared.spec.job_id), future, post)
-            shell.jobs.submit(prepared, waiting.on_end)
-
-    post(submit)
+    waiting = future.keeper = _Waiting(future, shell, JobId(prepared.spec.job_id), thread)
+    # The future goes along: nobody can have dropped it before its job is known here.
+    thread.post(partial(_submit, shell, prepared, future, waiting))
 
 
-class _Waiting(Generic[ResultT]):
-    """Stands for a future in the shell's thread."""
+def _submit(
+    shell: Shell,
+    prepared: Prepared,
+    future: LineshaftFuture[ResultT],
+    waiting: "_Waiting[ResultT]",
+) -> None:
+    if not future.cancelled():
+        shell.jobs.submit(prepared, waiting.on_end)
+
+
+class _Waiting(weakref.ref[LineshaftFuture[ResultT]], Generic[ResultT]):
+    """Stands for a future in the shell's thread.
+
+    It is the weak reference itself, and one object: Python's garbage collector looks at all that
+    thousands of futures hold, again and again, and in the process of a user that is not ours to
+    tune.
+    """
+
+    __slots__ = ("_job_id", "_shell", "_thread", "pinned")
+
+    def __new__(
+        cls, future: LineshaftFuture[ResultT], shell: Shell, job_id: JobId, thread: Poster
+    ) -> "_Waiting[ResultT]":
+        """Refer to the future, and hear when it is gone."""
+        del shell, job_id, thread
+        return super().__new__(cls, future, _dropped)
 
     def __init__(
-        self, shell: Shell, job_id: JobId, future: LineshaftFuture[ResultT], post: Post
+        self, future: LineshaftFuture[ResultT], shell: Shell, job_id: JobId, thread: Poster
     ) -> None:
-        self._shell, self._job_id = shell, job_id
-        on_end = self.on_end
-
-        def dropped(_: object) -> None:
-            # Whatever thread collects garbage is here, so no more than this is done.
-            with contextlib.suppress(ClientClosedError, ForkedClientError):
-                post(lambda: shell.jobs.forget(job_id, on_end))
-
-        self._future: weakref.ref[LineshaftFuture[ResultT]] | None = weakref.ref(future, dropped)
-        # Who registered a callback is told, though he keeps no future.
-        self._pin = future.pin
+        super().__init__(future, _dropped)  # type: ignore[call-arg]  # typeshed has no __init__
+        self._shell, self._job_id, self._thread = shell, job_id, thread
+        self.pinned: object = None
+        """The future, while somebody is to be called who may keep no future himself."""
 
     def on_end(self, ending: Ending) -> None:
         """The job has ended, or will not be heard of."""
-        reference, self._future = self._future, None
-        future = reference() if reference is not None else None
+        future = self()
         if future is None:
             return
         if isinstance(ending, LineshaftError) or ending.status != "succeeded":
@@ -76,6 +97,25 @@ class _Waiting(Generic[ResultT]):
             future.settle(ending, data)
         else:
             self._shell.spawn(_fetch(self._shell, ending, future))
+
+    def forget(self) -> None:
+        """Have the job forgotten, whose end nobody waits for."""
+        # Whatever thread collects garbage is here, so no more than this is done.
+        with contextlib.suppress(ClientClosedError, ForkedClientError):
+            self._thread.post(partial(self._shell.jobs.forget, self._job_id, self.on_end))
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    @override
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _dropped(reference: weakref.ref[LineshaftFuture[ResultT]]) -> None:
+    assert isinstance(reference, _Waiting), "nobody else calls this"
+    reference.forget()
 
 
 async def _fetch(shell: Shell, outcome: Outcome, future: LineshaftFuture[ResultT]) -> None:

@@ -3,7 +3,8 @@
 import concurrent.futures
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from types import TracebackType
+from typing import Generic, Protocol, TypeVar, cast
 
 from typing_extensions import override
 
@@ -14,6 +15,17 @@ from lineshaft_runtime.packing import BytesLike, unpack
 ResultT = TypeVar("ResultT")
 
 _CANCELLED = "its future was cancelled"
+_FIELDS = {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"}
+_PLAIN: "concurrent.futures.Future[None]" = concurrent.futures.Future()
+_IS_KNOWN = vars(_PLAIN).keys() == _FIELDS
+"""Whether this Python's futures consist of what we know."""
+
+
+class Keeper(Protocol):
+    """Who stands for a future where its end will be heard, and has it by a weak reference."""
+
+    pinned: object
+    """The future, while there are callbacks to be called; else None."""
 
 
 class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
@@ -24,20 +36,28 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
 
     Args:
         job_id: Of the job.
-        cancel_job: Asks for the job's end.
+        cancel_job: Asks for the end of a job with this id, for this reason.
     """
 
-    def __init__(self, job_id: str, cancel_job: Callable[[str], None]) -> None:
-        super().__init__()
+    def __init__(self, job_id: str, cancel_job: Callable[[str, str], None]) -> None:
+        if _IS_KNOWN:
+            # As Python does it, but with a condition that costs little before anybody waits: of
+            # what the garbage collector has to look at for each future this was a third.
+            self._condition = _Condition()  # type: ignore[assignment]  # all that is used of one
+            self._state = "PENDING"
+            self._result = None
+            self._exception = None
+            self._waiters = []
+            self._done_callbacks: list[object] = []
+        else:
+            super().__init__()
         self.id = job_id
         """Of the job: `client.job(future.id)` tells more about it."""
         self._cancel_job = cancel_job
-        self.pin: list[LineshaftFuture[ResultT]] = []
-        """For the client, which has only this, and a weak reference: while there are callbacks to
-        be called the future is in it."""
-        self._deciding = threading.Lock()
+        self.keeper: Keeper | None = None
+        """For the client; None once the future is decided."""
         self._is_decided = False
-        self._reading = threading.Lock()
+        self._reading: threading.Lock | None = None
         self._error: Exception | None = None
         self._is_read = False
 
@@ -74,10 +94,13 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
             super().exception(timeout)
         except concurrent.futures.CancelledError:
             raise self._cancelled() from None
-        with self._reading:
-            if not self._is_read:
-                self._read()
-                self._is_read = True
+        if not self._is_read:
+            with self._condition:
+                reading = self._reading = self._reading or threading.Lock()
+            with reading:
+                if not self._is_read:
+                    self._read()
+                    self._is_read = True
         return self._error
 
     @override
@@ -86,16 +109,17 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         if not self._decide():
             return self.cancelled()
         self._become_cancelled()
-        self._cancel_job(_CANCELLED)
+        self._cancel_job(self.id, _CANCELLED)
         return True
 
     @override
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[ResultT]], object]) -> None:
         """Have something called with the future when it is done, also if nobody else keeps it."""
-        self.pin[:] = (self,)
+        if (keeper := self.keeper) is not None:
+            keeper.pinned = self
         super().add_done_callback(fn)
-        if self._is_decided:
-            self.pin.clear()
+        if self._is_decided and keeper is not None:
+            keeper.pinned = None
 
     # --- for the client ---
 
@@ -121,10 +145,11 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
     def _decide(self) -> bool:
         """Return whether the caller is the one who makes the future done."""
         # Callbacks run without the lock: they may wait for the thread that settles.
-        with self._deciding:
+        with self._condition:
             is_first, self._is_decided = not self._is_decided, True
         # Whoever decides has the future in hand until its callbacks were called.
-        self.pin.clear()
+        if (keeper := self.keeper) is not None:
+            self.keeper = keeper.pinned = None
         return is_first
 
     def _become_cancelled(self) -> None:
@@ -152,3 +177,39 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
 
 class _FailedError(Exception):
     """Stands in for an exception that nobody has asked for yet."""
+
+
+class _Condition:
+    """A lock, and a `threading.Condition` of it from when somebody first waits."""
+
+    __slots__ = ("_lock", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting: threading.Condition | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        return self._lock.acquire(blocking, timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        # Who waits has the lock, so there is only ever one.
+        self._waiting = self._waiting or threading.Condition(self._lock)
+        return self._waiting.wait(timeout)
+
+    def notify_all(self) -> None:
+        if self._waiting is not None:
+            self._waiting.notify_all()

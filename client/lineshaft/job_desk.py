@@ -235,8 +235,11 @@ class JobDesk:
         assert watched.prepared is not None, "only what was submitted here is sent"
         missing = [each for each in watched.prepared.blobs if each.id not in self._stored]
         # The coordinator refuses what comes after a job that it does not have yet.
-        others = (self._jobs.get(JobId(name)) for name in watched.prepared.spec.after or ())
-        before = [each.upload for each in others if each is not None and each.upload is not None]
+        before: list[asyncio.Task[None]] = []
+        if after := watched.prepared.spec.after:
+            others = (self._jobs.get(JobId(name)) for name in after)
+            uploads = [each.upload for each in others if each is not None]
+            before = [each for each in uploads if each is not None]
         if missing or before:
             watched.upload = self._spawn(self._upload(job_id, watched, missing, before))
         else:

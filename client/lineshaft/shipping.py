@@ -243,34 +243,35 @@ class Shipper:
         environment, environment_blob = _environment(options)
         try:
             place = None if item is None else ArrayItem.model_validate(item)
-            spec = JobSpec(
-                job_id=self._new_id() if place is None else item_id(place.array_id, place.item),
-                array=place,
-                kind=kind,
-                payload=payload,
-                name=name[:200],
-                code=None if code is None else code.id,
-                files=(*(each.id for each in files), *found.refs) or None,
-                resources=options.resources,
-                tags=options.tags,
-                worker_id=options.worker_id,
-                priority=options.priority,
-                retries=options.retries,
-                after=options.after,
-                timeouts=options.timeouts,
-                secrets=None if options.secrets is None else dict(options.secrets),
-                backoff=options.backoff,
-                nodes=options.nodes,
-                processes=options.processes,
-                preemptible=options.preemptible,
-                checkpoints_kept=options.checkpoints_kept,
+            fields: dict[str, object] = {
+                "job_id": self._new_id() if place is None else item_id(place.array_id, place.item),
+                "array": place,
+                "kind": kind,
+                "payload": payload,
+                "name": name[:200],
+                "code": None if code is None else code.id,
+                "files": (*(each.id for each in files), *found.refs) or None,
+                "resources": options.resources,
+                "tags": options.tags,
+                "worker_id": options.worker_id,
+                "after": options.after,
+                "timeouts": options.timeouts,
+                "secrets": None if options.secrets is None else dict(options.secrets),
+                "backoff": options.backoff,
+                "nodes": options.nodes,
+                "processes": options.processes,
+                "checkpoints_kept": options.checkpoints_kept,
                 # A bundle is files, and its environment has a Python of its own.
-                python=_python(kind, options),
-                environment=environment,
-                modules=_modules(code, found) or options.modules,
-                experiment=options.experiment,
-                params=options.told,
-            )
+                "python": _python(kind, options),
+                "environment": environment,
+                "modules": _modules(code, found) or options.modules,
+                "experiment": options.experiment,
+                "params": options.told,
+            }
+            # What says nothing is left out: pydantic would note and check each of them.
+            given = {field: value for field, value in fields.items() if value is not None}
+            given |= _unusual(options)
+            spec = JobSpec.model_validate(given)
         except ValidationError as error:
             raise InvalidJobError(first_fault(error)) from error
         code_blob = None if code is None else Blob(code.id, code.data, is_code=True)
@@ -279,6 +280,18 @@ class Shipper:
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
+
+
+def _unusual(options: Options) -> dict[str, object]:
+    """Name the numbers that differ from what a job has without them."""
+    found: dict[str, object] = {}
+    if options.priority != 0:
+        found["priority"] = options.priority
+    if options.retries != 0:
+        found["retries"] = options.retries
+    if options.preemptible is not False:
+        found["preemptible"] = options.preemptible
+    return found
 
 
 def _apart(

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import gc
 import pickle
 import threading
 
@@ -42,7 +43,7 @@ def cancelled() -> list[str]:
 
 @pytest.fixture
 def future(cancelled: list[str]) -> LineshaftFuture[object]:
-    return LineshaftFuture("j1", cancelled.append)
+    return LineshaftFuture("j1", lambda _, reason: cancelled.append(reason))
 
 
 def test_a_future_gives_the_result(future: LineshaftFuture[object]) -> None:
@@ -75,7 +76,7 @@ def test_a_result_that_cannot_be_read_is_an_error(future: LineshaftFuture[object
 
 
 def test_waiting_functions_take_the_future(future: LineshaftFuture[object]) -> None:
-    other: LineshaftFuture[object] = LineshaftFuture("j2", lambda _: None)
+    other: LineshaftFuture[object] = LineshaftFuture("j2", lambda *_: None)
     future.settle(FAILED, None)
 
     done, waiting = concurrent.futures.wait(
@@ -149,3 +150,33 @@ def test_the_result_is_unpickled_by_who_asks_for_it(future: LineshaftFuture[obje
     future.result()
 
     assert Unpickled.threads == [threading.current_thread()]
+
+
+def test_a_waiting_future_is_little_for_the_garbage_collector() -> None:
+    futures: list[LineshaftFuture[object]] = []
+
+    def cancel(job_id: str, reason: str) -> None:
+        raise AssertionError((job_id, reason))
+
+    before = len(gc.get_objects())
+
+    futures += [LineshaftFuture("j1", cancel) for _ in range(1000)]
+
+    # Itself, its condition and the lock of that, and two lists; Python's own has twice as many.
+    assert len(gc.get_objects()) - before < 5500
+
+
+def test_a_future_is_like_one_of_python(future: LineshaftFuture[object]) -> None:
+    plain: concurrent.futures.Future[object] = concurrent.futures.Future()
+
+    for field, value in vars(plain).items():
+        if field != "_condition":
+            assert vars(future)[field] == value
+
+
+def test_several_threads_may_wait_for_a_future(future: LineshaftFuture[object]) -> None:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(future.result, 30) for _ in range(4)]
+        future.settle(SUCCEEDED, pack_bytes(7))
+
+        assert [each.result() for each in waiting] == [7] * 4
