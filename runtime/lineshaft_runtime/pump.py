@@ -30,7 +30,8 @@ class Pump(Generic[EventT, EffectT]):
         perform: Carries out the effects of a batch: what is durable first, then the rest. It
             is awaited before the next batch, so it must never wait for a peer.
         tick: The event to send when a deadline has come.
-        batch_max: The most events handled before their effects are performed; at least 1.
+        batch_max: The most events handled before their effects are performed; at least 1. While
+            both sorts wait, an eighth of a batch is kept for those that are not urgent.
         clock: Seconds; by default the running loop's own clock.
     """
 
@@ -50,6 +51,7 @@ class Pump(Generic[EventT, EffectT]):
         self._batch_max = batch_max
         self._clock = clock
         self._inbox: deque[EventT] = deque()
+        self._urgent: deque[EventT] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline = 0.0
@@ -57,11 +59,17 @@ class Pump(Generic[EventT, EffectT]):
     @property
     def waiting(self) -> int:
         """Events in the inbox; a reader of sockets may stop reading while it is high."""
-        return len(self._inbox)
+        return len(self._inbox) + len(self._urgent)
 
-    def post(self, event: EventT) -> None:
-        """Put an event at the end of the inbox. Only from the thread of the loop."""
-        self._inbox.append(event)
+    def post(self, event: EventT, *, is_urgent: bool = False) -> None:
+        """Put an event at the end of the inbox. Only from the thread of the loop.
+
+        Args:
+            event: What has happened.
+            is_urgent: Whether it overtakes those that are not. Events whose order counts, as those
+                of one session, are all urgent or all not.
+        """
+        (self._urgent if is_urgent else self._inbox).append(event)
         self._wake()
 
     async def run(self) -> None:
@@ -77,13 +85,13 @@ class Pump(Generic[EventT, EffectT]):
             while True:
                 deadline = self._core.next_deadline()
                 is_due = deadline is not None and deadline <= clock()
-                if not is_due and not self._inbox:
+                if not is_due and not self._inbox and not self._urgent:
                     await self._wait(loop, clock, deadline)
                     continue
                 effects = self._handle_batch(clock(), is_due=is_due)
                 if effects:
                     await self._perform(effects)
-                if self._inbox or is_due:
+                if self._inbox or self._urgent or is_due:
                     # Between batches the sockets get a turn: `perform` may never have given one.
                     await asyncio.sleep(0)
         finally:
@@ -95,7 +103,14 @@ class Pump(Generic[EventT, EffectT]):
         effects: list[EffectT] = []
         if is_due:
             effects += handle(self._tick, now)
-        for _ in range(min(len(inbox), self._batch_max)):
+        room = self._batch_max
+        if urgent := self._urgent:
+            kept = min(len(inbox), room // 8)
+            count = min(len(urgent), room - kept)
+            room -= count
+            for _ in range(count):
+                effects += handle(urgent.popleft(), now)
+        for _ in range(min(len(inbox), room)):
             effects += handle(inbox.popleft(), now)
         return effects
 

@@ -88,7 +88,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         self._listener: Listener  # set when opened
         self._was_opened = False
         self.request: UpgradeRequest
-        self._is_connected = False
+        self._is_connected = self._is_gathering = False
         self.peer = ""
         self.is_writable = True
         self._is_deaf = False  # after the peer's last frame, or its first wrong one
@@ -171,14 +171,15 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
             self._corked_bytes += len(head) + len(payload)
             if self._corked_bytes >= _JOIN_BYTES_MAX:
                 self._flush()
-        else:
-            # The first message of a loop turn leaves at once; those that follow in the same
-            # turn share one system call at its end.
-            self._transport.write(head + payload)
+            return
+        # The first message of a turn leaves at once, those that follow in it share one system
+        # call at its end. uvloop does so for all of them by itself, without a turn for nothing.
+        self._transport.write(head + payload)
+        if not self._is_gathering:
             self._is_corked = True
             self._loop.call_soon(self._uncork)
-            if not self.is_writable:
-                self._check_buffered()
+        if not self.is_writable:
+            self._check_buffered()
 
     def _uncork(self) -> None:
         self._is_corked = False
@@ -186,8 +187,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if corked := self._corked:
-            self._corked = []
-            self._corked_bytes = 0
+            self._corked, self._corked_bytes = [], 0
             self._transport.write(b"".join(corked))
             if not self.is_writable:
                 self._check_buffered()
@@ -241,6 +241,7 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
         # asyncio promises a base transport only; stream sockets come with a full one. Not
         # checked, because uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        self._is_gathering = type(transport).__module__.startswith("uvloop.")
         self._is_connected = True
         limits = self._limits
         self._transport.set_write_buffer_limits(limits.write_high_bytes, limits.write_low_bytes)
@@ -324,9 +325,8 @@ class WebSocketProtocol(asyncio.BufferedProtocol):
 
     def _open(self, opened: Opened) -> None:
         self._state = _State.OPEN
-        self._listener = opened.listener
+        self._listener, self.request = opened.listener, opened.request
         self._was_opened = True
-        self.request = opened.request
         if (limits := opened.limits) is not None:
             self._limits = limits
             text_bytes, binary_bytes = limits.text_bytes, limits.binary_bytes

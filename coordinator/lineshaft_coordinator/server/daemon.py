@@ -155,9 +155,9 @@ class Daemon:
 
     # --- what sessions need ---
 
-    def post(self, event: Event) -> None:
-        """Give the core an event."""
-        self._pump.post(event)
+    def post(self, event: Event, *, is_urgent: bool = False) -> None:
+        """Give the core an event; an urgent one overtakes those that are not."""
+        self._pump.post(event, is_urgent=is_urgent)
 
     def cancel(self, cancel: Cancel) -> None:
         """Ask for the end of a job, on nobody's behalf in particular."""
@@ -278,7 +278,7 @@ class Daemon:
                     )
                     self.sessions.send(session, [ChildFinished(outcome=outcome)])
                     return
-        self._pump.post(Received(session, message))
+        self._pump.post(Received(session, message), is_urgent=True)
 
     def _missing_blob(self, job: JobSpec) -> str | None:
         for blob_id in job.blobs:

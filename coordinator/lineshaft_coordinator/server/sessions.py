@@ -44,6 +44,10 @@ Role = Literal["client", "worker"]
 WAITING_MAX = 100_000
 """Messages waiting for the core at which a session that sends more is dropped."""
 
+URGENT: frozenset[Role] = frozenset({"worker"})
+"""Whose events do not wait for all that others have said before: behind ten thousand submits a
+worker would wait a second for its next jobs, and save ends that nobody takes."""
+
 RECEIPTS = (Accepted, Settled)
 """What nobody waits for: it lets the peer forget something."""
 RECEIPT_S = 0.002
@@ -54,8 +58,8 @@ reader for nothing, which costs a brief job a quarter of its time."""
 class Desk(Protocol):
     """What a session needs of the daemon."""
 
-    def post(self, event: Event) -> None:
-        """Give the core an event."""
+    def post(self, event: Event, *, is_urgent: bool = False) -> None:
+        """Give the core an event; an urgent one overtakes those that are not."""
         ...
 
     def waiting(self) -> int:
@@ -200,7 +204,7 @@ class Sessions:
         """A connection is open."""
         outlet = Outlet(connection)
         self._links[session] = _Link(connection, role, self._make_transfers(outlet), outlet)
-        self._desk.post(Connected(session, role))
+        self._desk.post(Connected(session, role), is_urgent=role in URGENT)
 
     def closed(self, session: Session) -> None:
         """A connection is gone."""
@@ -208,7 +212,7 @@ class Sessions:
         if link is not None:
             link.transfers.close()
             self.streams.gone(link.outlet)
-            self._desk.post(Disconnected(session))
+            self._desk.post(Disconnected(session), is_urgent=link.role in URGENT)
 
     def text(self, session: Session, data: bytes) -> None:
         """A frame of control messages arrived."""
@@ -243,7 +247,7 @@ class Sessions:
             case Ended() | SpawnChild():
                 self._desk.told_by_worker(session, message)
             case _:
-                self._desk.post(Received(session, message))
+                self._desk.post(Received(session, message), is_urgent=link.role in URGENT)
 
     def binary(self, session: Session, data: bytes | bytearray) -> None:
         """A frame of bulk data arrived."""

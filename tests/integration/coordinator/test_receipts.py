@@ -42,7 +42,7 @@ class _Peer:
 class _Desk:
     """A daemon without a core."""
 
-    def post(self, event: Event) -> None:
+    def post(self, event: Event, *, is_urgent: bool = False) -> None:
         del event
 
     def waiting(self) -> int:

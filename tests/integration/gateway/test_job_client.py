@@ -38,7 +38,7 @@ class Desk:
 
     posted: list[Event] = field(default_factory=list)
 
-    def post(self, event: Event) -> None:
+    def post(self, event: Event, *, is_urgent: bool = False) -> None:
         self.posted.append(event)
 
     def waiting(self) -> int:

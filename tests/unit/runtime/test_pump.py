@@ -253,3 +253,35 @@ async def test_an_exception_of_the_core_ends_the_run() -> None:
         await pump.run()
 
     assert pump.waiting == 1
+
+
+async def test_an_urgent_event_overtakes_those_that_wait() -> None:
+    core, batches = Echo(), Batches()
+    pump = Pump(core, batches.perform, tick="tick", batch_max=2)
+
+    async with running(pump):
+        for event in ("a", "b", "c"):
+            pump.post(event)
+        pump.post("x", is_urgent=True)
+        pump.post("y", is_urgent=True)
+        assert pump.waiting == 5
+        await turns(6)
+
+    assert [event for event, _ in core.handled] == ["x", "y", "a", "b", "c"]
+
+
+async def test_what_is_not_urgent_keeps_an_eighth_of_each_batch() -> None:
+    core, batches = Echo(), Batches()
+    pump = Pump(core, batches.perform, tick="tick", batch_max=8)
+
+    async with running(pump):
+        for number in range(20):
+            pump.post(f"u{number}", is_urgent=True)
+        pump.post("a")
+        pump.post("b")
+        await turns(1)
+        first = batches.done[0]
+        await turns(6)
+
+    assert first == [*(f"did u{number}" for number in range(7)), "did a"]
+    assert len(core.handled) == 22
