@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -29,6 +29,7 @@ from lineshaft_protocol.jobs import (
     JobSpec,
     Payload,
 )
+from lineshaft_protocol.values import value
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.collecting import Collected
 from lineshaft_runtime.data_refs import collected
@@ -47,7 +48,7 @@ _NOTHING = Collected()
 MadeT = TypeVar("MadeT")
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Blob:
     """Bytes that are sent once, before the jobs that need them."""
 
@@ -61,7 +62,7 @@ class Blob:
         return memoryview(self.data)[offset : offset + size_bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Prepared:
     """A job that can be submitted, and again after a cut."""
 

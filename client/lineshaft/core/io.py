@@ -1,7 +1,5 @@
 """The whole vocabulary between the client's core and its shell."""
 
-from dataclasses import dataclass
-
 from pydantic import JsonValue
 
 from lineshaft_protocol.client_messages import FromClient, StateChanged, ToClient
@@ -9,16 +7,17 @@ from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Connected:
     """The connection asked for is open."""
 
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Disconnected:
     """The session is gone, or could not be opened (``session`` is then None)."""
 
@@ -26,7 +25,7 @@ class Disconnected:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Received:
     """The coordinator said something."""
 
@@ -34,12 +33,12 @@ class Received:
     message: ToClient
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Tick:
     """A deadline the core asked for has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SubmitAsked:
     """The user wants this job kept and run."""
 
@@ -48,7 +47,7 @@ class SubmitAsked:
     """Whether its id was made up for it; False when a process before us may have used it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class WatchAsked:
     """The user wants to know how a job ends and, with ``events``, what it says."""
 
@@ -56,14 +55,14 @@ class WatchAsked:
     events: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class UnwatchAsked:
     """Nobody here wants to know anything more of a job; it is submitted all the same."""
 
     job_id: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CancelAsked:
     """The user wants the job ended."""
 
@@ -71,7 +70,7 @@ class CancelAsked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class RequestAsked:
     """The user asks something that may be asked again after a cut."""
 
@@ -92,12 +91,12 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Connect:
     """Open a connection, instead of any that is being opened."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Close:
     """End the session."""
 
@@ -105,7 +104,7 @@ class Close:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Send:
     """Give this to the coordinator, in order; dropped if the session is gone."""
 
@@ -113,21 +112,21 @@ class Send:
     message: FromClient
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Welcomed:
     """The coordinator is there and speaks our protocol."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class JobAccepted:
     """The job is safe with the coordinator."""
 
     job_id: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class JobRefused:
     """The coordinator did not keep the job, or does not know it."""
 
@@ -136,14 +135,14 @@ class JobRefused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class JobFinished:
     """The job's one outcome; said once, and again to who asks about a job that has ended."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class JobSpoke:
     """New events of a job, in order, each said once."""
 
@@ -153,14 +152,14 @@ class JobSpoke:
     """Whether it said more, which has to be asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class JobMoved:
     """Where a job is now."""
 
     change: StateChanged
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """The answer to a RequestAsked."""
 

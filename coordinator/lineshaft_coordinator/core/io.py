@@ -1,6 +1,5 @@
 """The whole vocabulary between the coordinator's core and its shell."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from lineshaft_coordinator.core.records import Record
@@ -9,6 +8,7 @@ from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import ClientId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.values import value
 from lineshaft_protocol.worker_messages import FromWorker, ToWorker
 
 PROTOCOL_FAULT = 1002
@@ -16,7 +16,7 @@ POLICY = 1008
 GOING_AWAY = 1001
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Connected:
     """A peer that may speak for this role opened a session."""
 
@@ -24,14 +24,14 @@ class Connected:
     role: Literal["client", "worker"]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Disconnected:
     """The session is gone."""
 
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Received:
     """A message arrived, decoded by the role of its session."""
 
@@ -39,7 +39,7 @@ class Received:
     message: FromClient | FromWorker
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Found:
     """The answer to a Lookup; ``outcome`` is None for a job nobody knows."""
 
@@ -50,17 +50,17 @@ class Found:
     """Why the store's answer cannot be read: whether the job is known, nobody can say."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Tick:
     """A deadline the core asked for has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StopPlacing:
     """The daemon is about to stop: start nothing more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CancelAsked:
     """Somebody without a session of its own wants a job ended."""
 
@@ -68,7 +68,7 @@ class CancelAsked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class PauseAsked:
     """Likewise: paused, or frozen."""
 
@@ -77,7 +77,7 @@ class PauseAsked:
     freeze: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ResumeAsked:
     """Likewise: going on."""
 
@@ -99,14 +99,14 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Append:
     """Must be durable before any Send of its batch leaves the process."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AppendEvents:
     """Likewise; an event that is there already is left alone."""
 
@@ -114,7 +114,7 @@ class AppendEvents:
     client_id: ClientId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Send:
     """Give this to the peer, in order; dropped if the session is gone."""
 
@@ -122,7 +122,7 @@ class Send:
     message: ToClient | ToWorker
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Close:
     """End the session."""
 
@@ -131,14 +131,14 @@ class Close:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Lookup:
     """Find a job that left memory; answered with Found."""
 
     job_id: JobId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Replay:
     """Give the session the job's kept events after (attempt, seq), before any later Send."""
 

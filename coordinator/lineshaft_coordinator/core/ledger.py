@@ -37,6 +37,7 @@ from lineshaft_protocol.ids import ClientId, JobId, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.values import value
 
 RECENT_MAX = 20_000
 
@@ -53,12 +54,12 @@ LiveRecord = (
 """What is said of a job that is live."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Queued:
     """No worker has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Leased:
     """One worker has it, and no other may."""
 
@@ -69,7 +70,7 @@ class Leased:
     """Which start of the worker's daemon was told of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Paused:
     """No worker has it, and none gets it before its user says so."""
 
@@ -110,7 +111,7 @@ class Job:
         return next(reversed(self.checkpoints), None)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Done:
     """A job that ended lately, kept to answer quickly."""
 

@@ -1,15 +1,14 @@
 """Jobs that ask for the same: one decision serves them all."""
 
-from dataclasses import dataclass
-
 from lineshaft_protocol.ids import WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.resources import Resources
+from lineshaft_protocol.values import value
 
 ONE_SLOT = Resources()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Shape:
     """All that placement looks at; how long such code takes is not part of it."""
 

@@ -1,12 +1,13 @@
 """What the coordinator asks of its durable store, whatever engine is behind it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lineshaft_protocol.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value()
 class JobRow:
     """What a batch says about the row that queries see of one job.
 
@@ -33,7 +34,7 @@ class JobRow:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class EventRow:
     """One event of one attempt, as the worker numbered it."""
 
@@ -45,7 +46,7 @@ class EventRow:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Sought:
     """What listed jobs have in common, beside what columns hold exactly."""
 
@@ -59,7 +60,7 @@ class Sought:
     """Submitted then or later, in wall seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Batch:
     """One transaction: all of it is kept, or nothing."""
 

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, TypeVar
@@ -24,6 +23,7 @@ from lineshaft_coordinator.store.changes import Changes
 from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_lasting
 from lineshaft_coordinator.store.interface import Batch
+from lineshaft_protocol.values import value
 
 _T = TypeVar("_T")
 _GROUP_RECORDS_MAX: Final = 8192
@@ -38,13 +38,13 @@ _SLOW_DISK_S: Final = 30.0
 """How long the thread then does it all, until the disk is tried again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class _Append:
     batch: Batch
     done: asyncio.Future[None]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class _Work:
     perform: Callable[[Changes], None]
     done: asyncio.Future[None]

@@ -1,6 +1,5 @@
 """The whole vocabulary between the worker's core and its shell."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -11,6 +10,7 @@ from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
 from lineshaft_protocol.resources import Capacity
+from lineshaft_protocol.values import value
 from lineshaft_protocol.worker_messages import (
     Assign,
     FromWorker,
@@ -30,21 +30,21 @@ class AttemptKey(NamedTuple):
 # --- events ---
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Connected:
     """The connection asked for is open."""
 
     session: Session
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Disconnected:
     """The session is gone, or could not be opened (``session`` is then None)."""
 
     session: Session | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Received:
     """The coordinator said something."""
 
@@ -52,19 +52,19 @@ class Received:
     message: ToWorker
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Tick:
     """A deadline the core asked for has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class BlobsArrived:
     """What a FetchBlobs asked for is here."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class BlobsFailed:
     """What a FetchBlobs asked for cannot be had."""
 
@@ -72,14 +72,14 @@ class BlobsFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class EnvironmentReady:
     """What a PrepareEnvironment asked for is here, and stays until the attempt is forgotten."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class EnvironmentFailed:
     """What a PrepareEnvironment asked for cannot be had."""
 
@@ -87,7 +87,7 @@ class EnvironmentFailed:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class EnvironmentProgress:
     """How far a PrepareEnvironment is: in words, and for the job's history."""
 
@@ -96,21 +96,21 @@ class EnvironmentProgress:
     events: tuple[JobEvent, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class BlobGone:
     """A blob fell out of the worker's cache."""
 
     blob_id: BlobId
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptBegan:
     """The attempt has been running for a while."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptSpoke:
     """The attempt said something; numbered, in order."""
 
@@ -118,7 +118,7 @@ class AttemptSpoke:
     events: tuple[JobEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptEnded:
     """No process of the attempt is left.
 
@@ -132,7 +132,7 @@ class AttemptEnded:
     gone_pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class DevicesChecked:
     """The GPUs of an ended attempt were looked at; ``capacity`` says which are out of use."""
 
@@ -140,7 +140,7 @@ class DevicesChecked:
     capacity: Capacity
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ResultStored:
     """The coordinator has all blobs of the attempt, that of its result too if it has one."""
 
@@ -148,7 +148,7 @@ class ResultStored:
     payload: Payload | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ResultRefused:
     """The coordinator will not have the blob of the attempt's result."""
 
@@ -156,7 +156,7 @@ class ResultRefused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class FileStored:
     """The coordinator has a file of the attempt, or will not have it."""
 
@@ -164,7 +164,7 @@ class FileStored:
     file: KeptFile
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class PauseSeen:
     """The attempt's processes stand still, or move; or it cannot pause."""
 
@@ -173,14 +173,14 @@ class PauseSeen:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptReturned:
     """The attempt was taken back from its lane before it started."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ChildAsked:
     """A running plan wants a node done elsewhere and waits for it."""
 
@@ -188,7 +188,7 @@ class ChildAsked:
     spec: JobSpec
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LoadSampled:
     """How busy the machine is; ``capacity`` is set when what it offers changed."""
 
@@ -196,14 +196,14 @@ class LoadSampled:
     capacity: Capacity | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class MeetingMoved:
     """The port that was kept free for a gang is given out; the next one meets here."""
 
     meeting: MeetingPlace
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class DrainAsked:
     """Take nothing more; with ``is_hurried`` end what runs as well."""
 
@@ -231,12 +231,12 @@ Event = (
 # --- effects ---
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Connect:
     """Open a connection, instead of any that is being opened."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Close:
     """End the session."""
 
@@ -244,7 +244,7 @@ class Close:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Send:
     """Give this to the coordinator, in order; dropped if the session is gone."""
 
@@ -252,7 +252,7 @@ class Send:
     message: FromWorker
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class KeepLeases:
     """Leases count from ``since``, also for what watches over attempts when we are dead."""
 
@@ -261,7 +261,7 @@ class KeepLeases:
     """The lease of attempts that were given without one, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class FetchBlobs:
     """Get these blobs from the coordinator and keep them while the attempt needs them."""
 
@@ -269,7 +269,7 @@ class FetchBlobs:
     blob_ids: tuple[BlobId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class PrepareEnvironment:
     """Have the environment that the job asks for, and keep it until the attempt is forgotten."""
 
@@ -277,14 +277,14 @@ class PrepareEnvironment:
     assign: Assign
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CancelPreparing:
     """Nobody waits for that environment any more: end what builds it."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StartAttempt:
     """Run it on this lane: at once, or after what the lane was given before."""
 
@@ -293,7 +293,7 @@ class StartAttempt:
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StopAttempt:
     """End it, and say so when no process of it is left."""
 
@@ -302,14 +302,14 @@ class StopAttempt:
     """The most between asking and killing, in seconds; ``None`` leaves it to the daemon."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class RevokeAttempt:
     """Take it back from its lane if it has not started."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CheckDevices:
     """Wait until an ended attempt's GPUs have their memory back, or take them out of use."""
 
@@ -318,28 +318,28 @@ class CheckDevices:
     gone_pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LookAgain:
     """Take what is on a device now for granted, and tell what it is like."""
 
     device: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StoreResult:
     """Give the coordinator the blobs of the attempt's result and files."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AbandonFiles:
     """Nobody waits for the attempt's files any more; its result is still stored."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ForgetFile:
     """The coordinator has this file on record."""
 
@@ -347,7 +347,7 @@ class ForgetFile:
     file_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AskPause:
     """Have the attempt save and end, or stand still, or go on; harmless to repeat."""
 
@@ -355,14 +355,14 @@ class AskPause:
     mode: PauseMode
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ForgetAttempt:
     """Nobody needs anything of the attempt any more."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AnswerChild:
     """Tell the waiting plan how its child job ended."""
 
@@ -370,7 +370,7 @@ class AnswerChild:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Leave:
     """Nothing is left to do: the daemon may end."""
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,8 +272,9 @@ class WorkerShell:
 
     def _start(self, key: AttemptKey, assign: Assign, lane: int) -> None:
         try:
-            order = replace(
-                order_of(assign, self._cache),
+            order = order_of(
+                assign,
+                self._cache,
                 environment=self._preparing.environment_of(key),
                 event_count=self._preparing.event_count(key),
                 cpus=self._room.cpus_near(assign.devices) if assign.devices else (),

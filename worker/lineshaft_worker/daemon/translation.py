@@ -33,8 +33,22 @@ def order_key(key: AttemptKey) -> OrderKey:
     return OrderKey(key.job_id, key.attempt)
 
 
-def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
+def order_of(
+    assign: Assign,
+    cache: BlobCache,
+    *,
+    environment: str = "",
+    event_count: int = 0,
+    cpus: tuple[int, ...] = (),
+) -> AttemptOrder:
     """What the execution layer is told to run.
+
+    Args:
+        assign: The attempt.
+        cache: Has its blobs.
+        environment: Key of the Python environment.
+        event_count: Events that were told of it already.
+        cpus: Those that it may run on; empty for all.
 
     Raises:
         OSError: A blob that was here is gone.
@@ -53,16 +67,14 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
             if job.payload.blob is not None
             else job.payload.inline_bytes()
         ),
-        env={
-            **(job.variables or {}),
-            **_secret_variables(assign),
-            **variables_of(assign.gang),
-            **_processes(job),
-        },
+        env=_variables(assign),
         files=tuple(cache.path(BlobId(each)) for each in job.files or ()),
         code_id=job.code,
         code=cache.content(BlobId(job.code)) if job.code is not None else None,
         devices=assign.devices or (),
+        environment=environment,
+        event_count=event_count,
+        cpus=cpus,
         run_s=job.timeouts.run_s if job.timeouts is not None else None,
         memory_bytes=(wanted.memory_bytes or None) if wanted is not None else None,
         lease_s=assign.lease_s,
@@ -71,8 +83,11 @@ def order_of(assign: Assign, cache: BlobCache) -> AttemptOrder:
     )
 
 
-def _processes(job: JobSpec) -> dict[str, str]:
-    return {} if job.processes is None else {PROCESSES_VARIABLE: str(job.processes)}
+def _variables(assign: Assign) -> dict[str, str]:
+    job = assign.job
+    count = {} if job.processes is None else {PROCESSES_VARIABLE: str(job.processes)}
+    given = job.variables or {}
+    return {**given, **_secret_variables(assign), **variables_of(assign.gang), **count}
 
 
 def _restored(checkpoint: KeptFile | None, cache: BlobCache) -> Restored | None:

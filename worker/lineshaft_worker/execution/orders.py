@@ -1,9 +1,11 @@
 """What the worker's core asks of the execution layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from lineshaft_protocol.values import value
 
 Kind = Literal["function", "plan", "stream", "pipeline"]
 
@@ -15,7 +17,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Shape:
     """What a runner must be like to execute an attempt; runners of equal shape are reused.
 
@@ -31,7 +33,7 @@ class Shape:
     variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Restored:
     """A checkpoint of an earlier attempt, fetched to this machine."""
 
@@ -43,7 +45,7 @@ class Restored:
     """Step, metadata and attempt, for the job."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class AttemptOrder:
     """An attempt to execute."""
 

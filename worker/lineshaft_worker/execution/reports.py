@@ -1,10 +1,10 @@
 """What the execution layer tells the worker's core."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from lineshaft_protocol.values import value
 from lineshaft_worker.execution.orders import AttemptKey
 
 FailureCause = Literal[
@@ -24,7 +24,7 @@ FIELD_COUNT = 7
 """How many fields a failure has in frames."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Failure:
     """Why an attempt failed."""
 
@@ -87,7 +87,7 @@ def read_failure(fields: list[object], last_lines: tuple[str, ...]) -> Failure:
             return Failure(cause="exception", message=message, last_lines=last_lines)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ResultFile:
     """A result too large to be carried; lies there until the attempt is settled."""
 
@@ -96,21 +96,21 @@ class ResultFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Succeeded:
     """The attempt has a result, packed."""
 
     result: bytes | ResultFile
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Failed:
     """The attempt ended without a result."""
 
     error: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Stopped:
     """The attempt was ended because `stop` was called, or by its shim."""
 
@@ -118,7 +118,7 @@ class Stopped:
     """Why, when nobody called `stop`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Paused:
     """The attempt saved a checkpoint and ended because it was asked to pause."""
 
@@ -126,7 +126,7 @@ class Paused:
 Outcome = Succeeded | Failed | Stopped | Paused
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptBegan:
     """The attempt has been running for a moment. Attempts that end at once do not say this."""
 
@@ -138,7 +138,7 @@ class AttemptBegan:
 EventKind = Literal["progress", "metrics", "log", "checkpoint", "artifact", "notice"]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptEvents:
     """What an attempt told while it ran.
 
@@ -151,7 +151,7 @@ class AttemptEvents:
     events: tuple[tuple[int, float, EventKind, Mapping[str, object]], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptEnded:
     """The attempt is over: nothing of it runs any more. All its events were reported before."""
 
@@ -168,14 +168,14 @@ class AttemptEnded:
     """The runner's process that ended with it; None if the runner lives on."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptReturned:
     """The attempt never began, and will not: revoked, or its runner ended."""
 
     key: AttemptKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ChildRequested:
     """A plan wants a part run elsewhere, and waits for `Execution.answer_child`.
 
@@ -188,7 +188,7 @@ class ChildRequested:
     payload: bytes | Path
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptFroze:
     """The attempt's processes stand still, or move again; or they could not be stopped."""
 
