@@ -33,7 +33,7 @@ from lineshaft_protocol.values import value
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.collecting import Collected
 from lineshaft_runtime.data_refs import collected
-from lineshaft_runtime.packing import BytesLike, pack, packed_size
+from lineshaft_runtime.packing import BytesLike, pack, pack_plain, packed_size
 
 TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
 """Files that are this few in all go along with the job itself: no upload is faster."""
@@ -114,7 +114,7 @@ class Shipper:
         if not kwargs and all(type(each) in _PLAIN for each in args):
             # They name no module, and looking costs as much as packing them.
             no_names: dict[str, object] = {}
-            buffers = pack((tuple(args), no_names))
+            buffers = pack_plain((tuple(args), no_names))
         else:
             with self._modules.by_value(), collected() as found:
                 buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
@@ -277,7 +277,7 @@ class Shipper:
             raise InvalidJobError(first_fault(error)) from error
         code_blob = None if code is None else Blob(code.id, code.data, is_code=True)
         blobs = (code_blob, *files, blob, environment_blob)
-        return Prepared(spec, tuple(each for each in blobs if each is not None))
+        return Prepared(spec, tuple([each for each in blobs if each is not None]))
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
+from lineshaft_coordinator.core.io import Append, AppendEvents, Effect, Send
 from lineshaft_coordinator.core.ledger import Ledger
 from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished
 from lineshaft_coordinator.recorder.link import HEAD, decoded, encoded
@@ -83,6 +83,8 @@ class Recorder:
     def tap(self, effects: Sequence[Effect]) -> None:
         """Note which runs have news; called after each commit."""
         for effect in effects:
+            if isinstance(effect, Send):  # Most of them, and nothing to record.
+                continue
             job_id = self._run_of(effect)
             if job_id is not None:
                 self._news.add(job_id)

@@ -1,18 +1,19 @@
-"""What nobody waits for takes the next frame, or leaves alone a moment later."""
+"""What nobody waits for takes the next frame; what a worker says waits behind no client."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-from lineshaft_coordinator.core.io import Event
+from lineshaft_coordinator.core.io import Connected, Disconnected, Event, Received
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
-from lineshaft_protocol.client_messages import Accepted, Finished, Query, Submit
-from lineshaft_protocol.codec import TO_CLIENT
+from lineshaft_protocol.client_messages import Accepted, Finished, Ping, Query, Submit
+from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Leaving
 from lineshaft_runtime.connection import Connection
 
 FINISHED = Finished(outcome=Outcome(job_id="j1", status="succeeded", attempt=1))
@@ -42,8 +43,12 @@ class _Peer:
 class _Desk:
     """A daemon without a core."""
 
+    def __init__(self) -> None:
+        self.urgent: list[Event] = []
+        self.others: list[Event] = []
+
     def post(self, event: Event, *, is_urgent: bool = False) -> None:
-        del event
+        (self.urgent if is_urgent else self.others).append(event)
 
     def waiting(self) -> int:
         return 0
@@ -53,6 +58,13 @@ class _Desk:
 
     def submit(self, session: Session, submit: Submit) -> None:
         del session, submit
+
+
+class _NoBlobs:
+    """A store of blobs from which nothing is moved."""
+
+    def leave(self, transfers: Transfers) -> None:
+        del transfers
 
 
 def _opened() -> tuple[Sessions, Session, _Peer]:
@@ -94,3 +106,29 @@ async def test_a_receipt_leaves_before_the_goodbye() -> None:
     sessions.close(session, 1008, "silent")
 
     assert peer.frames == [[Accepted(job_id="j1")], []]
+
+
+async def test_all_that_a_worker_says_is_urgent_and_nothing_of_a_client() -> None:
+    desk = _Desk()
+    relay = StreamRelay(cast("Any", None))
+    sessions = Sessions(desk, lambda outlet: Transfers(cast("Any", _NoBlobs()), outlet), relay)
+    client, worker = Session(1), Session(2)
+    sessions.opened(client, "client", cast("Connection", _Peer()))
+    sessions.opened(worker, "worker", cast("Connection", _Peer()))
+
+    sessions.text(client, Codec.encode(Ping()))
+    sessions.text(worker, Codec.encode(Leaving()))
+    sessions.closed(client)
+    sessions.closed(worker)
+
+    # Else a session's end could overtake its last words.
+    assert desk.others == [
+        Connected(client, "client"),
+        Received(client, Ping()),
+        Disconnected(client),
+    ]
+    assert desk.urgent == [
+        Connected(worker, "worker"),
+        Received(worker, Leaving()),
+        Disconnected(worker),
+    ]

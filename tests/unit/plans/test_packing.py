@@ -17,6 +17,7 @@ from lineshaft_runtime.packing import (
     PackingError,
     pack,
     pack_bytes,
+    pack_plain,
     packed_size,
     unpack,
 )
@@ -322,3 +323,11 @@ def test_the_error_itself_can_be_sent() -> None:
         pack([threading.Lock()])
 
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", [(), (1, 2.5, None), (True, "text", b"\0" * 70_000), ((3,), {}), {"a": (1,)}]
+)
+def test_plain_values_are_packed_as_all_others_are(value: object) -> None:
+    assert pack_plain(value) == pack(value)
+    assert unpack(b"".join(pack_plain(value))) == value

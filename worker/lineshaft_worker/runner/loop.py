@@ -33,7 +33,8 @@ from lineshaft_worker.runner.results import BytesLike, load, store
 MEASURED_S_MIN = 0.02
 """Shorter attempts are not asked for their memory: asking costs more than they do."""
 FORK_S_MIN = 0.0005
-"""What takes less cannot have forked twice, so nobody looks for grandchildren."""
+"""What takes less cannot have forked twice, so nobody looks for grandchildren, and has no child
+that saved when it was asked to pause."""
 
 
 class Runner:
@@ -95,11 +96,11 @@ class Runner:
         if os.getpid() != self._pid:
             # A child that user code forked came back here: it is not the runner.
             os._exit(0 if status == "ok" else 1)
-        if status == "ok" and spool.current().has_paused:
+        run_s = time.monotonic() - started
+        if status == "ok" and _may_have_paused(run_s) and spool.current().has_paused:
             # What it returns is not its result: it is going to go on.
             status, result = "paused", (None, 0, "")
         spool.attach(None)
-        run_s = time.monotonic() - started
         _flush()
         self._ends = self._sizes()
         self._link.done(
@@ -317,6 +318,11 @@ class _Attempt:
         )
         context.saved_file = f"{prefix}saved"
         spool.attach(context)
+
+
+def _may_have_paused(run_s: float) -> bool:
+    """Say whether the end of an attempt may be a pause, which only the disk knows for sure."""
+    return run_s >= FORK_S_MIN or spool.current().is_pause_seen
 
 
 def _shim_of(folder: str) -> int:
