@@ -15,6 +15,7 @@ from lineshaft_records.thinning import POINTS_MIN
 POINTS: Final = 2000
 TEXT_BYTES: Final = 512 * 1024
 METRICS_MAX: Final = 1000
+PLAIN_FILES: Final = ("run.log", "console.log", "vectors.parquet", "run.yaml", "config.yaml")
 STALE_S: Final = 120.0
 """A run that goes on says so every 30 s."""
 
@@ -193,15 +194,47 @@ class Catalog:
         return str(self.folder(run).path / file)
 
     def path(self, *, run: str, file: str) -> str | None:
-        """Return where an artifact lies; None if it is not there, or outside of the run.
+        """Return where an artifact lies, or one of the run's own files of that name.
+
+        None if it is not there, or outside of the run.
 
         Raises:
             NoSuchRunError: There is no such run.
         """
-        artifacts = self.folder(run).artifacts.resolve()
+        folder = self.folder(run)
+        artifacts = folder.artifacts.resolve()
         path = (artifacts / file).resolve()
-        is_inside = path.is_relative_to(artifacts) and path.is_file()
-        return str(path) if is_inside else None
+        if path.is_relative_to(artifacts) and path.is_file():
+            return str(path)
+        own = folder.path / file if file in PLAIN_FILES else None
+        return str(own) if own is not None and own.is_file() else None
+
+    def rows(
+        self, *, run: str, since_step: int | None = None, max_points: int | None = POINTS
+    ) -> list[dict[str, Any]]:
+        """Return whole rows, thinned if they are many, as seed 004 has them.
+
+        Raises:
+            NoSuchRunError: There is none of that name.
+        """
+        table = RunReader(self.folder(run)).rows(since_step=since_step, max_points=max_points)
+        names = [name for name in table.column_names if name != "attempt"]
+        columns = [table.column(name).to_pylist() for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def plain_files(self, *, run: str) -> list[dict[str, Any]]:
+        """List the files that a run has besides its artifacts.
+
+        Raises:
+            NoSuchRunError: There is no such run.
+        """
+        folder = self.folder(run).path
+        found = [folder / name for name in PLAIN_FILES]
+        return [
+            {"path": each.name, "size_bytes": each.stat().st_size}
+            for each in found
+            if each.is_file()
+        ]
 
     def folder(self, run: str) -> RunFolder:
         """Return where a run lies: by its name, or `experiment/name`.
@@ -249,6 +282,7 @@ class Catalog:
             "params": listed.params,
             "last": listed.last if last is None else last,
             "size_bytes": listed.size_bytes,
+            **listed.facts,
         }
 
 

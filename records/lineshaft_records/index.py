@@ -17,10 +17,10 @@ from typing import Final, cast
 from lineshaft_records.documents import RunInfo, plain, read_info, read_time, read_yaml, spell_time
 from lineshaft_records.layout import INDEX_NAME, RunFolder, runs
 
-VERSION: Final = 2
+VERSION: Final = 3
 _COLUMNS: Final = (
     "experiment, run, status, started_at, finished_at, duration_secs, stamp, size_bytes, tags,"
-    " description, params, names, texts, numbers"
+    " description, facts, params, names, texts, numbers"
 )
 _PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 1))
 
@@ -37,6 +37,8 @@ class Listed:
     duration_secs: float | None
     tags: tuple[str, ...]
     description: str | None
+    facts: Mapping[str, object]
+    """What else its run.yaml says: group, rank, heartbeat_at, language."""
     params: Mapping[str, object]
     last: Mapping[str, float | str]
     """The last value of each metric."""
@@ -84,7 +86,7 @@ class Index:
                 "CREATE TABLE IF NOT EXISTS runs (experiment TEXT NOT NULL, run TEXT NOT NULL,"
                 " status TEXT NOT NULL, started_at TEXT NOT NULL, finished_at TEXT,"
                 " duration_secs REAL, stamp TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
-                " tags TEXT NOT NULL, description TEXT, params TEXT NOT NULL,"
+                " tags TEXT NOT NULL, description TEXT, facts TEXT NOT NULL, params TEXT NOT NULL,"
                 " names TEXT NOT NULL, texts TEXT NOT NULL, numbers BLOB NOT NULL,"
                 " PRIMARY KEY (experiment, run))"
             )
@@ -194,6 +196,7 @@ class Index:
                 _size(folder),
                 json.dumps(info.tags),
                 info.description,
+                json.dumps(_facts(info)),
                 json.dumps(plain(params)),
                 *_packed(info.vectors),
             ),
@@ -235,6 +238,15 @@ def _size(folder: RunFolder) -> int:
     return sum(seen.values())
 
 
+def _facts(info: RunInfo) -> dict[str, object]:
+    return {
+        "group": info.group,
+        "rank": info.rank,
+        "heartbeat_at": spell_time(info.heartbeat_at),
+        "language": info.language,
+    }
+
+
 def _packed(last: Mapping[str, float | str]) -> tuple[str, str, bytes]:
     """Return last values as the index keeps them: names, texts by their place, numbers."""
     texts = {place: each for place, each in enumerate(last.values()) if isinstance(each, str)}
@@ -251,7 +263,7 @@ def _all_listed(found: sqlite3.Cursor) -> list[Listed]:
 
 def _listed(row: tuple[object, ...], known: dict[str, list[str]]) -> Listed:
     experiment, run, status, started, finished, seconds, _, size, tags, description = row[:10]
-    params, names, texts, numbers = row[10:]
+    facts, params, names, texts, numbers = row[10:]
     began = read_time(started)
     assert began is not None, "the index keeps times that it wrote itself"
     return Listed(
@@ -263,6 +275,7 @@ def _listed(row: tuple[object, ...], known: dict[str, list[str]]) -> Listed:
         duration_secs=cast("float | None", seconds),
         tags=tuple(json.loads(str(tags))),
         description=cast("str | None", description),
+        facts=json.loads(str(facts)),
         params=json.loads(str(params)),
         last=_unpacked(str(names), str(texts), cast("bytes", numbers), known),
         size_bytes=cast("int", size),

@@ -13,7 +13,7 @@ from lineshaft_records.errors import DamagedRecordError
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.publishing import Covered, covered_in, public_names, tables
 from lineshaft_records.segments import Frame, frames_in
-from lineshaft_records.thinning import label, thin
+from lineshaft_records.thinning import POINTS_MIN, label, thin
 
 Attempts = Literal["newest", "all"]
 INNER: Final = ("step", "timestamp", "attempt")
@@ -141,6 +141,37 @@ class RunReader:
                 count,
             )
         return made
+
+    def rows(self, *, since_step: int | None = None, max_points: int | None = None) -> Any:
+        """Read whole rows, as an Arrow table; those that a later attempt did again are left out.
+
+        Args:
+            since_step: Only rows with a higher step, and those that have none.
+            max_points: At most so many rows, those that the curves need to look alike; None: all.
+        """
+        np = optional.numbers()
+        table = self.table()
+        keep = _kept(np, table, None, None, "newest")
+        if since_step is not None:
+            steps = table.column("step").fill_null(since_step + 1).to_numpy()
+            keep = (steps > since_step) if keep is None else keep & (steps > since_step)
+        if keep is not None:
+            table = table.filter(optional.arrow().array(keep))
+        if max_points is None or table.num_rows <= max_points:
+            return table
+        names = table.column_names[len(INNER) :][: max(1, max_points // POINTS_MIN)]
+        share = max(POINTS_MIN, max_points // max(1, len(names)))
+        shown = [thin(np.arange(table.num_rows, dtype=float), POINTS_MIN)]
+        for name in names:
+            column = table.column(name)
+            places = _places(np, column, None)
+            chosen = thin(_curve(np, column, places), share)
+            shown.append(chosen if places is None else places[chosen])
+        found = np.unique(np.concatenate(shown))
+        # Metrics that peak together leave room for rows in between.
+        between = np.linspace(0, table.num_rows - 1, max(0, max_points - len(found)))
+        found = np.unique(np.concatenate([found, between.astype(int)]))
+        return table.take(found[np.unique(np.linspace(0, len(found) - 1, max_points).astype(int))])
 
     def _published(
         self, stack: ExitStack

@@ -5,19 +5,15 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from lineshaft_coordinator.recorder.job_run import JobRun
-from lineshaft_records import optional
+from lineshaft_coordinator.recorder.seed_words import preview, seed_preview, seed_rows, told_row
 from lineshaft_records.catalog import Catalog
-from lineshaft_records.documents import spell_time
 from lineshaft_records.errors import NoSuchRunError, RecordsError
 from lineshaft_records.layout import RunFolder
-from lineshaft_records.rows import Row, cell
-
-PREVIEW_ROWS: Final = 100
+from lineshaft_records.rows import Row
 
 
 class Answers:
@@ -56,6 +52,9 @@ class Answers:
             "log_path": catalog.log_path,
             "tail": self._tail,
             "preview": preview,
+            "seed_rows": self._seed_rows,
+            "seed_preview": seed_preview,
+            "plain_files": catalog.plain_files,
         }
         try:
             data = questions[message["ask"]](**message.get("with", {}))
@@ -77,6 +76,10 @@ class Answers:
         upto = list(live.place) if live is not None else None
         return self._catalog.metrics(run=run, **about) | {"upto": upto}
 
+    def _seed_rows(self, **about: Any) -> list[dict[str, Any]]:
+        """Rows of a run in the words of seed 004."""
+        return seed_rows(self._catalog.rows(**about))
+
     def _tail(self, *, run: str, after: Sequence[int] = ()) -> dict[str, Any]:
         """Recent rows behind a place; `place` is where they end, no place: they are not known.
 
@@ -96,7 +99,7 @@ class Answers:
             "is_open": live is not None,
             "place": rows[-1][0] if rows else place,
             "floor": found.floor,
-            "rows": [(where, said_row(row)) for where, row in rows if where > tuple(after)],
+            "rows": [(where, told_row(row)) for where, row in rows if where > tuple(after)],
         }
 
     def _last_of(self, run: str) -> Mapping[str, float | str] | None:
@@ -115,34 +118,6 @@ def _json(data: object) -> str:
 
 def _spelled(data: object) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":"), default=str)
-
-
-def said_row(row: Row) -> dict[str, Any]:
-    """Return a row in the words of seed 004: step, timestamp, and metrics beside them."""
-    at = datetime.fromtimestamp(row.at_us / 1e6, UTC)
-    said: dict[str, Any] = {"step": row.step, "timestamp": spell_time(at), "attempt": row.attempt}
-    for name, value in row.values.items():
-        if (found := cell(value)) is not None:
-            said[f"{name}.metric" if name in said else name] = found[1]
-    return said
-
-
-def preview(path: str) -> dict[str, Any]:
-    """Return the first rows of a Parquet file.
-
-    Raises:
-        ValueError: It is none.
-    """
-    pa = optional.arrow()
-    try:
-        with optional.parquet().ParquetFile(path) as file:
-            names, count = file.schema_arrow.names, file.metadata.num_rows
-            batches = file.iter_batches(batch_size=PREVIEW_ROWS)
-            first: Any = next(batches, None)
-            rows: list[Any] = [] if first is None else first.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{Path(path).name} cannot be read as Parquet: {error}") from error
-    return {"columns": names, "rows": rows[:PREVIEW_ROWS], "total_rows": count}
 
 
 def finite(data: object) -> object:

@@ -1,7 +1,7 @@
 """Runs over HTTP: `/api/v1/runs` in Lineshaft's words, `/api/experiments` in those of seed 004."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
@@ -22,6 +22,7 @@ LIMIT_MAX: Final = 10_000
 POINTS_MAX: Final = 1_000_000
 POINTS: Final = 2000
 COMPARED_MAX: Final = 50
+_NO_NUMBERS: Final = ("nan", "inf", "-inf")
 
 
 class Edit(BaseModel):
@@ -73,14 +74,14 @@ class RunRoutes:
             ("/api/v1/compare", self._compare, True),
             ("/api/experiments", self._experiments, True),
             (f"{seed}/runs", self._seed_runs, True),
-            (f"{seed}/stats", self._stats, True),
-            (f"{run}/metrics", self._metrics, True),
+            (f"{seed}/stats", self._seed_stats, True),
+            (f"{run}/metrics", self._seed_rows, True),
             (f"{run}/config", self._config, True),
             (f"{run}/metadata", self._metadata, True),
             (f"{run}/log/stream", self._log_stream, False),
             ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream, True),
             (f"{run}/artifacts", self._artifacts, True),
-            (f"{run}/artifacts/content", self._content, False),
+            (f"{run}/artifacts/content", self._seed_content, False),
             ("/api/stats", self._stats, True),
             ("/api/config", self._about, True),
         ]
@@ -155,41 +156,60 @@ class RunRoutes:
         return await self._recorder.ask("compare", runs=runs, names=_names(request, "names"))
 
     async def _content(self, request: Request) -> Response:
-        """The bytes of an artifact, wherever they are; a part of them for a Range."""
+        """The bytes of an artifact, a part of them for a Range; or its first rows."""
+        is_preview = request.query_params.get("preview") == "true"
+        return await self._shown(request, "preview" if is_preview else None)
+
+    async def _shown(self, request: Request, reading: str | None) -> Response:
+        """A file of a run, wherever it is; read as a table if it says how."""
         wanted = request.query_params.get("path", "")
         if PurePosixPath(wanted).is_absolute() or ".." in PurePosixPath(wanted).parts:
             return JSONResponse({"error": "that is outside of the run"}, status_code=403)
         run = _run_of(request)
-        name = PurePosixPath(wanted).name
-        path: str | None = json.loads(await self._recorder.ask("path", run=run, file=wanted))
-        is_preview = request.query_params.get("preview") == "true"
-        if path is not None:
-            return await self._file(Path(path), name, is_preview=is_preview)
-        for each in (await self._asked("run", run=run))["artifacts"]:
+        found: str | None = json.loads(await self._recorder.ask("path", run=run, file=wanted))
+        path, headers = Path(found) if found is not None else None, dict[str, str]()
+        for each in () if path is not None else (await self._asked("run", run=run))["artifacts"]:
             if each.get("path") == wanted and each.get("file_id"):
-                blob = self._blob_file(str(each["sha256"]))
-                if blob is None:
+                path, headers = (
+                    self._blob_file(str(each["sha256"])),
+                    {"ETag": f'"{each["sha256"]}"'},
+                )
+                if path is None:
                     return JSONResponse({"error": "its content is gone"}, status_code=410)
-                if is_preview:
-                    return await self._file(blob, name, is_preview=True)
-                headers = {"ETag": f'"{each["sha256"]}"'}
-                return FileResponse(blob, filename=name, headers=headers)
-        return JSONResponse({"error": f"no artifact {wanted[:200]!r}"}, status_code=404)
-
-    async def _file(self, path: Path, name: str, *, is_preview: bool) -> Response:
-        if not is_preview:
-            return FileResponse(path, filename=name)
-        found = await self._recorder.ask("preview", path=str(path))
-        return Response(found, media_type="application/json")
+        if path is None:
+            return JSONResponse({"error": f"no artifact {wanted[:200]!r}"}, status_code=404)
+        if reading is not None:
+            rows = await self._recorder.ask(reading, path=str(path))
+            return Response(rows, media_type="application/json")
+        return FileResponse(path, filename=PurePosixPath(wanted).name, headers=headers)
 
     # --- seed 004 ---
 
     async def _asked(self, what: str, **about: object) -> Any:
         return json.loads(await self._recorder.ask(what, **about))
 
-    async def _experiments(self, request: Request) -> bytes:
+    async def _experiments(self, request: Request) -> Response:
         del request
-        return await self._recorder.ask("experiments")
+        found = await self._asked("experiments")
+        return JSONResponse(
+            [{**each, "display_name": each["display_name"] or each["id"]} for each in found]
+        )
+
+    async def _seed_rows(self, request: Request) -> bytes:
+        points = number(request, "max_points", POINTS, most=POINTS_MAX)
+        return await self._recorder.ask(
+            "seed_rows",
+            run=_run_of(request),
+            since_step=number_asked(request, "since_step", least=-NUMBER_MAX),
+            max_points=points or None,
+        )
+
+    async def _seed_content(self, request: Request) -> Response:
+        """The bytes of a file, but of a Parquet file its first rows."""
+        asked = request.query_params
+        if asked.get("path", "").endswith(".parquet") and "preview" not in asked:
+            return await self._shown(request, "seed_preview")
+        return await self._content(request)
 
     async def _seed_runs(self, request: Request) -> Response:
         experiment = str(request.path_params["experiment"])
@@ -230,21 +250,32 @@ class RunRoutes:
         return _event_stream(self._streams.text(run, path, offset))
 
     async def _artifacts(self, request: Request) -> Response:
-        found = (await self._asked("run", run=_run_of(request)))["artifacts"]
-        views = [
-            {
-                "path": each["path"],
-                "name": PurePosixPath(each["path"]).name,
-                "size": each["size_bytes"],
-                "ext": PurePosixPath(each["path"]).suffix.removeprefix("."),
-                "is_default": False,
-            }
-            for each in found
-        ]
-        return JSONResponse(views)
+        run = _run_of(request)
+        own = await self._asked("plain_files", run=run)
+        found = (await self._asked("run", run=run))["artifacts"]
+        views = [_file_view(each, is_default=True) for each in own]
+        return JSONResponse(views + [_file_view(each, is_default=False) for each in found])
+
+    async def _seed_stats(self, request: Request) -> Response:
+        """How each run of an experiment stands."""
+        experiment = str(request.path_params["experiment"])
+        found = await self._asked("runs", experiment=experiment, limit=LIMIT_MAX)
+        views = [_seed_view(each) for each in found]
+        same = ("status", "started_at", "finished_at", "duration_secs")
+        return JSONResponse(
+            [
+                {
+                    "run": each["name"],
+                    **{key: each[key] for key in same},
+                    "last_metrics": each["vectors"],
+                }
+                for each in views
+            ]
+        )
 
     async def _stats(self, request: Request) -> bytes:
-        return await self._recorder.ask("stats", experiment=request.path_params.get("experiment"))
+        del request
+        return await self._recorder.ask("stats")
 
     async def _about(self, request: Request) -> Response:
         del request
@@ -257,14 +288,28 @@ def _event_stream(parts: AsyncIterator[bytes]) -> Response:
 
 def _seed_view(run: dict[str, Any]) -> dict[str, Any]:
     """Return a run in the seed's words."""
-    same = ("experiment", "status", "started_at", "finished_at", "description", "tags")
+    times = ("started_at", "finished_at", "heartbeat_at")
+    same = ("experiment", "status", *times, "description", "tags", "group", "rank", "language")
     return {
         "id": run["run"],
         "name": run["run"],
         **{key: run[key] for key in same},
         "duration_secs": run["duration_s"],
         "scalars": {},
-        "vectors": run["last"],
+        # What JSON has not is told as a text elsewhere; the seed's readers take numbers.
+        "vectors": {k: None if v in _NO_NUMBERS else v for k, v in run["last"].items()},
+        "env_path": None,  # A path of the coordinator's machine.
+    }
+
+
+def _file_view(file: Mapping[str, Any], *, is_default: bool) -> dict[str, Any]:
+    path = PurePosixPath(file["path"])
+    return {
+        "path": file["path"],
+        "name": path.name,
+        "size": file["size_bytes"],
+        "ext": path.suffix.removeprefix("."),
+        "is_default": is_default,
     }
 
 

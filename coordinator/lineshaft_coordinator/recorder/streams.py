@@ -166,8 +166,7 @@ class Streams:
                 piece = await asyncio.to_thread(_read, path, offset)
                 if piece:
                     offset += len(piece)
-                    said = {"text": piece.decode(errors="replace"), "offset": offset}
-                    yield b"id: %d\ndata: %b\n\n" % (offset, json.dumps(said).encode())
+                    yield b"id: %d\n%b\n" % (offset, _data(piece))
                     silence.end()
                     continue
                 if not was_open:
@@ -180,6 +179,13 @@ class Streams:
 def _place(said: list[int]) -> Place:
     attempt, seq = said
     return attempt, seq
+
+
+def _data(text: bytes) -> bytes:
+    """Return a text as the data of an event; its lines may end in any way."""
+    # A return alone, as of a progress bar, ends a line of the stream, too.
+    lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"".join(b"data: %b\n" % line for line in lines)
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -9,8 +9,11 @@ is what the loader looks at; no instruction of the program is changed.
 import importlib.util
 import json
 import os
+import socket
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -103,3 +106,17 @@ def _with_weak_versions(program: bytes) -> bytes:
                 wish += step
             library, more = library + following, following != 0
     return bytes(data)
+
+
+@contextmanager
+def serving(expman: Expman, base: Path) -> Iterator[str]:
+    """The seed's own server of these records; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [expman.program, "serve", base, "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()

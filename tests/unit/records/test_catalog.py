@@ -129,3 +129,18 @@ def test_csv_and_json_have_every_point(tmp_path: Path) -> None:
     assert write_export(curves, "json", tmp_path / "a.json") == 2
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines == ["metric,step,time,attempt,value", "loss,0,0.0,1,1.0", "loss,1,1.0,1,2.0"]
+
+
+def test_rows_of_a_long_run_are_thinned_to_at_most_so_many(tmp_path: Path) -> None:
+    values = [1.0] * 5000
+    values[1234] = 9.0
+    made(tmp_path, "a", values)
+    catalog = Catalog(tmp_path)
+
+    rows = catalog.rows(run="a", max_points=100)
+
+    assert 90 < len(rows) <= 100
+    assert [rows[0]["step"], rows[-1]["step"]] == [0, 4999]
+    assert {"step": 1234, "loss": 9.0}.items() <= max(rows, key=lambda row: row["loss"]).items()
+    assert [row["step"] for row in catalog.rows(run="a", since_step=4997)] == [4998, 4999]
+    assert len(catalog.rows(run="a", max_points=None)) == 5000
