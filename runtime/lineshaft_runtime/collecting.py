@@ -13,7 +13,8 @@ from types import FunctionType, ModuleType
 from typing import cast
 
 import cloudpickle
-from typing_extensions import override
+
+from lineshaft_runtime.overriding import override
 
 
 class Collected:

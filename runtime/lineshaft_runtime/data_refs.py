@@ -11,11 +11,10 @@ Imported by every runner: it stays small.
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from typing_extensions import override
-
 from lineshaft_runtime import spool
 from lineshaft_runtime.collecting import COLLECTED, Collected
 from lineshaft_runtime.mapped import mapped
+from lineshaft_runtime.overriding import override
 from lineshaft_runtime.packing import PackingError, unpack
 
 

@@ -18,10 +18,10 @@ from types import CellType, FunctionType, MethodType
 from typing import TypeAlias, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
-from typing_extensions import override
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.collecting import dumps
+from lineshaft_runtime.overriding import override
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 

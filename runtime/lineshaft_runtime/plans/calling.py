@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, cast
 
-from typing_extensions import override
+from lineshaft_runtime.overriding import override
 
 BARRIER = "barrier"
 """A filter whose `_stream_mode` says so sees the whole input, never a chunk."""

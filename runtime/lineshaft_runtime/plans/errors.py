@@ -1,9 +1,8 @@
 """What can go wrong while a plan runs."""
 
-from typing_extensions import override
-
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.stream_frames import CHUNK_BYTES_MAX
+from lineshaft_runtime.overriding import override
 
 
 class PlanError(LineshaftError):

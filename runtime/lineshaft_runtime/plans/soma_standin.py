@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import ClassVar
 
-from typing_extensions import override
+from lineshaft_runtime.overriding import override
 
 
 class FilterMeta(type):
