@@ -120,6 +120,7 @@ class AsyncClient:
         shell = Shell(self._where, client_id=self._client_id, settings=self._settings, rng=rng)
         await shell.start(self._connect_timeout_s)
         self._shell = shell
+        self._work.shipper.lay = shell.files.lay
         return self
 
     async def close(self) -> None:

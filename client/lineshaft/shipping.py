@@ -33,6 +33,7 @@ from lineshaft_protocol.values import value
 from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.collecting import Collected
 from lineshaft_runtime.data_refs import collected
+from lineshaft_runtime.laid_files import LaidFile
 from lineshaft_runtime.packing import BytesLike, pack, pack_plain, packed_size
 
 TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
@@ -46,6 +47,7 @@ _NOTHING = Collected()
 """Of jobs whose payload is files; never added to."""
 
 MadeT = TypeVar("MadeT")
+Lay = Callable[[Sequence[BytesLike]], LaidFile | None]
 
 
 @value()
@@ -53,9 +55,11 @@ class Blob:
     """Bytes that are sent once, before the jobs that need them."""
 
     id: BlobId
-    data: bytes
+    data: bytes | memoryview
     is_code: bool = False
     """Whether later jobs are likely to need it as well."""
+    laid: LaidFile | None = None
+    """Where it lies already, if the coordinator is on this machine."""
 
     def read(self, offset: int, size_bytes: int) -> memoryview:
         """Return a part, without a copy."""
@@ -94,6 +98,8 @@ class Shipper:
             secrets.randbits(LETTER_BITS * LETTER_COUNT)
         )
         self._numbers = itertools.count(1)
+        self.lay: Lay = _kept_in_memory
+        """Writes a large payload to where it will be taken from; None if it must be kept here."""
 
     def call(
         self,
@@ -128,8 +134,7 @@ class Shipper:
         Raises:
             CannotPackError: Some part cannot leave the process.
         """
-        data = b"".join(self.by_value(lambda: pack(value)))
-        return Blob(BlobId(hashlib.sha256(data).hexdigest()), data)
+        return self._blob(self.by_value(lambda: pack(value)))
 
     def plan(
         self,
@@ -240,8 +245,8 @@ class Shipper:
         found: Collected = _NOTHING,
         item: Mapping[str, object] | None = None,
     ) -> Prepared:
-        payload, blob = _payload(buffers)
-        environment, environment_blob = _environment(options)
+        payload, blob = self._payload(buffers)
+        environment, environment_blob = self._environment(options)
         try:
             place = None if item is None else ArrayItem.model_validate(item)
             fields: dict[str, object] = {
@@ -278,6 +283,28 @@ class Shipper:
         code_blob = None if code is None else Blob(code.id, code.data, is_code=True)
         blobs = (code_blob, *files, blob, environment_blob)
         return Prepared(spec, tuple([each for each in blobs if each is not None]))
+
+    def _environment(self, options: Options) -> tuple[Environment | None, Blob | None]:
+        needs = options.needs
+        if needs is None:
+            return None, None
+        data = needs.requirements.text().encode()
+        payload, blob = self._payload([data]) if data else (None, None)
+        return Environment(requirements=payload, requires_python=needs.requires_python), blob
+
+    def _payload(self, buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:
+        if packed_size(buffers) <= INLINE_BYTES_MAX:
+            data = b"".join(buffers)
+            return Payload(inline=base64.b64encode(data).decode("ascii")), None
+        blob = self._blob(buffers)
+        return Payload(blob=blob.id, size_bytes=len(blob.data)), blob
+
+    def _blob(self, buffers: list[BytesLike]) -> Blob:
+        """Make a copy, for the buffers are views of memory that the caller may change later."""
+        if (laid := self.lay(buffers)) is not None:
+            return Blob(laid.blob_id, laid.data, laid=laid)
+        data = b"".join(buffers)
+        return Blob(BlobId(hashlib.sha256(data).hexdigest()), data)
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
@@ -340,23 +367,8 @@ def _python(kind: JobKind, options: Options) -> str | None:
     return PYTHON
 
 
-def _environment(options: Options) -> tuple[Environment | None, Blob | None]:
-    needs = options.needs
-    if needs is None:
-        return None, None
-    data = needs.requirements.text().encode()
-    payload, blob = _payload([data]) if data else (None, None)
-    return Environment(requirements=payload, requires_python=needs.requires_python), blob
-
-
-def _payload(buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:
-    size_bytes = packed_size(buffers)
-    # One piece, for the buffers are views of memory that the caller may change once we return.
-    data = bytes(buffers[0]) if len(buffers) == 1 else b"".join(buffers)
-    if size_bytes <= INLINE_BYTES_MAX:
-        return Payload(inline=base64.b64encode(data).decode("ascii")), None
-    blob = Blob(BlobId(hashlib.sha256(data).hexdigest()), data)
-    return Payload(blob=blob.id, size_bytes=size_bytes), blob
+def _kept_in_memory(buffers: Sequence[BytesLike]) -> LaidFile | None:
+    return None
 
 
 def _name_of(function: object) -> str:

@@ -13,5 +13,5 @@ async def store(blob: Blob, transfers: BlobTransfers, files: SameHostFiles) -> N
         ClientClosedError: The client is closed.
     """
     size_bytes = len(blob.data)
-    if not await files.give(blob.id, size_bytes, bytes_into(blob.data)):
+    if not await files.give(blob.id, size_bytes, blob.laid or bytes_into(blob.data)):
         await transfers.upload(blob.id, size_bytes, blob.read)

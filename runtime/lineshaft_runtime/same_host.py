@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from lineshaft_protocol.blob_messages import (
     SameHostFolder,
 )
 from lineshaft_protocol.ids import BlobId
+from lineshaft_runtime.laid_files import FileLayer, LaidFile
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def boot_id() -> str:
 class SameHostFiles:
     """Files instead of bytes, as long as the coordinator turns out to be on this machine.
 
-    Used from one event loop only.
+    Used from one event loop only, but for `lay`.
 
     Args:
         send: Sends a control message on the current connection.
@@ -73,6 +74,7 @@ class SameHostFiles:
         self._is_known.set()
         self._given: dict[BlobId, asyncio.Future[bool]] = {}
         self._wanted: dict[BlobId, asyncio.Future[Path | None]] = {}
+        self._layer = FileLayer()
         self._told: dict[BlobId, Path] = {}
         """Where blobs lie that messages on this connection name; the coordinator said it ahead."""
 
@@ -83,13 +85,24 @@ class SameHostFiles:
 
     # --- blobs ---
 
-    async def give(self, blob_id: BlobId, size_bytes: int, write: Write) -> bool:
+    def lay(self, buffers: Sequence[BytesLike]) -> LaidFile | None:
+        """Write a blob to where the coordinator will take it from, to be given by and by.
+
+        May be called in any thread. None if it has to be kept in memory.
+        """
+        folder = self._folder
+        if folder is None or sum(memoryview(each).nbytes for each in buffers) < FILE_BYTES_MIN:
+            return None
+        return self._layer.lay(folder, buffers, free_bytes_min=self._free_bytes_min)
+
+    async def give(self, blob_id: BlobId, size_bytes: int, write: Write | LaidFile) -> bool:
         """Hand a blob over; False if it must go over the connection.
 
         Args:
             blob_id: SHA-256 of the content.
             size_bytes: Its length.
-            write: Makes a file of it, which must not exist; called in a thread.
+            write: Makes a file of it, which must not exist; called in a thread. Or the file, if
+                there is one.
         """
         if size_bytes < FILE_BYTES_MIN:
             return False
@@ -107,9 +120,14 @@ class SameHostFiles:
                 raise
         return await asyncio.shield(answer)
 
-    async def _lay_down(self, blob_id: BlobId, size_bytes: int, write: Write) -> None:
+    async def _lay_down(self, blob_id: BlobId, size_bytes: int, write: Write | LaidFile) -> None:
         folder = self._folder
         assert folder is not None, "looked at by the caller"
+        if isinstance(write, LaidFile):
+            if (name := write.take(folder)) is not None:
+                self._send(BlobOffer(blob_id=blob_id, size_bytes=size_bytes, file=name))
+                return
+            write = bytes_into(write.data)  # It was for a session that is over.
         name = secrets.token_hex(16)
         # A link is made sooner than a thread is told to make it.
         if not isinstance(write, SameFile) or not write.link(folder / name):

@@ -1,10 +1,10 @@
 """The way of large values between runner and daemon: files, read as memory, written in one go."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Sequence
 
+from lineshaft_runtime.hashed_files import write_hashed
 from lineshaft_runtime.mapped import mapped
 from lineshaft_worker.runner.frames import INLINE_BYTES_MAX
 
@@ -34,15 +34,7 @@ def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, s
     size_bytes = sum(memoryview(buffer).nbytes for buffer in buffers)
     if size_bytes <= INLINE_BYTES_MAX:
         return b"".join(buffers), size_bytes, ""
-    digest = hashlib.sha256()
     # A new file, never an old one emptied: that may be linked as a blob by now.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - no pathlib in a runner
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
-        for buffer in buffers:
-            view = memoryview(buffer).cast("B")
-            digest.update(view)
-            while view.nbytes:
-                view = view[file.write(view) or 0 :]
-    return None, size_bytes, digest.hexdigest()
+    return None, size_bytes, write_hashed(path, buffers)
