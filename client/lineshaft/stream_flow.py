@@ -19,7 +19,7 @@ from lineshaft.errors import ChunkTooLongError, ClientClosedError, LineshaftErro
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.stream_frames import CHUNK_BYTES_MAX
-from lineshaft_runtime.packing import pack
+from lineshaft_runtime.packer import Packer
 from lineshaft_runtime.stream_feed import StreamFeed
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class StreamFlow:
         self._shell, self._prepared = shell, prepared
         self.id = JobId(prepared.spec.job_id)
         self._total_chunks = total_chunks
+        self._packer = Packer()  # of who feeds it
         self._loop = asyncio.get_running_loop()
         self._feed = StreamFeed(
             self.id,
@@ -179,7 +180,7 @@ class StreamFlow:
         if self._total_chunks is not None and index >= self._total_chunks:
             raise WrongCountError(self.id, self._total_chunks, index + 1)
         # A copy: the source may use its memory again for the next chunk.
-        data = b"".join(pack(chunk, name=f"chunk {index}"))
+        data = b"".join(self._packer.pack(chunk, name=f"chunk {index}"))
         if len(data) > CHUNK_BYTES_MAX:
             raise ChunkTooLongError(f"chunk {index}", len(data))
         return data

@@ -26,7 +26,8 @@ from lineshaft_protocol.seed.results import dialect_of
 from lineshaft_protocol.seed.values import Value, read_value
 from lineshaft_protocol.seed.wire import decode_json
 from lineshaft_protocol.stream_frames import CHUNK_BYTES_MAX
-from lineshaft_runtime.packing import BytesLike, pack, unpack
+from lineshaft_runtime.packer import Packer
+from lineshaft_runtime.packing import BytesLike, unpack
 from lineshaft_runtime.plans import soma_standin
 from lineshaft_runtime.plans.calling import BARRIER, Calling
 from lineshaft_runtime.plans.edges import Edges, read_edges
@@ -199,13 +200,16 @@ def open_stream(payload: BytesLike, *, remote: RemoteCaller | None = None) -> St
 class PackedChunks:
     """Values of our own clients: Python objects."""
 
+    def __init__(self) -> None:
+        self._packer = Packer()
+
     def read(self, data: BytesLike) -> object:
         """Unpack; arrays lie on the data."""
         return unpack(data)
 
     def write(self, value: object) -> list[BytesLike]:
         """Pack; the buffers are views of the value."""
-        return pack(value, name="result")
+        return self._packer.pack(value, name="result")
 
 
 class SeedChunks:
