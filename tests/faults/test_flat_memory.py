@@ -2,13 +2,13 @@
 
 import hashlib
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from tests.e2e.farm import Farm
+from tests.e2e.memory_watch import Watch
 from tests.faults.scale import rounds, tell
 
 from lineshaft import Client
@@ -29,29 +29,6 @@ with open("outputs/large.bin", "wb") as file:
     for number in range(run.params["bytes"] >> 20):
         file.write(piece[:-8] + number.to_bytes(8, "big"))
 """
-
-
-class Watch(threading.Thread):
-    """Looks at what a process itself has made, pages of files aside."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._process = psutil.Process(pid)
-        self._is_over = threading.Event()
-        self.most_bytes = 0
-
-    def run(self) -> None:
-        while not self._is_over.wait(0.05):
-            self.most_bytes = max(self.most_bytes, self.now_bytes())
-
-    def now_bytes(self) -> int:
-        memory = self._process.memory_info()
-        return int(memory.rss - memory.shared)
-
-    def stop(self) -> int:
-        self._is_over.set()
-        self.join()
-        return self.most_bytes
 
 
 @pytest.mark.parametrize("way", ["wire", "files"])
