@@ -29,6 +29,11 @@ PRELOADED = {
     ),
     "lineshaft_worker": ("lineshaft_worker.__main__",),
     "lineshaft": ("lineshaft.cli.app", "lineshaft.async_client", "lineshaft.core.machine"),
+    "tests.faults.launcher": (
+        "lineshaft_coordinator.__main__",
+        "lineshaft_coordinator.server.serve",
+        "lineshaft_worker.__main__",
+    ),
     "tests.integration.store.crashing_writer": ("asyncio", "lineshaft_coordinator.store.sqlite"),
 }
 """What a nursery imports before it forks, by the module that is run."""

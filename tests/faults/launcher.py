@@ -1,4 +1,4 @@
-"""Runs a daemon that dies at a named point: `launcher.py WHO POINT COUNT arguments of the daemon`.
+"""Runs a daemon that dies at a named point: `WHO POINT COUNT arguments of the daemon`.
 
 The point is passed COUNT - 1 times; at the next pass the process is gone as if by SIGKILL. What
 was reached is written to the file that FAULTS_REACHED names, so that a test knows it happened.

@@ -45,7 +45,7 @@ def start_dying(made: Farm, who: str, point: str, count: int) -> tuple[Process, 
     """Start a daemon that dies at the point; returns it and the file that it writes then."""
     reached = made.folder / f"reached-{point}-{count}"
     reached.unlink(missing_ok=True)
-    command = [str(Path(launcher.__file__)), who, point, str(count)]
+    command = ["-m", launcher.__name__, who, point, str(count)]
     if who == "coordinator":
         command += ["--listen", f"127.0.0.1:{made.port}", "--data", str(made.folder / "data")]
     else:
