@@ -105,7 +105,10 @@ class Farm:
             for k, v in os.environ.items()
             if not k.startswith("LINESHAFT_") and k not in dropped
         }
-        return kept | {"LINESHAFT_HOME": str(self.home)}
+        # The scripts of version switchers are no interpreters; each worker would run them to ask.
+        places = kept["PATH"].split(":")
+        path = ":".join(place for place in places if Path(place).name != "shims")
+        return kept | {"LINESHAFT_HOME": str(self.home), "PATH": path}
 
     def start_coordinator(self, *flags: str) -> Process:
         port_file = self.folder / "port"

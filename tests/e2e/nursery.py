@@ -6,6 +6,7 @@ log, and dies like any other.
 """
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -191,6 +192,7 @@ def main() -> None:
         sys.path.insert(0, str(Path(__file__).parents[2]))
     for module in PRELOADED[sys.argv[1]]:
         __import__(module)
+    make_codecs()
     # A child that looks for garbage, at its start or its end, writes to every object it looks at:
     # it would copy all pages that it shares with us, two thirds of what a short command takes.
     gc.collect()
@@ -206,6 +208,23 @@ def main() -> None:
                 be(**asked)
                 return
         os.write(1, f"{answer}\n".encode())
+
+
+def make_codecs() -> None:
+    """Make what reads and writes messages; otherwise each process would make it for itself."""
+    from lineshaft_protocol import codec
+    from lineshaft_protocol.errors import ProtocolError
+    from lineshaft_protocol.wire import Wire
+
+    for each in (codec.FROM_CLIENT, codec.TO_CLIENT, codec.FROM_WORKER, codec.TO_WORKER):
+        for no_message in (b"{}", b"[{}]"):
+            with contextlib.suppress(ProtocolError):
+                each.decode(no_message)
+    models = Wire.__subclasses__()
+    while models:
+        model = models.pop()
+        models += model.__subclasses__()
+        model.model_rebuild()
 
 
 def be(
