@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send large values over connections also on this machine, never as files",
     )
+    flags.add_argument(
+        "--blob-store",
+        metavar="URL",
+        help="keep large values there: s3://BUCKET/PREFIX, file:///SHARED/FOLDER, or whatever "
+        "fsspec opens; default LINESHAFT_BLOB_STORE, or files in the data folder",
+    )
     _add_notices(flags)
     flags.add_argument(
         "--set",
@@ -137,6 +143,7 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         tls_key=key,
         port_file=chosen.port_file,
         keep_finished_s=keep_finished_s,
+        blob_store=chosen.blob_store or os.environ.get("LINESHAFT_BLOB_STORE") or None,
         hands_over_files=not chosen.blobs_by_wire,
         training=_training(flags, chosen.config, folder),
         notices=_notices(flags, chosen),

@@ -70,6 +70,8 @@ class CoordinatorSettings(BaseModel):
     """Where to write the port once it is bound."""
     blob_bytes_max: int = 64 * 1024**3
     blob_total_bytes_max: int | None = None
+    blob_store: str | None = None
+    """URL of the object store for large blobs; ``None`` for files in the data folder."""
     hands_over_files: bool = True
     """Whether peers on this machine hand blobs over as files; else all go over connections."""
     keep_finished_s: float = Field(default=30 * 24 * 3600.0, gt=0)

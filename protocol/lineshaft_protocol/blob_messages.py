@@ -19,6 +19,9 @@ class BlobOffer(Wire):
     size_bytes: int = Field(ge=0, le=NUMBER_MAX)
     file: FileName | None = None
     """The file in the folder of ``SameHostFolder`` that is all of it; no chunks follow."""
+    is_in_store: bool | None = None
+    """Whether it was put into the object store of ``Registered``; no chunks follow, and
+    ``BlobInStore`` is the answer."""
 
 
 class BlobStatus(Wire):
@@ -46,6 +49,8 @@ class FetchBlob(Wire):
     offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
     as_file: bool = False
     """Whether to say by ``BlobHere`` where it lies, instead of sending it."""
+    in_store: bool | None = None
+    """Whether to say by ``BlobInStore`` if the object store has it, instead of sending it."""
 
 
 class BlobMissing(Wire):
@@ -53,6 +58,8 @@ class BlobMissing(Wire):
 
     type: Literal["BlobMissing"] = "BlobMissing"
     blob_id: Digest
+    reason: str | None = Field(default=None, max_length=2000)
+    """Why it cannot be had, where there is more to say: the object store is away, perhaps."""
 
 
 class BlobAck(Wire):
@@ -98,3 +105,23 @@ class BlobHere(Wire):
     blob_id: Digest
     size_bytes: int = Field(ge=0, le=NUMBER_MAX)
     path: str = Field(max_length=4096)
+
+
+class BlobStoreNotice(Wire):
+    """Where large blobs lie, for who has credentials of its own and can reach it."""
+
+    url: str = Field(max_length=2000)
+    """As fsspec has it, or ``file:///FOLDER``; no credentials are in it."""
+    store_id: str = Field(max_length=64)
+    """What the marker there says; another id, or none, means another place of that name."""
+    bytes_min: int = Field(ge=0, le=NUMBER_MAX)
+    """Shorter blobs are not put there."""
+
+
+class BlobInStore(Wire):
+    """Whether the object store has a blob: the answer to ``in_store`` and ``is_in_store``."""
+
+    type: Literal["BlobInStore"] = "BlobInStore"
+    blob_id: Digest
+    size_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    """Its length; ``None`` if it is not there, for all the coordinator knows."""

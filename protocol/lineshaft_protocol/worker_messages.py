@@ -10,10 +10,12 @@ from pydantic import Field, JsonValue
 from lineshaft_protocol.blob_messages import (
     BlobAck,
     BlobHere,
+    BlobInStore,
     BlobMissing,
     BlobOffer,
     BlobRefused,
     BlobStatus,
+    BlobStoreNotice,
     FetchBlob,
     SameHost,
     SameHostFolder,
@@ -187,6 +189,8 @@ class Registered(Wire):
     lease_s: float = Field(gt=0)
     """How long after its last acknowledged heartbeat was sent the worker may go on alone with
     what waits for it, in seconds; then it must end those attempts itself."""
+    blob_store: BlobStoreNotice | None = None
+    """Where the coordinator keeps large blobs, if not on its own disk."""
 
 
 class HeartbeatAck(Wire):
@@ -330,6 +334,7 @@ ToWorker = Annotated[
     | BlobMissing
     | BlobAck
     | BlobHere
+    | BlobInStore
     | SameHostFolder,
     Field(discriminator="type"),
 ]

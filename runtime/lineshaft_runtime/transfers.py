@@ -47,13 +47,15 @@ class BlobRefusedError(LineshaftError):
 
 
 class BlobMissingError(LineshaftError):
-    """The coordinator has no such blob, or no longer."""
+    """The coordinator has no such blob, or no longer, or cannot get it now."""
 
-    def __init__(self, blob_id: BlobId) -> None:
+    def __init__(self, blob_id: BlobId, reason: str | None = None) -> None:
         super().__init__(
             f"the coordinator has no blob {blob_id}; it may have been pruned with its job"
+            if reason is None
+            else f"the coordinator cannot give it: {reason}"
         )
-        self.blob_id = blob_id
+        self.blob_id, self.reason = blob_id, reason
 
 
 class BlobDamagedError(LineshaftError):
@@ -187,9 +189,9 @@ class BlobTransfers:
         """Take in what the coordinator said of a blob; of one nobody waits for, ignore it."""
         blob_id = BlobId(message.blob_id)
         match message:
-            case BlobMissing():
+            case BlobMissing(reason=reason):
                 if download := self._downloads.get(blob_id):
-                    download.fail(BlobMissingError(blob_id))
+                    download.fail(BlobMissingError(blob_id, reason))
                 return
             case _:
                 upload = self._uploads.get(blob_id)

@@ -1,10 +1,16 @@
 """What can be wrong with a blob, and what to do about it."""
 
+import errno
+from pathlib import Path
+
 from lineshaft_protocol.errors import LineshaftError
 
 
 class BlobError(LineshaftError):
     """The blob store cannot do what it was asked."""
+
+    for_peers: str | None = None
+    """What a peer is told of it, if more than that the blob cannot be had."""
 
 
 class BlobIdError(BlobError):
@@ -69,6 +75,29 @@ class BlobDiskError(BlobError):
     def __init__(self, blob_id: str, reason: str) -> None:
         super().__init__(f"blob {blob_id}: {reason}; check the disk, then send it again")
         self.blob_id, self.reason = blob_id, reason
+
+
+class BlobLostError(BlobNotFoundError):
+    """A blob is no longer in the object store where it should be."""
+
+    def __init__(self, blob_id: str, detail: str) -> None:
+        BlobError.__init__(self, f"blob {blob_id} is lost: {detail}")
+        self.blob_id, self.detail, self.for_peers = blob_id, detail, str(self)
+
+
+class BlobElsewhereError(BlobError):
+    """A blob is in the object store and cannot be had from there now."""
+
+    def __init__(self, blob_id: str, detail: str) -> None:
+        super().__init__(f"blob {blob_id} is in the object store: {detail}; try again later")
+        self.blob_id, self.detail, self.for_peers = blob_id, detail, str(self)
+
+
+def disk_error(blob_id: str, folder: Path, error: OSError) -> BlobError:
+    """Say what a failure of the disk of a folder means."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BlobStoreFullError(blob_id, f"the disk of {folder} is full")
+    return BlobDiskError(blob_id, str(error))
 
 
 def not_under_way(blob_id: str, offset: int, complete_bytes: int | None) -> BlobError:

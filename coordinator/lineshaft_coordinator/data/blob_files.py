@@ -8,7 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from lineshaft_coordinator.data.blob_errors import BlobMismatchError
+from lineshaft_coordinator.data.blob_errors import (
+    BlobDiskError,
+    BlobMismatchError,
+    BlobNotFoundError,
+    BlobOffsetError,
+)
+from lineshaft_coordinator.data.blob_records import BlobFile
+from lineshaft_runtime.durable import sync_path
 
 BLOB_ID: Final = re.compile(r"[0-9a-f]{64}")
 FOLDER_MODE: Final = 0o700
@@ -102,6 +109,20 @@ def write_all(
         os.close(descriptor)
 
 
+def write_copy(path: Path, fetch: Callable[[Callable[[bytes], object]], object]) -> None:
+    """Make a file of what is fetched piece by piece, and sync it."""
+    with path.open("wb", buffering=0) as file:
+
+        def take(data: bytes) -> None:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+
+        path.chmod(_FILE_MODE)
+        fetch(take)
+    sync_path(path)
+
+
 def read_exactly(descriptor: int, offset: int, length: int) -> bytes:
     """Read so many bytes, less only where the file ends."""
     parts: list[bytes] = []
@@ -109,6 +130,29 @@ def read_exactly(descriptor: int, offset: int, length: int) -> bytes:
         parts.append(part)
         offset, length = offset + len(part), length - len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_part(blob_id: str, blob: BlobFile, offset: int, length: int) -> bytes:
+    """Read a part of a complete blob, less than `length` bytes only at its end.
+
+    Raises:
+        BlobNotFoundError: Its file is gone.
+        BlobOffsetError: The offset is negative or past the end.
+        BlobDiskError: The disk failed.
+    """
+    if not 0 <= offset <= blob.size_bytes:
+        raise BlobOffsetError(blob_id, offset, blob.size_bytes)
+    wanted = max(0, min(length, blob.size_bytes - offset))
+    try:
+        with blob.path.open("rb", buffering=0) as file:
+            data = read_exactly(file.fileno(), offset, wanted)
+    except FileNotFoundError as error:  # collected since, or removed behind our back
+        raise BlobNotFoundError(blob_id) from error
+    except OSError as error:
+        raise BlobDiskError(blob_id, str(error)) from error
+    if len(data) < wanted:
+        raise BlobDiskError(blob_id, f"{blob.path} was cut off")
+    return data
 
 
 def read_cached(path: Path, offset: int, length: int) -> bytearray | None:

@@ -1,7 +1,7 @@
 """Uploads under way, and the room that they and the blobs take."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,18 @@ class Uploads:
     Args:
         folder: Where partial files lie.
         used_bytes: Size of all complete blobs.
+        make_way: Removes what can go for something else to come; returns how many bytes it had.
     """
 
-    def __init__(self, folder: Path, limits: RoomLimits, *, used_bytes: int) -> None:
-        self._folder, self._limits = folder, limits
+    def __init__(
+        self,
+        folder: Path,
+        limits: RoomLimits,
+        *,
+        used_bytes: int,
+        make_way: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._folder, self._limits, self._make_way = folder, limits, make_way
         self.total_bytes = used_bytes
         """Of all blobs and uploads."""
         self.table: dict[str, Upload] = {}
@@ -85,6 +93,9 @@ class Uploads:
         # First as if all of them were gone: for who asks too much, nothing is given up.
         resting = _resting(self.table, but=upload)
         obstacle = self._obstacle(blob_id, upload, disk_bytes, without=resting)
+        if obstacle is not None and (freed_bytes := self._make_way()):
+            self.total_bytes -= freed_bytes
+            obstacle = self._obstacle(blob_id, upload, disk_bytes, without=resting)
         if obstacle is not None:
             raise BlobStoreFullError(blob_id, obstacle)
         while (obstacle := self._obstacle(blob_id, upload, disk_bytes)) is not None:

@@ -1,24 +1,20 @@
 """Files named by the SHA-256 of their content: partial while they arrive, complete or not there."""
 
-import errno
 import hashlib
-import math
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 
 from lineshaft_coordinator.data.blob_errors import (
-    BlobDiskError,
     BlobIdError,
     BlobMismatchError,
     BlobNotBegunError,
     BlobNotFoundError,
     BlobOffsetError,
-    BlobStoreFullError,
     BlobTooLargeError,
+    disk_error,
     not_under_way,
 )
 from lineshaft_coordinator.data.blob_files import (
@@ -28,20 +24,20 @@ from lineshaft_coordinator.data.blob_files import (
     check_hash,
     check_own_file,
     is_younger,
-    list_blobs,
     make_file,
     make_young,
-    read_exactly,
+    read_part,
     remove,
     take_up,
     unlink,
     write_all,
+    write_copy,
 )
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
+from lineshaft_coordinator.data.blob_shelf import Shelf
 from lineshaft_coordinator.data.blob_uploads import RoomLimits, Uploads
+from lineshaft_coordinator.data.stored_objects import StoredObjects
 from lineshaft_runtime.durable import sync_path
-
-_YOUNG_S = 60.0  # far below the grace of any collection; many jobs a second name the same code
 
 
 class BlobStore:
@@ -59,6 +55,7 @@ class BlobStore:
         total_bytes_max: int,
         free_bytes_min: int = 256 << 20,
         upload_count_max: int = 1024,
+        stored: StoredObjects | None = None,
     ) -> None:
         """Make the folder if need be and list what it holds.
 
@@ -69,6 +66,7 @@ class BlobStore:
                 until who sends it is gone.
             free_bytes_min: Room that blobs leave on the disk, for the journal before all.
             upload_count_max: Uploads under way at most.
+            stored: What lies in an object store; None if all blobs are files here.
 
         Raises:
             OSError: The folder cannot be made or read.
@@ -82,11 +80,12 @@ class BlobStore:
         # asked on the event loop must not wait for somebody's gigabyte.
         self._lock = threading.Lock()
         self._left = {path.name for path in self._partial_folder.iterdir()}  # by an earlier process
-        self._sizes = dict(list_blobs(folder))
-        self._referred: dict[str, float] = {}  # when it was made young, on the monotonic clock
+        self._shelf = Shelf(folder, stored)
         limits = RoomLimits(total_bytes_max, free_bytes_min, upload_count_max)
-        used_bytes = sum(self._sizes.values())
-        self._uploads = Uploads(self._partial_folder, limits, used_bytes=used_bytes)
+        used_bytes = sum(self._shelf.files.values())
+        self._uploads = Uploads(
+            self._partial_folder, limits, used_bytes=used_bytes, make_way=self._shelf.drop_copies
+        )
 
     @property
     def total_bytes(self) -> int:
@@ -136,11 +135,11 @@ class BlobStore:
         with self._lock:
             upload = self._uploads.table.get(blob_id)
         if upload is None:
-            raise not_under_way(blob_id, offset, self._sizes.get(blob_id))
+            raise not_under_way(blob_id, offset, self._shelf.size(blob_id))
         with upload.lock:
             if upload.is_over or upload.received_bytes is None:
                 # Others may have completed it while we waited.
-                raise not_under_way(blob_id, offset, self._sizes.get(blob_id))
+                raise not_under_way(blob_id, offset, self._shelf.size(blob_id))
             if offset != upload.received_bytes:
                 raise BlobOffsetError(blob_id, offset, upload.received_bytes)
             with self._dropped_on_error(blob_id, upload):
@@ -182,31 +181,36 @@ class BlobStore:
             remove(path)
 
     def is_complete(self, blob_id: str) -> bool:
-        """Tell whether the whole blob is here, verified and synced."""
-        return blob_id in self._sizes
+        """Tell whether the whole blob is here, or in the object store, verified and synced."""
+        return self.size_of(blob_id) is not None
+
+    def is_here(self, blob_id: str) -> bool:
+        """Tell whether the whole blob is a file here."""
+        return blob_id in self._shelf.files
 
     def refer(self, blob_id: str) -> bool:
         """Tell whether a blob is complete, and keep it young: a job that names it comes now."""
         with self._lock:
-            if blob_id not in self._sizes:
+            if not self.is_complete(blob_id):
                 return False
-            now = time.monotonic()
-            if now - self._referred.get(blob_id, -math.inf) >= _YOUNG_S:
-                self._referred[blob_id] = now
-                make_young(blob_path(self._folder, blob_id))
+            self._shelf.refer(blob_id)
             return True
 
     def names(self) -> list[str]:
         """Name all complete blobs."""
-        return list(self._sizes)
+        return self._shelf.names()
+
+    def size_of(self, blob_id: str) -> int | None:
+        """Length of a complete blob in bytes, wherever it lies; None if there is none."""
+        return self._shelf.size(blob_id)
 
     def open(self, blob_id: str) -> BlobFile:
-        """Say where a complete blob lies, for reading.
+        """Say where a complete blob lies, for reading; `bring` it before if it may be elsewhere.
 
         Raises:
             BlobNotFoundError: It is not here.
         """
-        size_bytes = self._sizes.get(blob_id)
+        size_bytes = self._shelf.files.get(blob_id)
         if size_bytes is None:
             raise BlobNotFoundError(blob_id)
         return BlobFile(blob_path(self._folder, blob_id), size_bytes)
@@ -218,21 +222,29 @@ class BlobStore:
             BlobNotFoundError: It is not here.
             BlobOffsetError: The offset is negative or past the end.
             BlobDiskError: The disk failed.
+            BlobElsewhereError: It had to be brought from the object store, which failed.
         """
-        blob = self.open(blob_id)
-        if not 0 <= offset <= blob.size_bytes:
-            raise BlobOffsetError(blob_id, offset, blob.size_bytes)
-        wanted = max(0, min(length, blob.size_bytes - offset))
-        try:
-            with blob.path.open("rb", buffering=0) as file:
-                data = read_exactly(file.fileno(), offset, wanted)
-        except FileNotFoundError as error:  # collected since, or removed behind our back
-            raise BlobNotFoundError(blob_id) from error
-        except OSError as error:
-            raise BlobDiskError(blob_id, str(error)) from error
-        if len(data) < wanted:
-            raise BlobDiskError(blob_id, f"{blob.path} was cut off")
-        return data
+        self.bring(blob_id)
+        return read_part(blob_id, self.open(blob_id), offset, length)
+
+    def bring(self, blob_id: str, beat: Callable[[], None] = lambda: None) -> None:
+        """Have a copy here of what is only in the object store; leaves other blobs alone.
+
+        Raises:
+            BlobError: It cannot be had.
+        """
+        fetching = self._shelf.fetching(blob_id)
+        if fetching is None:
+            return
+        size_bytes, fetch = fetching
+        with self._lock:
+            upload = self._uploads.reserve(blob_id, size_bytes, size_bytes, None)
+        with upload.lock:
+            if upload.is_over:  # Somebody else has brought it while we waited.
+                return
+            with self._dropped_on_error(blob_id, upload):
+                write_copy(upload.path, lambda sink: fetch(blob_id, sink, beat))
+                self._keep(blob_id, upload, upload.path)
 
     def collect(
         self, keep: Callable[[str], bool] | AbstractSet[str], *, older_than_s: float, now: float
@@ -289,15 +301,20 @@ class BlobStore:
         self, blob_id: str, size_bytes: int, disk_bytes: int, holder: object | None
     ) -> Upload | None:
         with self._lock:
-            complete_bytes = self._sizes.get(blob_id)
+            complete_bytes = self._shelf.size(blob_id)
             if complete_bytes is not None:
                 if complete_bytes != size_bytes:
                     raise BlobMismatchError(
                         blob_id, f"it has {complete_bytes} bytes, not {size_bytes}"
                     )
-                make_young(blob_path(self._folder, blob_id))
+                self._shelf.make_young(blob_id)
                 return None
             return self._uploads.reserve(blob_id, size_bytes, disk_bytes, holder)
+
+    def drop_copies(self, blob_ids: Iterable[str]) -> None:
+        """Remove files of blobs that are in the object store as well."""
+        with self._lock:
+            self._uploads.total_bytes -= self._shelf.drop_copies(blob_ids)
 
     def _resume(self, blob_id: str, upload: Upload, size_bytes: int, *, is_here: bool) -> None:
         if size_bytes != upload.size_bytes:
@@ -340,7 +357,7 @@ class BlobStore:
         source.rename(target)
         sync_path(target.parent)
         with self._lock:
-            self._sizes[blob_id] = upload.size_bytes
+            self._shelf.enter(blob_id, upload.size_bytes)
             self._uploads.end(blob_id, upload, kept_bytes=upload.size_bytes)
 
     @contextmanager
@@ -352,9 +369,7 @@ class BlobStore:
             self._drop(blob_id, upload)
             if not isinstance(error, OSError):
                 raise
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BlobStoreFullError(blob_id, f"the disk of {self._folder} is full") from error
-            raise BlobDiskError(blob_id, str(error)) from error
+            raise disk_error(blob_id, self._folder, error) from error
 
     def _drop(self, blob_id: str, upload: Upload) -> None:
         remove(upload.path)  # what cannot be removed now is removed by a collection
@@ -362,15 +377,11 @@ class BlobStore:
             self._uploads.end(blob_id, upload, kept_bytes=0)
 
     def _remove_blob(self, blob_id: str, deadline: float) -> int | None:
-        path = blob_path(self._folder, blob_id)
         with self._lock:
-            size_bytes = self._sizes.get(blob_id)
-            if size_bytes is None or is_younger(path, deadline):
+            if (removed := self._shelf.remove(blob_id, deadline)) is None:
                 return None
-            path.unlink(missing_ok=True)
-            del self._sizes[blob_id]
-            self._referred.pop(blob_id, None)
-            self._uploads.total_bytes -= size_bytes
+            size_bytes, here_bytes = removed
+            self._uploads.total_bytes -= here_bytes
         return size_bytes
 
     def _remove_partial(self, path: Path, deadline: float) -> int | None:

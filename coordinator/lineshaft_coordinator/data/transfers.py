@@ -15,6 +15,8 @@ from lineshaft_coordinator.data.blob_errors import BlobError, BlobNotFoundError,
 from lineshaft_coordinator.data.blob_files import read_cached
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Handover, Porch
+from lineshaft_coordinator.data.moving import ObjectMover
+from lineshaft_coordinator.data.object_desk import ObjectDesk
 from lineshaft_protocol.blob_messages import (
     BlobAck,
     BlobHere,
@@ -91,8 +93,15 @@ class _Download:
 class Transfers:
     """Blobs going to and coming from one peer."""
 
-    def __init__(self, store: BlobStore, outlet: Outlet, porch: Porch | None = None) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        outlet: Outlet,
+        porch: Porch | None = None,
+        mover: ObjectMover | None = None,
+    ) -> None:
         self._store, self._outlet = store, outlet
+        self._desk = ObjectDesk(mover, outlet.send)
         self._handover = Handover(store, porch)
         self._adoptions: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -122,6 +131,10 @@ class Transfers:
         match message:
             case SameHost():
                 self._outlet.send(self._handover.answer(message))
+            case BlobOffer(is_in_store=True):
+                self._desk.on_offer(message)
+            case FetchBlob(in_store=True):
+                self._desk.on_fetch(message)
             case BlobOffer(file=str(name)):
                 self._on_file(message, name)
             case BlobOffer():
@@ -311,16 +324,12 @@ class Transfers:
             self._outlet.close(f"{WAITING_MAX} downloads wait on this connection")
 
     def _begin_download(self, blob_id: BlobId, offset: int) -> None:
-        try:
-            size_bytes = self._store.open(blob_id).size_bytes
-        except BlobError:
-            self._outlet.send(BlobMissing(blob_id=blob_id))
-            return
-        if offset > size_bytes:
+        size_bytes = self._store.size_of(blob_id)
+        if size_bytes is None or offset > size_bytes:
             self._outlet.send(BlobMissing(blob_id=blob_id))
             return
         download = self._downloads[blob_id] = _Download(size_bytes, offset, offset)
-        if size_bytes <= SMALL_BYTES:
+        if size_bytes <= SMALL_BYTES and not self._desk.is_away(blob_id):
             del self._downloads[blob_id]
             try:
                 data = self._store.read(blob_id, offset, size_bytes - offset)
@@ -333,6 +342,7 @@ class Transfers:
 
     async def _send_pieces(self, blob_id: BlobId, download: _Download) -> None:
         try:
+            await self._desk.bring(blob_id)
             while download.sent_bytes < download.size_bytes:
                 await self._room(download)
                 length = min(CHUNK_BYTES, download.size_bytes - download.sent_bytes)
@@ -359,9 +369,11 @@ class Transfers:
         if not isinstance(error, BlobNotFoundError):
             logger.error("a blob cannot be read", extra={"blob_id": blob_id, "why": str(error)})
         # Else the peer would wait for ever.
-        self._outlet.send(BlobMissing(blob_id=blob_id))
+        self._outlet.send(BlobMissing(blob_id=blob_id, reason=error.for_peers))
 
     def _read_cached(self, blob_id: BlobId, offset: int, length: int) -> memoryview | None:
+        if not self._store.is_here(blob_id):
+            return None
         data = read_cached(self._store.open(blob_id).path, offset, length)
         return None if data is None else memoryview(data)
 

@@ -224,7 +224,7 @@ class TrainingRoutes:
             kept, folder = [chosen.file], chosen.label
             if wanted is not None:
                 filename = f"job_{job_id}_{chosen.label}.zip"
-        paths = [self._server.blob_file(file.blob or "") for file in kept]
+        paths = [await asyncio.to_thread(self._server.blob_file, file.blob or "") for file in kept]
         entries = await asyncio.to_thread(kept_entries, kept, folder, paths)
         return archive_response(request, await self._archives.of(entries), filename)
 

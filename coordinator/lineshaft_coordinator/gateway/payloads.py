@@ -42,7 +42,7 @@ async def fetched(blobs: BlobStore, payload: Payload) -> bytes:
     blob_id = payload.blob
 
     def read() -> bytes:
-        return blobs.read(blob_id, 0, blobs.open(blob_id).size_bytes)
+        return blobs.read(blob_id, 0, blobs.size_of(blob_id) or 0)
 
     return await asyncio.to_thread(read)
 

@@ -89,7 +89,7 @@ class Uploads:
         return self._blobs.put_bytes(encode_json(read_value(document).to_wire("C")).encode())
 
     def _read(self, blob_id: str) -> bytes:
-        return self._blobs.read(blob_id, 0, self._blobs.open(blob_id).size_bytes)
+        return self._blobs.read(blob_id, 0, self._blobs.size_of(blob_id) or 0)
 
 
 def _blob_id(ref: LocalRef | CachedRef | S3Ref | StreamRef | ZarrRef) -> str | None:

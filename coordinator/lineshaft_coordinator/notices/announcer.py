@@ -24,7 +24,7 @@ from typing import Final
 
 from lineshaft_coordinator.core.io import Append, Effect
 from lineshaft_coordinator.core.records import FILE_KEPT, FileKept
-from lineshaft_coordinator.data.blob_errors import BlobError
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.notices.placing import Placing
@@ -198,8 +198,11 @@ class Announcer:
         name = f"{file.name}.tar" if file.is_folder else file.name
         version = self._registry.version(model_name) + 1
         try:
+            self._blobs.bring(BlobId(file.blob))
             blob = self._blobs.open(BlobId(file.blob)).path
             path = self._placing.place(blob, model_name, version, name)
+        except BlobElsewhereError as error:
+            raise OSError(str(error)) from error  # It is tried again.
         except (BlobError, FileNotFoundError) as error:
             fields = {"job_id": job_id, "file": file.name, "why": str(error)}
             logger.info("a checkpoint is gone before it was announced", extra=fields)

@@ -1,5 +1,6 @@
 """Runs over HTTP: `/api/v1/runs` in Lineshaft's words, `/api/experiments` in those of seed 004."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
 from lineshaft_coordinator.recorder.streams import HEADERS, Streams
 from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
 from lineshaft_coordinator.server.admission import Door
@@ -107,6 +109,8 @@ class RunRoutes:
                 return JSONResponse({"error": str(error)}, status_code=error.status)
             except RecorderAwayError as error:
                 return JSONResponse({"error": str(error)}, status_code=503)
+            except BlobElsewhereError as error:
+                return JSONResponse({"error": str(error)}, status_code=503)
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
             if isinstance(found, Response):
@@ -170,10 +174,8 @@ class RunRoutes:
         path, headers = Path(found) if found is not None else None, dict[str, str]()
         for each in () if path is not None else (await self._asked("run", run=run))["artifacts"]:
             if each.get("path") == wanted and each.get("file_id"):
-                path, headers = (
-                    self._blob_file(str(each["sha256"])),
-                    {"ETag": f'"{each["sha256"]}"'},
-                )
+                path = await asyncio.to_thread(self._blob_file, str(each["sha256"]))
+                headers = {"ETag": f'"{each["sha256"]}"'}
                 if path is None:
                     return JSONResponse({"error": "its content is gone"}, status_code=410)
         if path is None:

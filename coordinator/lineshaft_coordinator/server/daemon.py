@@ -28,9 +28,10 @@ from lineshaft_coordinator.core.ledger import Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.settings import CoreSettings
 from lineshaft_coordinator.core.shop import Shop
-from lineshaft_coordinator.data.blob_errors import BlobError
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
+from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.secrets import SecretBox, SecretsDamagedError
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
@@ -60,7 +61,13 @@ from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign, ChildFinished, Ended, SpawnChild
+from lineshaft_protocol.worker_messages import (
+    Assign,
+    ChildFinished,
+    Ended,
+    Registered,
+    SpawnChild,
+)
 from lineshaft_runtime.pump import Pump
 
 logger = logging.getLogger(__name__)
@@ -78,6 +85,7 @@ class Daemon:
         blobs: Where payloads, results and code lie.
         secrets: What jobs may have in their environment.
         porch: Where peers of this machine lay blobs down; None if all go over connections.
+        mover: To and from the object store; None if there is none.
     """
 
     def __init__(
@@ -89,8 +97,9 @@ class Daemon:
         epoch: int,
         settings: CoreSettings,
         porch: Porch | None = None,
+        mover: ObjectMover | None = None,
     ) -> None:
-        self._porch = porch
+        self._porch, self._mover = porch, mover
         self._store, self._blobs, self._secrets = store, blobs, secrets
         self.room = DiskRoom()
         started = time.monotonic()
@@ -183,9 +192,16 @@ class Daemon:
         self._pump.post(CancelAsked(JobId(job_id), reason))
 
     def blob_file(self, blob_id: str) -> Path | None:
-        """Where a blob lies; None if it is not here."""
+        """Where a blob lies, brought here first if need be, which blocks; None if it is gone.
+
+        Raises:
+            BlobElsewhereError: It is in the object store and cannot be had now.
+        """
         try:
+            self._blobs.bring(BlobId(blob_id))
             return self._blobs.open(BlobId(blob_id)).path
+        except BlobElsewhereError:
+            raise
         except BlobError:
             return None
 
@@ -221,7 +237,9 @@ class Daemon:
         self.sessions.send(session, [await answering])
 
     def _with_secrets(self, message: Wire) -> Wire:
-        """Add what neither the core nor the journal may know."""
+        """Add what neither the core nor the journal may know, or need to."""
+        if isinstance(message, Registered) and self._mover is not None:
+            return message.model_copy(update={"blob_store": self._mover.notice})
         if not isinstance(message, Assign) or not message.job.secrets:
             return message
         try:
@@ -305,7 +323,7 @@ class Daemon:
         self.sessions.send(session, [refused])
 
     def _make_transfers(self, outlet: Outlet) -> Transfers:
-        return Transfers(self._blobs, outlet, self._porch)
+        return Transfers(self._blobs, outlet, self._porch, self._mover)
 
     # --- what the core wants ---
 

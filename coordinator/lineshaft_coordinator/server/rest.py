@@ -1,5 +1,6 @@
 """HTTP for people and programs: health, and the state of jobs and workers as JSON."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
 from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.guard import Guard, Refusal
@@ -187,6 +189,8 @@ class Rest:
                 return _error(409, str(error))
             except StoreError as error:
                 return _error(500, str(error))
+            except BlobElsewhereError as error:
+                return _error(503, str(error))
             except ValueError as error:
                 return _error(400, str(error))
             return data if isinstance(data, Response) else _fresh(request, data)
@@ -310,7 +314,8 @@ class Rest:
         for file in await self._questions.files(job_id):
             if isinstance(file, dict) and file.get("file_id") == wanted:
                 digest = str(file.get("blob"))
-                path = self._blob_file(digest) if file.get("blob") else None
+                is_kept = bool(file.get("blob"))
+                path = await asyncio.to_thread(self._blob_file, digest) if is_kept else None
                 if path is None:
                     return _error(410, str(file.get("problem") or "its content is gone"))
                 name = Path(str(file["name"])).name + (".tar" if file.get("is_folder") else "")

@@ -22,6 +22,7 @@ from lineshaft_coordinator.server.admission import (
     local_token,
     write_private,
 )
+from lineshaft_coordinator.server.blob_room import moving, open_blobs
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.parts import Parts, application
 from lineshaft_coordinator.server.tls import fingerprint, server_context
@@ -38,7 +39,6 @@ from lineshaft_runtime.stopping import stop_on_signals
 
 logger = logging.getLogger(__name__)
 
-UNLIMITED_BYTES = 1 << 62
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
 CHUNK_FRAME_BYTES = FRAME_BYTES_MAX + 1024
 
@@ -62,17 +62,14 @@ async def serve(settings: CoordinatorSettings) -> None:
         AddressInUseError: Another process listens there.
         StoreError: The data folder cannot be used.
         HomeNotWritableError: The URL and the local token cannot be kept.
+        ObjectStoreError: The object store cannot be used.
     """
     if not is_loopback(settings.host) and settings.tls_certificate is None:
         raise InsecureListenError(settings.host)
     store = SqliteStore(settings.data)
     epoch = await store.open()
     try:
-        blobs = BlobStore(
-            settings.data / "blobs",
-            blob_bytes_max=settings.blob_bytes_max,
-            total_bytes_max=settings.blob_total_bytes_max or UNLIMITED_BYTES,
-        )
+        blobs, mover = await open_blobs(settings)
         try:
             daemon = Daemon(
                 store,
@@ -83,6 +80,7 @@ async def serve(settings: CoordinatorSettings) -> None:
                 porch=Porch(settings.data / "blobs" / "porch")
                 if settings.hands_over_files
                 else None,
+                mover=mover,
             )
         except (CorruptJournalError, UnreadableRecordError) as error:
             detail = f"its records cannot be replayed ({str(error).splitlines()[0]})"
@@ -97,7 +95,8 @@ async def serve(settings: CoordinatorSettings) -> None:
         ) as announcer:
             if announcer is not None:
                 daemon.taps.append(announcer.on_commit)
-            await _run(settings, daemon, blobs, upkeep, announcer, recorder)
+            async with moving(mover):
+                await _run(settings, daemon, blobs, upkeep, announcer, recorder)
     finally:
         await store.close()
 

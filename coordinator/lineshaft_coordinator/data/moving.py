@@ -1,0 +1,203 @@
+"""Moves blobs between the coordinator's disk and the object store, beside everything else.
+
+Nobody waits for the mover but those who read what is only in the store: a blob is accepted when it
+is on our disk. While the store is away, blobs stay here and room is all that runs out.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from functools import partial
+
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
+from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.store_note import StoreNote
+from lineshaft_coordinator.data.stored_objects import StoredObjects
+from lineshaft_protocol.blob_messages import BlobStoreNotice
+from lineshaft_runtime.object_errors import ObjectStoreError, ObjectStoreTakenError
+from lineshaft_runtime.object_lane import ObjectLane
+from lineshaft_runtime.object_places import Beat
+
+logger = logging.getLogger(__name__)
+
+COPIES_BYTES_MAX = 4 * 1024**3
+"""Length of the copies that stay here of what is in the store: the ones used last."""
+AT_A_TIME = 2
+WAIT_S_MAX = 60.0
+
+
+class ObjectMover:
+    """Moves what waits, removes what was struck, brings what is asked for.
+
+    Args:
+        blobs: Told of `stored`.
+        stored: What lies in the store.
+        note: Whose store it is.
+        copies_bytes_max: See `COPIES_BYTES_MAX`.
+    """
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        stored: StoredObjects,
+        note: StoreNote,
+        *,
+        copies_bytes_max: int = COPIES_BYTES_MAX,
+    ) -> None:
+        self._blobs, self._stored, self._note = blobs, stored, note
+        self._copies_bytes_max = copies_bytes_max
+        self._lane = ObjectLane(stored.store.url)
+        self._wanted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # The loop is closed: the next start looks.
+                loop.call_soon_threadsafe(self._wanted.set)
+
+        stored.on_waiting = wake
+        self.problem: str | None = None
+        """Why nothing can be moved now."""
+        self._is_claimed = False
+
+    @property
+    def notice(self) -> BlobStoreNotice:
+        """What a worker is told, so that it can find the store."""
+        return BlobStoreNotice(
+            url=self._stored.store.url,
+            store_id=self._note.store_id,
+            bytes_min=self._stored.bytes_min,
+        )
+
+    async def claim(self) -> None:
+        """Make sure that the store is there and ours.
+
+        Raises:
+            ObjectStoreError: It is not.
+        """
+        note, store = self._note, self._stored.store
+        if not note.is_claimed:
+            await asyncio.to_thread(note.saved, is_claimed=False)
+        await self._lane.run(lambda _: store.claim(note.store_id, is_new=not note.is_claimed))
+        self._note = await asyncio.to_thread(note.saved, is_claimed=True)
+        self._is_claimed = True
+
+    async def run(self) -> None:
+        """Move until cancelled, whatever becomes of the store."""
+        wait_s = 1.0
+        while True:
+            self._wanted.clear()
+            try:
+                if not self._is_claimed:
+                    await self.claim()
+                await self._remove_struck()
+                await self._move_waiting()
+            except (ObjectStoreError, BlobError, OSError) as error:
+                if self.problem is None or wait_s >= WAIT_S_MAX:
+                    is_final = isinstance(error, ObjectStoreTakenError)
+                    level = logging.ERROR if is_final else logging.WARNING
+                    logger.log(level, "the object store waits", extra={"why": str(error)})
+                self.problem = str(error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, WAIT_S_MAX)
+                continue
+            if self.problem is not None:
+                logger.info("the object store is back", extra={"url": self._stored.store.url})
+            self.problem, wait_s = None, 1.0
+            await self._wanted.wait()
+
+    async def _move_waiting(self) -> None:
+        while names := self._stored.waiting():
+            await asyncio.gather(*map(self._move, names[:AT_A_TIME]))
+            await self._trim()
+
+    async def _move(self, blob_id: str) -> None:
+        try:
+            file = self._blobs.open(blob_id)
+        except BlobError:  # Collected meanwhile.
+            self._stored.dropped(blob_id)
+            return
+        try:
+            await self._lane.run(partial(self._stored.store.put, blob_id, file.path))
+        except ObjectStoreError:
+            if self._blobs.is_here(blob_id):
+                raise
+            self._stored.dropped(blob_id)
+            return
+        await asyncio.to_thread(self._stored.enter, blob_id, file.size_bytes)
+
+    async def _trim(self) -> None:
+        surplus = self._stored.surplus_copies(bytes_max=self._copies_bytes_max)
+        if surplus:
+            await asyncio.to_thread(self._blobs.drop_copies, surplus)
+
+    async def _remove_struck(self) -> None:
+        for blob_id in self._stored.struck():
+            await self._lane.run(partial(self._remove, blob_id))
+            await asyncio.to_thread(self._stored.removed, blob_id)
+
+    def _remove(self, blob_id: str, beat: Beat) -> None:
+        del beat
+        self._stored.store.remove(blob_id)
+
+    # --- for sessions ---
+
+    def is_away(self, blob_id: str) -> bool:
+        """Whether a blob is in the store and not here."""
+        return blob_id in self._stored and not self._blobs.is_here(blob_id)
+
+    def size(self, blob_id: str) -> int | None:
+        """Length in bytes of a blob that is in the store; None of others."""
+        return self._stored.size(blob_id)
+
+    async def bring(self, blob_id: str) -> None:
+        """Have a copy of a blob here, if it is only in the store.
+
+        Raises:
+            BlobError: It cannot be had.
+        """
+        if not self.is_away(blob_id):
+            return
+        try:
+            await self._lane.run(partial(self._blobs.bring, blob_id))
+        except ObjectStoreError as error:
+            raise BlobElsewhereError(blob_id, str(error)) from error
+        await self._trim()
+
+    async def look(self, blob_id: str, size_bytes: int) -> bool:
+        """Look for an object that a worker says to have put there, and enter it."""
+        if self._stored.size(blob_id) == size_bytes:
+            return self._stored.make_young(blob_id)
+        try:
+            found = await self._lane.run(lambda _: self._stored.store.size(blob_id))
+        except ObjectStoreError as error:
+            logger.warning("an object cannot be looked for", extra={"why": str(error)})
+            return False
+        if found != size_bytes:
+            return False
+        return await asyncio.to_thread(self._stored.enter, blob_id, size_bytes)
+
+    # --- sweeping ---
+
+    async def sweep(self, *, older_than_s: float) -> int:
+        """Remove objects and drafts that nobody told us of; returns how many.
+
+        Raises:
+            ObjectStoreError: They cannot be listed or removed.
+        """
+        before = time.time() - older_than_s
+
+        def strays(beat: object) -> list[str]:
+            del beat
+            return [
+                each.name
+                for each in self._stored.store.objects()
+                if each.changed_at is not None
+                and each.changed_at < before
+                and each.name not in self._stored
+            ]
+
+        found = [name for name in await self._lane.run(strays) if self._stored.strike_stray(name)]
+        drafts = await self._lane.run(lambda _: self._stored.store.remove_drafts(before=before))
+        await self._remove_struck()
+        return len(found) + drafts

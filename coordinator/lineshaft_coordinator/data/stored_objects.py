@@ -1,0 +1,223 @@
+"""Which blobs lie in the object store, and how they come and go there.
+
+Theory. A blob that arrives here is a file first, whole and synced, as without an object store; the
+mover puts large ones into the store later, and from then on the file is a *copy* that may go. A
+worker may put an object there itself and tell us; we look for it. Either way the blob is *entered*
+in an index of our own, durably, and only then counts as being there: the index is a folder of
+empty files, whose names say what lies in the store, and whose times say when it was last needed.
+
+What is not needed any more is *struck*: no longer there for anybody, and then removed from the
+store, some time; a strike outlives us. What is struck cannot be entered until it is gone, or a
+removal under way would take what was just put there.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobLostError
+from lineshaft_coordinator.data.blob_files import BLOB_ID, FOLDER_MODE, is_younger, make_young
+from lineshaft_runtime.durable import sync_path
+from lineshaft_runtime.object_errors import ObjectMissingError, ObjectStoreError
+from lineshaft_runtime.object_places import Beat
+from lineshaft_runtime.object_store import ObjectStore
+
+INDEX: Final = "objects"
+"""Folder of the index, among the blobs."""
+OBJECT_BYTES_MIN: Final = 1024 * 1024
+"""Shorter blobs stay in files of the coordinator: a request costs more than they do."""
+_STRUCK: Final = ".gone"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    size_bytes: int
+    path: Path
+
+
+def read_index(folder: Path) -> dict[str, int]:
+    """List what lies in the object store, with sizes in bytes, as the index in a folder says."""
+    return {blob_id: entry.size_bytes for blob_id, entry in _read(folder)[0].items()}
+
+
+class StoredObjects:
+    """The index, and the store that it is about; any thread may call.
+
+    Args:
+        folder: Of the index; made if need be.
+        store: Where the objects are.
+        bytes_min: Length from which on blobs go there.
+
+    Raises:
+        OSError: The index cannot be made or read.
+    """
+
+    def __init__(
+        self, folder: Path, store: ObjectStore, *, bytes_min: int = OBJECT_BYTES_MIN
+    ) -> None:
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._folder, self.store, self.bytes_min = folder, store, bytes_min
+        self._lock = threading.Lock()
+        self._entries, self._struck = _read(folder)
+        self._waiting: dict[str, int] = {}
+        self._copies: OrderedDict[str, int] = OrderedDict()
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Called in any thread when there is something to move or to remove."""
+
+    def __contains__(self, blob_id: str) -> bool:
+        return blob_id in self._entries
+
+    def size(self, blob_id: str) -> int | None:
+        """Length of a blob that is in the store, in bytes."""
+        entry = self._entries.get(blob_id)
+        return None if entry is None else entry.size_bytes
+
+    def names(self) -> list[str]:
+        """Name all blobs that are in the store."""
+        return list(self._entries)
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of all of them."""
+        return sum(entry.size_bytes for entry in tuple(self._entries.values()))
+
+    # --- blobs that are files here ---
+
+    def kept(self, blob_id: str, size_bytes: int) -> None:
+        """A blob is here as a file: it is to be moved, or a copy of what is in the store."""
+        if size_bytes < self.bytes_min:
+            return
+        with self._lock:
+            is_copy = blob_id in self._entries
+            (self._copies if is_copy else self._waiting)[blob_id] = size_bytes
+        if not is_copy:
+            self.on_waiting()
+
+    def dropped(self, blob_id: str) -> None:
+        """A blob is no longer here as a file."""
+        with self._lock:
+            self._waiting.pop(blob_id, None)
+            self._copies.pop(blob_id, None)
+
+    def waiting(self) -> list[str]:
+        """Blobs that are to be moved, in the order in which they came."""
+        with self._lock:
+            return [blob_id for blob_id in self._waiting if blob_id not in self._struck]
+
+    def surplus_copies(self, *, bytes_max: int) -> list[str]:
+        """Copies that must go so that the others have so many bytes at most, oldest use first."""
+        with self._lock:
+            surplus_bytes = sum(self._copies.values()) - bytes_max
+            names: list[str] = []
+            for blob_id, size_bytes in self._copies.items():
+                if surplus_bytes <= 0:
+                    break
+                names.append(blob_id)
+                surplus_bytes -= size_bytes
+        return names
+
+    # --- what is in the store ---
+
+    def enter(self, blob_id: str, size_bytes: int) -> bool:
+        """Note, durably, that the whole object is there; False if it is being removed."""
+        with self._lock:
+            if blob_id in self._struck:
+                return False
+            if blob_id not in self._entries:
+                shard = self._folder / blob_id[:2]
+                if not shard.exists():
+                    shard.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                    sync_path(self._folder)
+                path = shard / f"{blob_id[2:]}.{size_bytes}"
+                path.touch(0o600)
+                sync_path(shard)
+                self._entries[blob_id] = _Entry(size_bytes, path)
+            if self._waiting.pop(blob_id, None) is not None:
+                self._copies[blob_id] = size_bytes
+        return True
+
+    def make_young(self, blob_id: str) -> bool:
+        """Tell whether a blob is there, and keep a collection from taking it for old."""
+        with self._lock:
+            entry = self._entries.get(blob_id)
+            if entry is None:
+                return False
+            make_young(entry.path)
+            if blob_id in self._copies:
+                self._copies.move_to_end(blob_id)
+        return True
+
+    def is_younger(self, blob_id: str, deadline: float) -> bool:
+        """Tell whether a blob is there that was needed at `deadline` (wall time) or later."""
+        entry = self._entries.get(blob_id)
+        return entry is not None and is_younger(entry.path, deadline)
+
+    def strike(self, blob_id: str) -> None:
+        """Nobody needs a blob: it is gone for everybody, and then removed from the store."""
+        with self._lock:
+            entry = self._entries.pop(blob_id, None)
+            if entry is None:
+                return
+            self._copies.pop(blob_id, None)
+            path = entry.path.with_name(entry.path.name + _STRUCK)
+            entry.path.rename(path)
+            self._struck[blob_id] = _Entry(entry.size_bytes, path)
+        self.on_waiting()
+
+    def strike_stray(self, blob_id: str) -> bool:
+        """Begin the removal of an object that was never entered; False if it was."""
+        with self._lock:
+            if blob_id in self._entries or blob_id in self._struck:
+                return False
+            path = self._folder / f"{blob_id}{_STRUCK}"  # Made for no longer than we live.
+            self._struck[blob_id] = _Entry(0, path)
+        return True
+
+    def struck(self) -> list[str]:
+        """Blobs whose objects are to be removed."""
+        return list(self._struck)
+
+    def removed(self, blob_id: str) -> None:
+        """The object of a blob that was struck is gone."""
+        with self._lock:
+            entry = self._struck.pop(blob_id, None)
+        if entry is not None:
+            with suppress(OSError):  # Then it is removed once more, which does no harm.
+                entry.path.unlink(missing_ok=True)
+
+    def fetch(self, blob_id: str, sink: Callable[[bytes], object], beat: Beat) -> None:
+        """Read an object whole.
+
+        Raises:
+            BlobLostError: It is gone, or something else.
+            BlobElsewhereError: The store cannot be read.
+            OSError: Raised by the sink.
+        """
+        try:
+            self.store.get(blob_id, sink, beat)
+        except ObjectMissingError as error:
+            raise BlobLostError(blob_id, str(error)) from error
+        except ObjectStoreError as error:
+            raise BlobElsewhereError(blob_id, str(error)) from error
+
+
+def _read(folder: Path) -> tuple[dict[str, _Entry], dict[str, _Entry]]:
+    """Read what is there, and what was struck."""
+    entries: dict[str, _Entry] = {}
+    struck: dict[str, _Entry] = {}
+    if not folder.is_dir():
+        return entries, struck
+    for shard in folder.iterdir():
+        if len(shard.name) != 2:
+            continue
+        for path in shard.iterdir():
+            name = path.name.removesuffix(_STRUCK)
+            rest, _, size = name.partition(".")
+            if BLOB_ID.fullmatch(shard.name + rest) and size.isdecimal():
+                table = entries if path.name == name else struck
+                table[shard.name + rest] = _Entry(int(size), path)
+    return entries, struck

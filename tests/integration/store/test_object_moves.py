@@ -1,0 +1,342 @@
+"""Blobs that move between the coordinator's disk and an object store, which is a folder here."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from tests.integration.gateway.seed_bench import until
+
+from lineshaft_coordinator.data.blob_errors import (
+    BlobElsewhereError,
+    BlobLostError,
+    BlobStoreFullError,
+)
+from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.moving import ObjectMover
+from lineshaft_coordinator.data.store_note import (
+    ObjectStoreSettingError,
+    StoreNote,
+    note_for,
+    read_note,
+)
+from lineshaft_coordinator.data.stored_objects import INDEX, StoredObjects
+from lineshaft_coordinator.server.blob_room import moving, open_blobs
+from lineshaft_coordinator.settings import CoordinatorSettings
+from lineshaft_runtime.object_errors import ObjectStoreTakenError, ObjectStoreUnreachableError
+from lineshaft_runtime.object_store import MARKER, ObjectStore, object_name
+
+LARGE = os.urandom(300_000)
+NAME = hashlib.sha256(LARGE).hexdigest()
+
+
+@dataclass
+class Bench:
+    data: Path
+    store: Path
+    copies_bytes_max: int = 1 << 30
+    total_bytes_max: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """As a coordinator does when it starts."""
+        note = note_for(self.data, f"file://{self.store}")
+        assert note is not None
+        self.note: StoreNote = note
+        objects = ObjectStore(note.url)
+        self.stored = StoredObjects(self.data / "blobs" / INDEX, objects, bytes_min=1000)
+        self.blobs = BlobStore(
+            self.data / "blobs",
+            blob_bytes_max=1 << 20,
+            total_bytes_max=self.total_bytes_max,
+            free_bytes_min=1,
+            stored=self.stored,
+        )
+        self.mover = ObjectMover(
+            self.blobs, self.stored, note, copies_bytes_max=self.copies_bytes_max
+        )
+
+    def object(self, name: str = NAME) -> Path:
+        return self.store / object_name(name)
+
+    async def moved(self, name: str = NAME) -> None:
+        await until(lambda: name in self.stored)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "store").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store")
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        yield bench
+
+
+async def test_what_is_large_moves_and_what_is_small_stays(bench: Bench) -> None:
+    small = bench.blobs.put_bytes(b"small" * 10)
+    assert bench.blobs.put_bytes(LARGE) == NAME
+
+    await bench.moved()
+
+    assert bench.object().read_bytes() == LARGE
+    assert bench.stored.names() == [NAME]
+    assert bench.blobs.is_here(small)
+    assert set(bench.blobs.names()) == {small, NAME}
+
+
+async def test_what_is_only_in_the_store_is_complete_and_can_be_read(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+
+    bench.blobs.drop_copies([NAME])
+
+    assert not bench.blobs.is_here(NAME)
+    assert bench.blobs.total_bytes == 0
+    assert bench.blobs.is_complete(NAME)
+    assert bench.blobs.refer(NAME)
+    assert bench.blobs.begin(NAME, len(LARGE)) == len(LARGE)
+    assert bench.blobs.size_of(NAME) == len(LARGE)
+    assert bench.blobs.read(NAME, 10, 20) == LARGE[10:30]
+    assert bench.blobs.total_bytes == len(LARGE)
+
+
+async def test_what_is_nowhere_else_is_never_dropped_as_a_copy(bench: Bench) -> None:
+    shutil.move(bench.store, bench.store.with_name("away"))
+    bench.blobs.put_bytes(LARGE)
+
+    bench.blobs.drop_copies([NAME])
+
+    assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_copies_that_are_too_many_go_and_come_back(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store", copies_bytes_max=0)
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        bench.blobs.put_bytes(LARGE)
+        await until(lambda: not bench.blobs.is_here(NAME))
+
+        assert bench.mover.is_away(NAME)
+        assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_copies_give_way_to_what_is_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store", total_bytes_max=400_000)
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        bench.blobs.put_bytes(LARGE)
+        await bench.moved()
+
+        other = bench.blobs.put_bytes(LARGE[::-1])
+
+        assert not bench.blobs.is_here(NAME)
+        assert bench.blobs.is_complete(other)
+        assert bench.blobs.total_bytes == len(LARGE)
+
+
+async def test_while_the_store_is_away_blobs_are_taken_and_room_runs_out(bench: Bench) -> None:
+    away = bench.store.with_name("away")
+    bench.store.rename(away)
+
+    bench.blobs.put_bytes(LARGE)
+    await until(lambda: bench.mover.problem)
+
+    assert "no folder" in str(bench.mover.problem)
+    assert bench.blobs.read(NAME, 0, 10) == LARGE[:10]
+    bench.blobs._uploads._limits = replace(bench.blobs._uploads._limits, total_bytes_max=400_000)
+    with pytest.raises(BlobStoreFullError):
+        bench.blobs.put_bytes(LARGE[::-1])
+
+    away.rename(bench.store)
+    await bench.moved()
+    assert bench.object().read_bytes() == LARGE
+
+
+async def test_what_cannot_be_had_now_is_told_apart_from_what_is_lost(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    away = bench.store.with_name("away")
+
+    bench.store.rename(away)
+    with pytest.raises(BlobElsewhereError, match="try again later"):
+        bench.blobs.read(NAME, 0, 1)
+    with pytest.raises(BlobElsewhereError):
+        await bench.mover.bring(NAME)
+    away.rename(bench.store)
+    bench.object().unlink()
+    with pytest.raises(BlobLostError, match="is lost"):
+        await bench.mover.bring(NAME)
+
+    assert list((bench.data / "blobs" / "partial").iterdir()) == []
+    assert bench.blobs.total_bytes == 0
+
+
+async def test_an_object_that_was_changed_is_never_passed_on(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    bench.object().write_bytes(LARGE[::-1])
+
+    with pytest.raises(BlobElsewhereError, match="damaged"):
+        bench.blobs.read(NAME, 0, 1)
+
+    assert not bench.blobs.is_here(NAME)
+
+
+async def test_an_object_of_a_worker_counts_once_it_was_looked_at(bench: Bench) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+
+    assert not await bench.mover.look(NAME, len(LARGE))
+    bench.stored.store.put(NAME, source)
+    assert not await bench.mover.look(NAME, len(LARGE) - 1)
+    assert not bench.blobs.is_complete(NAME)
+    assert await bench.mover.look(NAME, len(LARGE))
+
+    assert bench.blobs.is_complete(NAME)
+    assert bench.mover.is_away(NAME)
+
+
+async def test_the_next_start_knows_what_lies_in_the_store(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+
+    bench.open()
+
+    assert bench.blobs.is_complete(NAME)
+    assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_blobs_from_before_there_was_a_store_move_to_it(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    BlobStore(
+        tmp_path / "data" / "blobs", blob_bytes_max=1 << 20, total_bytes_max=1 << 30
+    ).put_bytes(LARGE)
+    bench = Bench(tmp_path / "data", tmp_path / "store")
+    await bench.mover.claim()
+
+    async with moving(bench.mover):
+        await bench.moved()
+
+    assert bench.object().read_bytes() == LARGE
+
+
+async def test_what_nobody_needs_is_collected_from_the_store(bench: Bench) -> None:
+    needed = bench.blobs.put_bytes(LARGE[::-1])
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    await bench.moved(needed)
+    bench.blobs.drop_copies([NAME])
+
+    young = bench.blobs.collect({needed}, older_than_s=3600, now=time.time())
+    collected = bench.blobs.collect({needed}, older_than_s=3600, now=time.time() + 7200)
+    await until(lambda: not bench.object().exists())
+
+    assert young.count == 0
+    assert (collected.count, collected.size_bytes) == (1, len(LARGE))
+    assert not bench.blobs.is_complete(NAME)
+    assert bench.object(needed).exists()
+    await until(lambda: not bench.stored.struck())
+    bench.open()
+    assert bench.blobs.names() == [needed]
+    assert bench.stored.struck() == []
+
+
+async def test_a_removal_that_was_cut_off_is_gone_on_with(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    away = bench.store.with_name("away")
+    bench.store.rename(away)
+    bench.blobs.collect(set(), older_than_s=-10, now=time.time())
+    # What is struck cannot be entered again: its object is about to go.
+    assert not bench.stored.enter(NAME, len(LARGE))
+
+    bench.open()
+
+    assert not bench.blobs.is_complete(NAME)
+    assert bench.stored.struck() == [NAME]
+    away.rename(bench.store)
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        await until(lambda: not bench.object().exists())
+
+
+async def test_objects_and_drafts_that_nobody_told_us_of_are_swept(bench: Bench) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    bench.stored.store.put(NAME, source)
+    known = bench.blobs.put_bytes(LARGE[::-1])
+    await bench.moved(known)
+    (bench.store / "partial" / "half").write_bytes(b"half")
+
+    assert await bench.mover.sweep(older_than_s=3600) == 0
+    assert await bench.mover.sweep(older_than_s=-3600) == 2
+
+    assert not bench.object().exists()
+    assert bench.object(known).exists()
+    assert list((bench.store / "partial").iterdir()) == []
+
+
+async def test_a_store_of_another_coordinator_is_not_used(bench: Bench, tmp_path: Path) -> None:
+    settings = CoordinatorSettings(
+        data=tmp_path / "other", home=tmp_path, blob_store=f"file://{bench.store}"
+    )
+    settings.data.mkdir()
+
+    with pytest.raises(ObjectStoreTakenError):
+        await open_blobs(settings)
+
+
+async def test_a_store_must_be_there_when_it_is_first_used_and_not_later(tmp_path: Path) -> None:
+    settings = CoordinatorSettings(
+        data=tmp_path / "data", home=tmp_path, blob_store=f"file://{tmp_path / 'store'}"
+    )
+    settings.data.mkdir()
+
+    with pytest.raises(ObjectStoreUnreachableError):
+        await open_blobs(settings)
+    (tmp_path / "store").mkdir()
+    await open_blobs(settings)
+    (tmp_path / "store").rename(tmp_path / "away")
+    _, mover = await open_blobs(settings)
+
+    assert mover is not None
+
+
+async def test_a_data_folder_does_not_start_without_its_store(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+
+    with pytest.raises(ObjectStoreSettingError, match=f"--blob-store file://{bench.store}"):
+        note_for(bench.data, None)
+
+
+async def test_a_store_may_be_moved_with_its_marker(bench: Bench, tmp_path: Path) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    moved = tmp_path / "moved"
+    shutil.copytree(bench.store, moved)
+    settings = CoordinatorSettings(data=bench.data, home=tmp_path, blob_store=f"file://{moved}")
+
+    blobs, _ = await open_blobs(settings)
+
+    assert await asyncio.to_thread(blobs.read, NAME, 0, 1 << 20) == LARGE
+    note = read_note(bench.data)
+    assert note is not None
+    assert note.url == f"file://{moved}"
+    assert (moved / MARKER).exists()
