@@ -82,7 +82,7 @@ class WorkerShell:
         self._uplink = Uplink(dial, self._post)
         self._streams = StreamPipes(state / "execution", self._uplink, self._execution)
         self._uplink.streams = self._streams
-        self._supply = Supply(self._cache, self._uplink.transfers, self._uplink.files)
+        self._supply = Supply(self._cache, self._uplink)
         self._keeper = Keeper(state / "kept", self._supply.store_file, self._post)
         self._children = Children(self._supply, self._execution, self._assigns, self._post)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import INLINE_BYTES_MAX, Payload
@@ -12,6 +13,26 @@ from lineshaft_runtime.same_host import SameFile, SameHostFiles, bytes_into, lin
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.daemon.direct_store import DirectStore
+
+
+class Ways(Protocol):
+    """How blobs get to the coordinator and from it."""
+
+    @property
+    def transfers(self) -> BlobTransfers:
+        """The connection; goes on after a cut."""
+        ...
+
+    @property
+    def files(self) -> SameHostFiles:
+        """Files, if the coordinator is on this machine."""
+        ...
+
+    @property
+    def direct(self) -> DirectStore:
+        """The object store, if the coordinator has one that we reach."""
+        ...
 
 
 class Supply:
@@ -19,12 +40,12 @@ class Supply:
 
     Args:
         cache: Where blobs lie on this machine.
-        transfers: The way to and from the coordinator; goes on after a cut.
-        files: The shorter way, if the coordinator is on this machine.
+        ways: The connection to the coordinator, and what is shorter where it can be had.
     """
 
-    def __init__(self, cache: BlobCache, transfers: BlobTransfers, files: SameHostFiles) -> None:
-        self._cache, self._transfers, self._files = cache, transfers, files
+    def __init__(self, cache: BlobCache, ways: Ways) -> None:
+        self._cache, self._transfers = cache, ways.transfers
+        self._files, self._direct = ways.files, ways.direct
         self._held: dict[AttemptKey, list[BlobId]] = {}
 
     def hold(self, key: AttemptKey, blob_ids: Sequence[BlobId]) -> list[BlobId]:
@@ -55,19 +76,23 @@ class Supply:
             try:
                 if await self._linked(blob_id, draft):
                     return self._cache.path(blob_id)
-                with draft.open("wb", buffering=0) as file:
-
-                    def take(offset: int, data: bytes | memoryview) -> None:
-                        file.seek(offset)
-                        file.write(data)
-
-                    await self._transfers.download(blob_id, take)
+                if not await self._direct.fetch(blob_id, draft):
+                    await self._download(blob_id, draft)
                 self._cache.keep(blob_id, draft)
                 # Beside the work: nobody waits for it.
                 asyncio.get_running_loop().run_in_executor(None, self._cache.sync, blob_id)
             finally:
                 draft.unlink(missing_ok=True)
         return self._cache.path(blob_id)
+
+    async def _download(self, blob_id: BlobId, draft: Path) -> None:
+        with draft.open("wb", buffering=0) as file:
+
+            def take(offset: int, data: bytes | memoryview) -> None:
+                file.seek(offset)
+                file.write(data)
+
+            await self._transfers.download(blob_id, take)
 
     async def _linked(self, blob_id: BlobId, draft: Path) -> bool:
         path = await self._files.find(blob_id, None)
@@ -128,6 +153,8 @@ class Supply:
             OSError: It cannot be read.
         """
         size_bytes = _size_of(path)
+        if await self._direct.give(blob_id, path, size_bytes):
+            return Payload(blob=blob_id, size_bytes=size_bytes)
         if await self._files.give(blob_id, size_bytes, SameFile(path)):
             return Payload(blob=blob_id, size_bytes=size_bytes)
         with path.open("rb", buffering=0) as file:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from lineshaft_protocol.blob_messages import (
     BlobAck,
     BlobHere,
+    BlobInStore,
     BlobMissing,
     BlobRefused,
     BlobStatus,
@@ -23,6 +24,7 @@ from lineshaft_runtime.connection import Connection
 from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core import io
+from lineshaft_worker.daemon.direct_store import DirectStore
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Uplink:
         self._dialing: asyncio.Task[None] | None = None
         self.transfers = BlobTransfers(self._send_now, self.send_binary, self.is_writable)
         self.files = SameHostFiles(self._send_now)
+        self.direct = DirectStore(self._send_now)
         self.streams: StreamPipes | None = None
         """Those that runners here serve, once there are runners."""
 
@@ -83,6 +86,7 @@ class Uplink:
         """End all sessions: the worker stops."""
         if self._dialing is not None:
             self._dialing.cancel()
+        self.direct.close()
         for connection in tuple(self._links.values()):
             connection.close(GOING_AWAY, "the worker stops")
 
@@ -117,6 +121,7 @@ class Uplink:
                 self._post(io.Received(session, message))
             if isinstance(message, Registered):
                 self.files.on_connected(message.features)
+                self.direct.on_registered(message.blob_store)
                 if self.streams is not None:
                     self.streams.joined()
 
@@ -124,6 +129,8 @@ class Uplink:
         match message:
             case SameHostFolder() | BlobHere():
                 self.files.on_message(message)
+            case BlobInStore():
+                self.direct.on_message(message)
             case BlobAck():
                 self.transfers.on_message(message)
             case BlobStatus() | BlobRefused() | BlobMissing():
