@@ -54,17 +54,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="how long finished jobs, their events and results are kept: 45m, 12h, 30d",
     )
-    flags.add_argument(
-        "--blobs-by-wire",
-        action="store_true",
-        help="send large values over connections also on this machine, never as files",
-    )
-    flags.add_argument(
-        "--blob-store",
-        metavar="URL",
-        help="keep large values there: s3://BUCKET/PREFIX, file:///SHARED/FOLDER, or whatever "
-        "fsspec opens; default LINESHAFT_BLOB_STORE, or files in the data folder",
-    )
+    _add_blobs(flags)
     _add_notices(flags)
     flags.add_argument(
         "--set",
@@ -82,6 +72,20 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     flags.add_argument("--log-style", default="auto", choices=["auto", "json", "human"])
     return flags
+
+
+def _add_blobs(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument(
+        "--blobs-by-wire",
+        action="store_true",
+        help="send large values over connections also on this machine, never as files",
+    )
+    flags.add_argument(
+        "--blob-store",
+        metavar="URL",
+        help="keep large values there: s3://BUCKET/PREFIX, file:///SHARED/FOLDER, or whatever "
+        "fsspec opens; default LINESHAFT_BLOB_STORE, or files in the data folder",
+    )
 
 
 def _add_notices(flags: argparse.ArgumentParser) -> None:

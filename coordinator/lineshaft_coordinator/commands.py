@@ -134,8 +134,14 @@ def _holds(view: Mapping[str, JsonValue]) -> str:
     return (
         f"{view['folder']}: {view['jobs']} jobs, {view['live_jobs']} of them live, "
         f"{view['records']} records, {view['events']} events, {view['blobs']} blobs of "
-        f"{view['blob_bytes']} bytes, epoch {view['epoch']}"
+        f"{view['blob_bytes']} bytes{_away(view)}, epoch {view['epoch']}"
     )
+
+
+def _away(view: Mapping[str, JsonValue]) -> str:
+    if not view.get("objects"):
+        return ""
+    return f" and {view['objects']} of {view['object_bytes']} bytes in {view['blob_store']}"
 
 
 def _say(view: Mapping[str, JsonValue], *, is_json: bool, text: str) -> None:

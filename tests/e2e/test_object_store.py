@@ -1,5 +1,6 @@
 """Large values in an object store: a folder that all see, so that real daemons can use it."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from tests.e2e.farm import Farm, until
 
 from lineshaft import AsyncClient, Client
 from lineshaft.errors import BlobMissingError, PayloadLostError
+from lineshaft_coordinator.server.backups import back_up, check_data, restore, summary_view
 
 LARGE = os.urandom(3 * 1024 * 1024)
 SAID = "large blobs go to the object store"
@@ -125,7 +127,8 @@ async def test_an_object_that_vanished_is_a_typed_error(farm: Farm, store: Path)
 def test_a_job_whose_argument_vanished_fails_and_says_so(farm: Farm, store: Path) -> None:
     with farm.client() as client:
         client.put(LARGE)
-        until(lambda: len(objects(store)) == 1, what="it is in the store")
+        index = farm.folder / "data" / "blobs" / "objects"
+        until(lambda: list(index.glob("??/*")), what="it is in the store, and on record")
         for path in (*objects(store), *files_here(farm)):
             path.unlink()
         # A start of the coordinator finds no copy, and believes its index.
@@ -167,3 +170,37 @@ def test_a_new_value_is_taken_while_the_store_is_away(farm: Farm, store: Path) -
 
     store.with_name("away").rename(store)
     until(lambda: len(objects(store)) == 2, what="both move there once it is back")
+
+
+def test_check_backup_and_restore_know_of_objects(farm: Farm, store: Path) -> None:
+    seen_direct(farm)
+    asyncio.run(ended(farm))
+    data, copy, restored = (farm.folder / name for name in ("data", "copy", "restored"))
+    assert farm.coordinator is not None
+    farm.coordinator.terminate()
+    (result,) = objects(store)
+
+    backup = summary_view(back_up(data, copy))
+    restore(copy, restored)
+
+    facts = {"problems": [], "blob_store": f"file://{store}", "objects": 1}
+    assert facts | {"object_bytes": result.stat().st_size} == {
+        key: backup[key] for key in (*facts, "object_bytes")
+    }
+    assert [path for path in copy.glob("blobs/??/*") if path.stat().st_size > 1 << 20] == []
+    for folder in (data, copy, restored):
+        assert check_data(folder, reads_blobs=True).problems == ()
+    content = result.read_bytes()
+    result.write_bytes(content[:-1] + b"?")
+    assert check_data(restored, reads_blobs=False).problems == ()
+    (problem,) = check_data(restored, reads_blobs=True).problems
+    assert "is damaged" in problem
+    result.write_bytes(content[:-1])
+    (problem,) = check_data(restored, reads_blobs=False).problems
+    assert f"has {len(content) - 1} bytes, not {len(content)}" in problem
+    result.unlink()
+    (problem,) = check_data(restored, reads_blobs=False).problems
+    assert problem.endswith(f"{result.name} is missing")
+    store.rename(store.with_name("away"))
+    (problem,) = check_data(restored, reads_blobs=False).problems
+    assert "cannot be used now" in problem

@@ -2,19 +2,22 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from lineshaft_coordinator.core.records import JobFinished, JobSubmitted
 from lineshaft_coordinator.data.blob_files import blob_path, list_blobs
+from lineshaft_coordinator.data.object_check import object_problems
 from lineshaft_coordinator.data.references import blobs_named, blobs_of
+from lineshaft_coordinator.data.stored_objects import INDEX, read_index
 from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.store import queries
 from lineshaft_coordinator.store.errors import UnreadableRecordError
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error
 from lineshaft_coordinator.store.readers import connect_read_only
+from lineshaft_runtime.object_store import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,16 @@ class BlobReport:
     problems: tuple[str, ...]
     """Blobs that jobs need and that are missing or damaged; records that cannot be read."""
     named: frozenset[str]
-    """All blobs that some record names and that are there."""
+    """All blobs that some record names and that are files here alone."""
     named_bytes: int
     stored_count: int
+    away: Mapping[str, int]
+    """All that some record names and that lie in the object store, with sizes in bytes."""
 
 
-def check_blobs(database: Path, folder: Path, *, reads_all: bool = False) -> BlobReport:
+def check_blobs(
+    database: Path, folder: Path, *, reads_all: bool = False, store: ObjectStore | None = None
+) -> BlobReport:
     """Look for each blob that a live job or a kept result needs; blocks, changes nothing.
 
     A payload of a job that has ended is not missed: nobody will ask for it.
@@ -38,23 +45,31 @@ def check_blobs(database: Path, folder: Path, *, reads_all: bool = False) -> Blo
         database: No process writes it.
         folder: Of the blobs; it need not be there.
         reads_all: Whether to read the blobs and compare their hashes, which takes its time.
+        store: Where to look for objects; None to believe the index of them.
 
     Raises:
         StoreError: The database cannot be read.
     """
     sizes = dict(list_blobs(folder)) if folder.is_dir() else {}
+    # After the files: what moves meanwhile is found in either place.
+    index = read_index(folder / INDEX)
     try:
         with closing(connect_read_only(database)) as connection:
             needed, named, problems = _needs(connection)
     except FAULTS as error:
         raise as_store_error(error, database) from error
     for blob_id, job_id in needed.items():
-        if blob_id not in sizes:
+        if blob_id not in sizes and blob_id not in index:
             problems.append(f"job {job_id} needs blob {blob_id}, which is missing")
-    present = frozenset(named & sizes.keys())
+    away = {blob_id: index[blob_id] for blob_id in sorted(named & index.keys())}
+    present = frozenset((named & sizes.keys()) - away.keys())
     if reads_all:
         problems.extend(_damage(folder, sorted(present)))
-    return BlobReport(tuple(problems), present, sum(sizes[b] for b in present), len(sizes))
+    if store is not None:
+        asked = away if reads_all else {each: away[each] for each in away if each in needed}
+        problems.extend(object_problems(store, asked, reads_all=reads_all))
+    here_bytes = sum(sizes[blob_id] for blob_id in present)
+    return BlobReport(tuple(problems), present, here_bytes, len(sizes), away)
 
 
 def _needs(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str], list[str]]:

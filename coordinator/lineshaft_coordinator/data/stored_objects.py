@@ -13,7 +13,7 @@ removal under way would take what was just put there.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,17 @@ class _Entry:
 def read_index(folder: Path) -> dict[str, int]:
     """List what lies in the object store, with sizes in bytes, as the index in a folder says."""
     return {blob_id: entry.size_bytes for blob_id, entry in _read(folder)[0].items()}
+
+
+def write_index(folder: Path, sizes: Mapping[str, int]) -> set[Path]:
+    """Write an index; returns the folders that are to be synced. None is made for nothing."""
+    folders = {folder} if sizes else set[Path]()
+    for blob_id, size_bytes in sizes.items():
+        shard = folder / blob_id[:2]
+        shard.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        (shard / f"{blob_id[2:]}.{size_bytes}").touch(0o600)
+        folders.add(shard)
+    return folders
 
 
 class StoredObjects:

@@ -10,15 +10,17 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from lineshaft_coordinator.data import store_note
 from lineshaft_coordinator.data.blob_check import BlobReport, check_blobs
 from lineshaft_coordinator.data.blob_files import FOLDER_MODE, blob_path
+from lineshaft_coordinator.data.stored_objects import INDEX, read_index, write_index
 from lineshaft_coordinator.notices.registry import FILE_NAME as NOTICES
 from lineshaft_coordinator.notices.registry import copy_registry
 from lineshaft_coordinator.store.check import Report, check_database, check_held_store
@@ -36,10 +38,17 @@ from lineshaft_coordinator.store.lock import FolderLock
 from lineshaft_coordinator.training_runs.copies import copy_reported_runs
 from lineshaft_protocol.version import __version__
 from lineshaft_runtime.durable import sync_path
+from lineshaft_runtime.object_store import ObjectStore
 
 BLOBS = "blobs"
 MANIFEST = "backup.json"
-_KEPT_FILES = ("tokens.json", "tls/certificate.pem", "tls/key.pem", "training.key")
+_KEPT_FILES = (
+    "tokens.json",
+    "tls/certificate.pem",
+    "tls/key.pem",
+    "training.key",
+    store_note.FILE_NAME,
+)
 
 
 class NoDataError(StoreError):
@@ -93,6 +102,8 @@ class Summary:
     store: Report
     blobs: BlobReport | None
     """``None`` when the database could not be read."""
+    blob_store: str | None
+    """URL of the object store that blobs lie in; none of their bytes are in a backup."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -113,6 +124,9 @@ def summary_view(summary: Summary) -> dict[str, JsonValue]:
         "events": store.event_count,
         "blobs": 0 if blobs is None else len(blobs.named),
         "blob_bytes": 0 if blobs is None else blobs.named_bytes,
+        "blob_store": summary.blob_store,
+        "objects": 0 if blobs is None else len(blobs.away),
+        "object_bytes": 0 if blobs is None else sum(blobs.away.values()),
     }
 
 
@@ -122,11 +136,14 @@ def check_data(data: Path, *, reads_blobs: bool) -> Summary:
     Raises:
         NoDataError: It is none.
         StoreLockedError: A coordinator has it.
+        ObjectStoreUrlError: Its object store cannot be used on this machine.
     """
     if not StoreFiles(data).is_made():
         raise NoDataError(data)
     with FolderLock(data).held():
-        return _summary(data, check_held_store(data), reads_blobs=reads_blobs)
+        note = store_note.read_note(data)
+        store = None if note is None else ObjectStore(note.url)
+        return _summary(data, check_held_store(data), reads_blobs=reads_blobs, store=store)
 
 
 def back_up(data: Path, target: Path) -> Summary:
@@ -177,19 +194,21 @@ def restore(source: Path, data: Path) -> Summary:
         if summary.problems:
             raise StoreDamagedError(source, "; ".join(summary.problems[:3]))
         _place(database, StoreFiles(partial).database, may_link=False)
-        _copy_the_rest(source, partial, _named(summary), may_link=False)
+        _copy_the_rest(source, partial, summary, may_link=False)
     return summary
 
 
 def _complete(data: Path, partial: Path, target: Path) -> Summary:
-    summary = _summary(target, check_database(StoreFiles(partial).database), blobs=data / BLOBS)
-    _copy_the_rest(data, partial, _named(summary), may_link=True)
+    summary = _summary(target, check_database(StoreFiles(partial).database), data=data)
+    _copy_the_rest(data, partial, summary, may_link=True)
     manifest = {
         "lineshaft": __version__,
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "epoch": summary.store.epoch,
         "jobs": summary.store.job_count,
         "blobs": len(_named(summary)),
+        "blob_store": summary.blob_store,
+        "objects": 0 if summary.blobs is None else len(summary.blobs.away),
     }
     (partial / MANIFEST).write_text(json.dumps(manifest) + "\n")
     sync_path(partial / MANIFEST)
@@ -197,12 +216,20 @@ def _complete(data: Path, partial: Path, target: Path) -> Summary:
 
 
 def _summary(
-    folder: Path, report: Report, *, blobs: Path | None = None, reads_blobs: bool = False
+    folder: Path,
+    report: Report,
+    *,
+    data: Path | None = None,
+    reads_blobs: bool = False,
+    store: ObjectStore | None = None,
 ) -> Summary:
+    source = data or folder
+    note = store_note.read_note(source)
+    url = None if note is None else note.url
     if report.schema_version == 0:  # it could not be read
-        return Summary(folder, report, None)
-    found = check_blobs(report.path, blobs or folder / BLOBS, reads_all=reads_blobs)
-    return Summary(folder, report, found)
+        return Summary(folder, report, None, url)
+    found = check_blobs(report.path, source / BLOBS, reads_all=reads_blobs, store=store)
+    return Summary(folder, report, found, url)
 
 
 def _named(summary: Summary) -> frozenset[str]:
@@ -238,7 +265,7 @@ def _is_free(target: Path) -> bool:
     return not target.exists() or (target.is_dir() and not any(target.iterdir()))
 
 
-def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_link: bool) -> None:
+def _copy_the_rest(source: Path, target: Path, summary: Summary, *, may_link: bool) -> None:
     for name in _KEPT_FILES:
         if (source / name).exists():
             (target / name).parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -248,12 +275,18 @@ def _copy_the_rest(source: Path, target: Path, blob_ids: Iterable[str], *, may_l
     copy_reported_runs(source, target)
     (target / BLOBS).mkdir(mode=FOLDER_MODE)
     shards: set[Path] = {target, target / BLOBS, target / "tls"}
-    for blob_id in blob_ids:
+    away = {} if summary.blobs is None else dict(summary.blobs.away)
+    for blob_id in _named(summary):
         path = blob_path(target / BLOBS, blob_id)
         if path.parent not in shards:
             path.parent.mkdir(mode=FOLDER_MODE)
             shards.add(path.parent)
-        _place(blob_path(source / BLOBS, blob_id), path, may_link=may_link)
+        try:
+            _place(blob_path(source / BLOBS, blob_id), path, may_link=may_link)
+        except FileNotFoundError:  # Moved to the object store since we looked.
+            path.unlink(missing_ok=True)
+            away[blob_id] = read_index(source / BLOBS / INDEX)[blob_id]
+    shards |= write_index(target / BLOBS / INDEX, away)
     for folder in shards:
         if folder.is_dir():
             sync_path(folder)

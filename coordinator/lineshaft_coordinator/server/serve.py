@@ -87,7 +87,7 @@ async def serve(settings: CoordinatorSettings) -> None:
             raise StoreDamagedError(settings.data / "lineshaft.sqlite", detail) from error
         jobs = daemon.core.shop.ledger.jobs
         keep_s = settings.keep_finished_s
-        upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s)
+        upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s, mover=mover)
         recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=epoch > 1)
         daemon.taps.append(recorder.tap)
         async with announcing(

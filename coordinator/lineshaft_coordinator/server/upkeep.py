@@ -19,12 +19,14 @@ from pathlib import Path
 from lineshaft_coordinator.core.ledger import Job
 from lineshaft_coordinator.data.blob_records import Collected
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.references import KeptBlobs, blobs_named
 from lineshaft_coordinator.server.backups import Summary, backup_under_way
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.store.errors import StoreDamagedError, StoreFullError
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_protocol.ids import JobId
+from lineshaft_runtime.object_errors import ObjectStoreError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Upkeep:
     Args:
         live: The ledger's jobs.
         keep_finished_s: How long finished jobs are kept, in seconds.
+        mover: To and from the object store; None if there is none.
         wall: Wall time in seconds.
         clock: Monotonic time in seconds.
     """
@@ -58,11 +61,14 @@ class Upkeep:
         keep_finished_s: float,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        mover: ObjectMover | None = None,
     ) -> None:
+        self._mover = mover
         self._store, self._blobs, self._room, self._live = store, blobs, room, live
         self._keep_finished_s = keep_finished_s
         self._wall, self._clock = wall, clock
         self._started_at = self._swept_at = clock()
+        self._strays_at: float | None = None
         self._has_pruned = self._has_complained = False
         # Held by whoever needs that no blob is collected meanwhile.
         self._blobs_wanted = asyncio.Lock()
@@ -94,6 +100,7 @@ class Upkeep:
             if not self._may_sweep():
                 return given_up
             removed = await self._sweep()
+        await self._sweep_strays()
         return Collected(given_up.count + removed.count, given_up.size_bytes + removed.size_bytes)
 
     async def back_up(self, data: Path, target: Path) -> Summary:
@@ -163,6 +170,21 @@ class Upkeep:
         fields = {"blobs": removed.count, "bytes": removed.size_bytes}
         logger.info("removed blobs that no job names", extra=fields)
         return removed
+
+    async def _sweep_strays(self) -> None:
+        """Remove objects that no worker told us of, once a day: the whole store is listed."""
+        now = self._clock()
+        is_due = self._strays_at is None or now - self._strays_at >= SWEEP_EVERY_S
+        if self._mover is None or not is_due:
+            return
+        self._strays_at = now
+        try:
+            older_than_s = BLOB_GRACE_S + self._lost_after_max_s()
+            count = await self._mover.sweep(older_than_s=older_than_s)
+        except ObjectStoreError as error:
+            logger.warning("the object store was not swept", extra={"why": str(error)})
+        else:
+            logger.info("removed objects that nobody knows", extra={"objects": count})
 
     def _lost_after_max_s(self) -> float:
         waits = (

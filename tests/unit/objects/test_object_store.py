@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +23,13 @@ DATA = os.urandom(3 * 1024 * 1024 + 17)
 NAME = hashlib.sha256(DATA).hexdigest()
 
 
-@pytest.fixture(params=["file", "local", "memory"])
+@pytest.fixture(params=["file", "local", "memory", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param != "file":
         pytest.importorskip("fsspec")
+    if request.param == "s3":
+        yield request.getfixturevalue("s3_url")
+        return
     folder = tmp_path / "store"
     folder.mkdir()
     yield f"{request.param}://{folder}"
@@ -33,6 +38,30 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
         MemoryFileSystem.store.clear()
         MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def s3_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of a stand-in for S3 that speaks its protocol."""
+    why = "not among the development dependencies; pip install 'moto[server]' s3fs"
+    s3fs = pytest.importorskip("s3fs", reason=why)
+    server_of = pytest.importorskip("moto.server", reason=why).ThreadedMotoServer
+    server = server_of(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"bucket-{os.urandom(8).hex()}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    yield f"s3://{bucket}/prefix"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
 
 
 @pytest.fixture
@@ -178,3 +207,25 @@ def test_an_object_lies_where_its_hash_says(tmp_path: Path, source: Path) -> Non
     assert (tmp_path / NAME[:2] / NAME).read_bytes() == DATA
     assert object_name(NAME) == f"{NAME[:2]}/{NAME}"
     assert (tmp_path / MARKER).is_file()
+
+
+def test_a_process_killed_in_the_midst_of_an_upload_leaves_no_object(
+    tmp_path: Path, source: Path
+) -> None:
+    objects = ObjectStore(f"file://{tmp_path}")
+    objects.claim("ours", is_new=True)
+    code = (
+        "import sys, pathlib, time; from lineshaft_runtime.object_store import ObjectStore\n"
+        "def beat(): print('some', flush=True); time.sleep(600)\n"
+        "ObjectStore(sys.argv[1]).put(sys.argv[2], pathlib.Path(sys.argv[3]), beat)"
+    )
+    command = [sys.executable, "-c", code, f"file://{tmp_path}", NAME, str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"some\n"
+        killed.kill()
+
+    assert objects.size(NAME) is None
+    assert len(list((tmp_path / DRAFTS).iterdir())) == 1
+    assert objects.remove_drafts(before=float("inf")) == 1
+    assert list((tmp_path / DRAFTS).iterdir()) == []
