@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.cli.shell import Shell
-from tests.e2e.farm import until
+from tests.e2e.farm import Farm, until
 
 TRAINING = """
 import signal
@@ -55,21 +55,28 @@ def status(shell: Shell, job_id: str) -> str:
     return str(found["status"])
 
 
+def until_status(farm: Farm, job_id: str, wanted: str) -> None:
+    """Ask over one connection: as commands, all these questions would be most of what tests do."""
+    with farm.client() as client:
+        until(lambda: client.job(job_id).status == wanted, what=f"{job_id} is {wanted}")
+
+
 @pytest.fixture
 def gate(shell: Shell) -> Path:
     return shell.folder / "gate"
 
 
 @pytest.fixture
-def training(shell: Shell, gate: Path) -> str:
+def training(pair: Farm, shell: Shell, gate: Path) -> str:
     job_id = submitted(shell, TRAINING, "--param", f"gate={gate}")
-    until(lambda: status(shell, job_id) == "running", what="it runs")
+    until_status(pair, job_id, "running")
     return job_id
 
 
-@pytest.fixture
-def full(shell: Shell) -> str:
+@pytest.fixture(scope="module")
+def full(pair: Farm, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A job that left a large file and a folder."""
+    shell = Shell(tmp_path_factory.mktemp("full"), pair.environ)
     shell.write("leaves.py", LEAVES)
     found: dict[str, Any] = shell.run("run", "leaves.py", "--json").document
     return str(found["job_id"])
@@ -99,10 +106,10 @@ LARGE = TRAINING.replace(
 )
 
 
-def test_paused_is_said_when_the_checkpoint_is_stored(shell: Shell, gate: Path) -> None:
+def test_paused_is_said_when_the_checkpoint_is_stored(pair: Farm, shell: Shell, gate: Path) -> None:
     """Its job ends long before so much is hashed, and synced to a disk."""
     job_id = submitted(shell, LARGE, "--param", f"gate={gate}")
-    until(lambda: status(shell, job_id) == "running", what="it runs")
+    until_status(pair, job_id, "running")
 
     paused = shell.run("pause", job_id)
     why = shell.run("why", job_id).out
@@ -124,9 +131,9 @@ def test_pausing_answers_scripts_with_one_list(shell: Shell, training: str, gate
     assert shell.run("result", training).code == 0
 
 
-def test_who_cannot_pause_says_why(shell: Shell) -> None:
+def test_who_cannot_pause_says_why(pair: Farm, shell: Shell) -> None:
     deaf = submitted(shell, DEAF)
-    until(lambda: status(shell, deaf) == "running", what="it runs")
+    until_status(pair, deaf, "running")
 
     late = shell.run("pause", deaf, "--grace", "0.5")
     frozen = shell.run("pause", deaf, "--freeze")
@@ -155,10 +162,12 @@ def test_a_paused_job_can_be_cancelled(shell: Shell, training: str) -> None:
     assert status(shell, training) == "cancelled"
 
 
-def test_who_watches_sees_the_pause_of_another_terminal(shell: Shell, gate: Path) -> None:
+def test_who_watches_sees_the_pause_of_another_terminal(
+    pair: Farm, shell: Shell, gate: Path
+) -> None:
     shell.write("job.py", TRAINING)
     watching = shell.on_terminal("run", "job.py", "--param", f"gate={gate}")
-    (job_id,) = until(lambda: [each["job_id"] for each in running(shell)], what="it runs")
+    job_id = until_one_runs(pair)
 
     assert shell.run("pause", job_id).code == 0
     watching.wait_for("paused")
@@ -169,17 +178,19 @@ def test_who_watches_sees_the_pause_of_another_terminal(shell: Shell, gate: Path
     assert "\n7\n" in watching.text
 
 
-def running(shell: Shell) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = shell.run("jobs", "--status", "running", "--json").document
-    return found
+def until_one_runs(farm: Farm) -> str:
+    with farm.client() as client:
+        found: Any = until(lambda: client.jobs(status="running"), what="it runs")
+    (job,) = found
+    return str(job["job_id"])
 
 
-def test_ctrl_c_while_waiting_for_a_pause_leaves_the_pause(shell: Shell) -> None:
+def test_ctrl_c_while_waiting_for_a_pause_leaves_the_pause(pair: Farm, shell: Shell) -> None:
     deaf = submitted(shell, DEAF)
-    until(lambda: status(shell, deaf) == "running", what="it runs")
+    until_status(pair, deaf, "running")
     terminal = shell.on_terminal("pause", deaf)
     terminal.wait_for("Ctrl-C stops waiting, not the pause")
-    until(lambda: status(shell, deaf) == "pausing", what="it is asked")
+    until_status(pair, deaf, "pausing")
 
     terminal.press_ctrl_c()
 
