@@ -4,15 +4,27 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.cli.shell import Shell
-from tests.e2e.farm import Farm
+from tests.e2e.farm import Farm, farm
 
 INSTALL_S = 400.0
 NO_INDEX = re.compile(r"(?i)failed to fetch|error sending request|not found in the .*registry")
 EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A coordinator and two workers with one slot each: a runner takes seconds for scikit-learn."""
+    with farm(tmp_path_factory.mktemp("farm")) as made:
+        for name in ("w1", "w2"):
+            made.start_worker(name, "--slots", "1")
+        with made.client() as client:
+            made.until_ready(client)
+        yield made
 
 
 def run_example(name: str, farm: Farm, folder: Path) -> list[str]:
