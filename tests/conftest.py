@@ -12,6 +12,7 @@ FIRST = (
     "tests/simulation/",
     "tests/faults/",
     "tests/meta/test_documents.py",
+    "tests/unit/finetune/test_archives.py",
     "tests/integration/coordinator/",
     "tests/e2e/",
     "tests/integration/",
