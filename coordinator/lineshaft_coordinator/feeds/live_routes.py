@@ -40,7 +40,7 @@ class LiveRoutes:
 
     def doors(self) -> list[Door]:
         """The WebSocket."""
-        return [Door(PATH, self._admit, viewers=True)]
+        return [Door(PATH, self._admit, takes="look")]
 
     def _admit(self, visit: Visit) -> Admitted | Rejection:
         try:
@@ -62,7 +62,7 @@ class LiveRoutes:
 
     async def answer(self, request: Request) -> Response | EventStream:
         """Begin a stream of events, or say why not."""
-        grant = self._guard.enter(request, viewers=True)
+        grant = self._guard.enter(request, "look")
         if isinstance(grant, Refusal):
             return _error(grant.status, grant.text)
         job_id = JobId(str(request.path_params["job_id"]))
@@ -126,12 +126,12 @@ class _Asked:
             ValueError: It asks for something that there is not.
         """
         since, kinds = query.get("since"), _kinds(query.get("kinds"))
-        if grant.is_viewer and "log" in kinds:
-            raise _HiddenError(wrong_role(grant.role, "client"))
+        if "log" in kinds and not grant.may("read_output"):
+            raise _HiddenError(wrong_role(grant.role, "read_output"))
         return _Asked(
             since=parse_place(since) if since is not None else None,
             dialect=LiveDialect(
-                kinds, _listed(query.get("metrics")), shows_output=not grant.is_viewer
+                kinds, _listed(query.get("metrics")), shows_output=grant.may("read_output")
             ),
             rate=_rate(query.get("rate")),
             wants_gaps=query.get("gaps", "1") != "0",

@@ -11,7 +11,7 @@ from lineshaft_coordinator.finetune.limits import RateLimit
 from lineshaft_coordinator.finetune.settings import TrainingSettings
 from lineshaft_coordinator.server.admission import Gate, Grant, Tokens, is_loopback
 from lineshaft_coordinator.server.guard import NO_TOKEN
-from lineshaft_coordinator.server.roles import wrong_role
+from lineshaft_coordinator.server.roles import Permission, wrong_role
 from lineshaft_runtime.connection import token_of
 from lineshaft_runtime.serving import let_in
 
@@ -61,12 +61,12 @@ class Access:
             return ANYBODY
         return grant
 
-    def guarded(self, endpoint: Endpoint, limit: LimitName) -> Endpoint:
+    def guarded(self, endpoint: Endpoint, limit: LimitName, takes: Permission) -> Endpoint:
         """Let an endpoint answer those who may ask."""
 
         async def answer(request: Request) -> Response:
             origin = request.headers.get("origin")
-            response = self._refusal(request, limit)
+            response = self._refusal(request, limit, takes)
             if response is None:
                 response = await endpoint(request)
             if origin is not None and origin in self._settings.origins:
@@ -97,7 +97,7 @@ class Access:
         refusal = self._gate.refuse_page(host, foreign)
         return refusal.text.strip() if refusal is not None else None
 
-    def _refusal(self, request: Request, limit: LimitName) -> Response | None:
+    def _refusal(self, request: Request, limit: LimitName, takes: Permission) -> Response | None:
         headers = request.headers
         text = self.refuse_page(headers.get("host"), headers.get("origin"))
         if text is not None:
@@ -107,8 +107,9 @@ class Access:
         grant = self.grant(token_of(headers, request.query_params), peer, job_id)
         if grant is None:
             return detail(401, NO_TOKEN)
-        if not grant.allows("client"):
-            return detail(403, wrong_role(grant.role, "client"))
+        if not grant.may(takes):
+            return detail(403, wrong_role(grant.role, takes))
+        request.state.shows_output = grant.may("read_output")
         let_in(request.scope)
         wait_s = self._limits[limit].wait_s(peer, time.monotonic())
         if wait_s > 0:

@@ -60,9 +60,9 @@ class LiveFeeds:
         self._feeds: dict[str, _Feed] = {}
         self._opening: set[asyncio.Task[None]] = set()
 
-    def viewer(self, job_id: str) -> "Viewer":
-        """Who listens to a new connection."""
-        return Viewer(self, job_id)
+    def viewer(self, job_id: str, *, shows_output: bool = False) -> "Viewer":
+        """Who listens to a new connection, and whether it is told the text of a failure."""
+        return Viewer(self, job_id, shows_output=shows_output)
 
     def begin(self, viewer: "Viewer") -> None:
         """A viewer's connection is open."""
@@ -180,12 +180,18 @@ class _Feed:
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._tick)
 
     def _finish(self) -> None:
-        following = self._following
-        last = views.completion_message(
-            following.job_id, following.fold, following.standing(), time.time()
-        )
+        following, now = self._following, time.time()
+        last = {
+            shows_output: views.completion_message(
+                following.job_id,
+                following.fold,
+                views.seen(following.standing(), shows_output=shows_output),
+                now,
+            )
+            for shows_output in (True, False)
+        }
         for viewer in tuple(self._viewers):
-            viewer.end(last, DONE, "the training has ended")
+            viewer.end(last[viewer.shows_output], DONE, "the training has ended")
         self._stop()
 
     def _progress(self) -> bytes:
@@ -198,8 +204,8 @@ class _Feed:
 class Viewer:
     """One connection; what its peer says is ignored."""
 
-    def __init__(self, feeds: LiveFeeds, job_id: str) -> None:
-        self._feeds, self.job_id = feeds, job_id
+    def __init__(self, feeds: LiveFeeds, job_id: str, *, shows_output: bool = False) -> None:
+        self._feeds, self.job_id, self.shows_output = feeds, job_id, shows_output
         self._connection: Connection | None = None
         self._newest: bytes | None = None
         """What it gets when its socket has room."""

@@ -26,11 +26,12 @@ from lineshaft_coordinator.finetune.execution import NoTrainerError, read_execut
 from lineshaft_coordinator.finetune.follower import UnknownTrainingError
 from lineshaft_coordinator.finetune.live import LIMITS
 from lineshaft_coordinator.finetune.server import TrainingRefusedError, TrainingServer
-from lineshaft_coordinator.finetune.views import View, status_view
+from lineshaft_coordinator.finetune.views import View, seen, status_view
 from lineshaft_coordinator.server.admission import Door, Gate, Grant, Tokens, Visit
 from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
+from lineshaft_coordinator.server.roles import Permission
 from lineshaft_coordinator.store.errors import StoreError, StoreFullError
 from lineshaft_coordinator.strict_json import strict
 from lineshaft_protocol.errors import LineshaftError
@@ -64,21 +65,24 @@ class TrainingRoutes:
     def routes(self) -> list[Route]:
         """The HTTP endpoints."""
         base, one = "/api/training", "/api/training/{job_id}"
+        # Viewers see how trainings stand, no output of theirs and no paths of this machine.
         gets: dict[str, Answer] = {
             f"{base}/health": self._health,
             f"{base}/queue": self._queue,
             f"{base}/analytics/summary": self._summary,
             f"{base}/analytics/compare": self._compare,
             f"{base}/status/{{job_id}}": self._status,
-            f"{one}/errors": self._errors,
             f"{one}/analytics": self._analytics,
         }
-        files: dict[str, Answer] = {
-            f"{base}/metrics/{{job_id}}": self._metrics,
+        metrics: dict[str, Answer] = {f"{base}/metrics/{{job_id}}": self._metrics}
+        errors: dict[str, Answer] = {f"{one}/errors": self._errors}
+        texts: dict[str, Answer] = {
             f"{base}/logs/{{job_id}}": self._logs,
+            f"{one}/download/logs": self._log_archive,
+        }
+        files: dict[str, Answer] = {
             f"{base}/checkpoints/{{job_id}}": self._checkpoints,
             f"{one}/download/model": self._model,
-            f"{one}/download/logs": self._log_archive,
         }
         posts: dict[str, Answer] = {
             f"{base}/pause/{{job_id}}": self._pause,
@@ -87,18 +91,27 @@ class TrainingRoutes:
             f"{one}/force-start": self._force_start,
             f"{base}/reconnect": self._reconnect,
         }
-        routes = self._group(gets, "general", "GET") + self._group(files, "files", "GET")
-        routes += self._group(posts, "general", "POST")
-        routes += self._group({f"{base}/execute": self._execute}, "execute", "POST")
         return [
-            *routes,
+            *self._group(gets, "general", "look"),
+            *self._group(metrics, "files", "look"),
+            *self._group(errors, "general", "read_output"),
+            *self._group(texts, "files", "read_output"),
+            *self._group(files, "files", "download"),
+            *self._group(posts, "general", "control", "POST"),
+            *self._group({f"{base}/execute": self._execute}, "execute", "submit", "POST"),
             Route(f"{base}/{{rest:path}}", self._access.preflight, methods=["OPTIONS"]),
         ]
 
     def doors(self) -> list[Door]:
         """The WebSocket."""
         return [
-            Door("/ws/training/{job_id}", self._admit, origins=self._origins, other=self._other)
+            Door(
+                "/ws/training/{job_id}",
+                self._admit,
+                origins=self._origins,
+                other=self._other,
+                takes="look",
+            )
         ]
 
     @property
@@ -113,11 +126,18 @@ class TrainingRoutes:
         job_id = visit.params["job_id"]
         if not self._server.knows(job_id):
             return Rejection(403, f"Training job {job_id[:128]} not found\n")
-        return Admitted(self._server.feeds.viewer(job_id), LIMITS)
+        shows_output = visit.grant.may("read_output")
+        return Admitted(self._server.feeds.viewer(job_id, shows_output=shows_output), LIMITS)
 
-    def _group(self, answers: dict[str, Answer], limit: LimitName, method: str) -> list[Route]:
+    def _group(
+        self,
+        answers: dict[str, Answer],
+        limit: LimitName,
+        takes: Permission,
+        method: str = "GET",
+    ) -> list[Route]:
         return [
-            Route(path, self._access.guarded(_told(answer), limit), methods=[method])
+            Route(path, self._access.guarded(_told(answer), limit, takes), methods=[method])
             for path, answer in answers.items()
         ]
 
@@ -133,9 +153,8 @@ class TrainingRoutes:
 
     async def _status(self, request: Request) -> View:
         following = await self._server.follower.of(_job_id(request))
-        return status_view(
-            following.job_id, following.fold, following.standing(), following.request
-        )
+        standing = seen(following.standing(), shows_output=request.state.shows_output)
+        return status_view(following.job_id, following.fold, standing, following.request)
 
     async def _metrics(self, request: Request) -> Response:
         following = await self._server.follower.of(_job_id(request))

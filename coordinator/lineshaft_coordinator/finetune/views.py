@@ -1,7 +1,7 @@
 """What clients are told of a training: plain data made of its fold and of where the job is."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import JsonValue
@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.finetune.fold import Fold
 from lineshaft_coordinator.finetune.points import stamp
 from lineshaft_coordinator.finetune.words import TERMINAL, Status, whole
+from lineshaft_coordinator.server.viewing import HIDDEN
 from lineshaft_coordinator.strict_json import finite, strict
 
 View = dict[str, JsonValue]
@@ -29,6 +30,11 @@ class Standing:
     elapsed_s: float = 0.0
     """How long it has run, without pauses and waiting."""
     resumed_from: str | None = None
+
+
+def seen(standing: Standing, *, shows_output: bool) -> Standing:
+    """What somebody sees of it: a failure's text may be output of the training."""
+    return standing if shows_output or not standing.error else replace(standing, error=HIDDEN)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class MetricsRoutes:
     def _refusal(self, request: Request) -> Refusal | None:
         if self._is_loopback:
             return self._guard.refuse_page(request)
-        grant = self._guard.enter(request, viewers=True)
+        grant = self._guard.enter(request, "look")
         return grant if isinstance(grant, Refusal) else None
 
     def _rest(self, free_bytes: int) -> Iterable[Family]:

@@ -17,6 +17,7 @@ from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, Record
 from lineshaft_coordinator.server.admission import Door
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.query_numbers import number, number_asked
+from lineshaft_coordinator.server.roles import Permission
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.wire import NUMBER_MAX
 
@@ -67,40 +68,37 @@ class RunRoutes:
         seed = "/api/experiments/{experiment}"
         run = f"{seed}/runs/{{run}}"
         # With what viewers may have: all but texts and contents.
-        endpoints: list[tuple[str, Endpoint, bool]] = [
-            ("/api/v1/runs", self._runs, True),
-            (own, self._run, True),
-            (f"{own}/metrics", self._metrics, True),
-            (f"{own}/text", self._text, False),
-            (f"{own}/artifacts/content", self._content, False),
-            ("/api/v1/compare", self._compare, True),
-            ("/api/experiments", self._experiments, True),
-            (f"{seed}/runs", self._seed_runs, True),
-            (f"{seed}/stats", self._seed_stats, True),
-            (f"{run}/metrics", self._seed_rows, True),
-            (f"{run}/config", self._config, True),
-            (f"{run}/metadata", self._metadata, True),
-            (f"{run}/log/stream", self._log_stream, False),
-            ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream, True),
-            (f"{run}/artifacts", self._artifacts, True),
-            (f"{run}/artifacts/content", self._seed_content, False),
-            ("/api/stats", self._stats, True),
-            ("/api/config", self._about, True),
+        endpoints: list[tuple[str, Endpoint, Permission]] = [
+            ("/api/v1/runs", self._runs, "look"),
+            (own, self._run, "look"),
+            (f"{own}/metrics", self._metrics, "look"),
+            (f"{own}/text", self._text, "read_output"),
+            (f"{own}/artifacts/content", self._content, "download"),
+            ("/api/v1/compare", self._compare, "look"),
+            ("/api/experiments", self._experiments, "look"),
+            (f"{seed}/runs", self._seed_runs, "look"),
+            (f"{seed}/stats", self._seed_stats, "look"),
+            (f"{run}/metrics", self._seed_rows, "look"),
+            (f"{run}/config", self._config, "look"),
+            (f"{run}/metadata", self._metadata, "look"),
+            (f"{run}/log/stream", self._log_stream, "read_output"),
+            ("/api/run/{experiment}/{run}/stream/vectors", self._row_stream, "look"),
+            (f"{run}/artifacts", self._artifacts, "look"),
+            (f"{run}/artifacts/content", self._seed_content, "download"),
+            ("/api/stats", self._stats, "look"),
+            ("/api/config", self._about, "look"),
         ]
-        edit = Route(f"{run}/metadata", self._guarded(self._edit), methods=["PATCH"])
+        edit = Route(f"{run}/metadata", self._guarded(self._edit, "control"), methods=["PATCH"])
         return [
-            *(
-                Route(path, self._guarded(each, viewers=viewers))
-                for path, each, viewers in endpoints
-            ),
+            *(Route(path, self._guarded(each, takes)) for path, each, takes in endpoints),
             edit,
         ]
 
     def _guarded(
-        self, answer: Endpoint, *, viewers: bool = False
+        self, answer: Endpoint, takes: Permission
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            entered = self._guard.enter(request, viewers=viewers)
+            entered = self._guard.enter(request, takes)
             if isinstance(entered, Refusal):
                 return JSONResponse({"error": entered.text}, status_code=entered.status)
             try:

@@ -16,12 +16,14 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from lineshaft_coordinator.server.roles import (
     LOCAL_PERMISSIONS,
     PERMISSIONS,
     ROLES,
+    UNSAID,
     Permission,
     TokenRole,
     wrong_role,
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 SECRET_BYTES = 32
 LOCAL_ID = "local"
 """Names the local token, which ids of made tokens never do: they are hexadecimal."""
+_SESSIONS: Final[Mapping[Role, Permission]] = {"client": "submit", "worker": "work"}
+"""What it takes to open one."""
 
 
 class InsecureListenError(LineshaftError):
@@ -68,19 +72,14 @@ class Grant:
     token_id: str
     role: TokenRole
 
-    def allows(self, role: Role) -> bool:
-        """Whether it may open sessions of this role."""
-        return self.role in ("admin", role)
+    def may(self, permission: Permission) -> bool:
+        """Whether its holder may do this."""
+        return permission in self.permissions
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
         """All that its holder may do."""
         return LOCAL_PERMISSIONS if self.token_id == LOCAL_ID else PERMISSIONS[self.role]
-
-    @property
-    def is_viewer(self) -> bool:
-        """Whether its holder may look, and nothing else."""
-        return self.role == "viewer"
 
 
 class Tokens:
@@ -220,8 +219,8 @@ class Door:
     """Pages of other sites that may come here, as ``http://host:port``."""
     other: Callable[[UpgradeRequest, Mapping[str, str]], Grant | None] | None = None
     """What somebody may do whose token is none of the coordinator's; None: nothing."""
-    viewers: bool = False
-    """Whether who may only look may come in, too."""
+    takes: Permission = UNSAID
+    """Who may not do this stays outside."""
 
     def params(self, path: str) -> Mapping[str, str] | None:
         """What stands for the names in the door's path; None: the path is not of this door."""
@@ -268,8 +267,8 @@ class Gate:
         grant = self._tokens.grant(request.token)
         if grant is None:
             return Rejection(401, "the token is missing or not known here\n")
-        if not grant.allows(role):
-            return _wrong_role(grant, role)
+        if not grant.may(_SESSIONS[role]):
+            return _refused(grant, _SESSIONS[role])
         return self._sessions.listener(role)
 
     def _door_of(self, path: str) -> tuple[Door | None, Mapping[str, str]]:
@@ -286,8 +285,8 @@ class Gate:
             grant = door.other(request, params)
         if grant is None:
             return Rejection(401, door.bad_token if request.token else door.no_token)
-        if not (grant.allows("client") or (door.viewers and grant.is_viewer)):
-            return _wrong_role(grant, "client")
+        if not grant.may(door.takes):
+            return _refused(grant, door.takes)
         return door.admit(Visit(request, grant, params))
 
     def refuse_page(self, host: str | None, origin: str | None) -> Rejection | None:
@@ -304,8 +303,8 @@ class Gate:
         return None
 
 
-def _wrong_role(grant: Grant, role: Role) -> Rejection:
-    return Rejection(403, f"{wrong_role(grant.role, role)}\n")
+def _refused(grant: Grant, wanted: Permission) -> Rejection:
+    return Rejection(403, f"{wrong_role(grant.role, wanted)}\n")
 
 
 def local_token(home: Path) -> str:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from lineshaft_coordinator.server.admission import LOCAL_ID, Gate, Grant, Tokens
-from lineshaft_coordinator.server.roles import wrong_role
+from lineshaft_coordinator.server.admission import Gate, Grant, Tokens
+from lineshaft_coordinator.server.roles import UNSAID, Permission, wrong_role
 from lineshaft_runtime.connection import token_of
 from lineshaft_runtime.serving import let_in
 
@@ -26,26 +26,21 @@ class Guard:
     def __init__(self, tokens: Tokens, gate: Gate) -> None:
         self._tokens, self._gate = tokens, gate
 
-    def enter(
-        self, request: Request, *, is_local: bool = False, viewers: bool = False
-    ) -> Grant | Refusal:
-        """Let in who has a token for clients; and no other site's page.
+    def enter(self, request: Request, takes: Permission = UNSAID) -> Grant | Refusal:
+        """Let in whose token may do this; and no other site's page.
 
         Args:
             request: What was asked.
-            is_local: Only the local token opens this.
-            viewers: Who may only look may have this, too. It takes a decision of whoever adds a
-                route: the answer must hold nothing of a job's output.
+            takes: What the route takes. `look` is for who sees no output of jobs: the answer must
+                hold nothing of it, or leave it out for who may not `read_output`.
         """
         if (refusal := self.refuse_page(request)) is not None:
             return refusal
         grant = self._tokens.grant(token_of(request.headers, request.query_params))
         if grant is None:
             return Refusal(401, NO_TOKEN)
-        if not (grant.allows("client") or (viewers and grant.is_viewer)):
-            return Refusal(403, wrong_role(grant.role, "client"))
-        if is_local and grant.token_id != LOCAL_ID:
-            return Refusal(403, "only the local token of the coordinator's machine opens this")
+        if not grant.may(takes):
+            return Refusal(403, wrong_role(grant.role, takes))
         let_in(request.scope)
         return grant
 

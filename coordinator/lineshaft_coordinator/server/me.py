@@ -25,7 +25,7 @@ class MeRoutes:
         return []
 
     async def _me(self, request: Request) -> Response:
-        grant = self._guard.enter(request, viewers=True)
+        grant = self._guard.enter(request, "look")
         if isinstance(grant, Refusal):
             return JSONResponse({"error": grant.text.strip()}, status_code=grant.status)
         return JSONResponse(

@@ -26,6 +26,7 @@ from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.retrying import RetryRefusedError
+from lineshaft_coordinator.server.roles import UNSAID, Permission
 from lineshaft_coordinator.server.tickets import Tickets
 from lineshaft_coordinator.server.viewing import without_output
 from lineshaft_coordinator.store.errors import (
@@ -104,7 +105,9 @@ class Rest:
 
     def application(self) -> Starlette:
         """The ASGI application."""
-        seen = partial(self._guarded, viewers=True)
+        seen = partial(self._guarded, takes="look")
+        steered = partial(self._guarded, takes="control")
+        post = partial(Route, methods=["POST"])
         return Starlette(
             routes=[
                 Route("/livez", self._livez),
@@ -115,39 +118,27 @@ class Rest:
                 Route("/api/v1/jobs/{job_id}/why", seen(self._why)),
                 Route("/api/v1/jobs/{job_id}/story", seen(self._story)),
                 Route("/api/v1/jobs/{job_id}/events", seen(self._events)),
-                Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs)),
-                Route(
-                    "/api/v1/jobs/{job_id}/cancel", self._guarded(self._cancel), methods=["POST"]
-                ),
+                Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs, takes="read_output")),
+                post("/api/v1/jobs/{job_id}/cancel", steered(self._cancel)),
                 *(
-                    Route(
-                        f"/api/v1/jobs/{{job_id}}/{verb}",
-                        self._guarded(partial(self._change, verb)),
-                        methods=["POST"],
-                    )
+                    post(f"/api/v1/jobs/{{job_id}}/{verb}", steered(partial(self._change, verb)))
                     for verb in ("pause", "freeze", "resume")
                 ),
                 Route("/api/v1/jobs/{job_id}/files", seen(self._files)),
-                Route("/api/v1/jobs/{job_id}/files/{file_id}", self._guarded(self._content)),
                 Route(
+                    "/api/v1/jobs/{job_id}/files/{file_id}",
+                    self._guarded(self._content, takes="download"),
+                ),
+                post(
                     "/api/v1/jobs/{job_id}/files/{file_id}/ticket",
-                    self._guarded(self._ticket),
-                    methods=["POST"],
+                    self._guarded(self._ticket, takes="download"),
                 ),
                 Route("/api/v1/downloads/{ticket}", self._download),
-                Route("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry), methods=["POST"]),
+                post("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry)),
                 Route("/api/v1/arrays/{job_id}", seen(self._array)),
-                Route(
-                    "/api/v1/arrays/{job_id}/cancel",
-                    self._guarded(self._cancel_array),
-                    methods=["POST"],
-                ),
+                post("/api/v1/arrays/{job_id}/cancel", steered(self._cancel_array)),
                 Route("/api/v1/workers", seen(self._workers)),
-                Route(
-                    "/api/v1/admin/backup",
-                    self._guarded(self._backup, is_local=True),
-                    methods=["POST"],
-                ),
+                post("/api/v1/admin/backup", self._guarded(self._backup, takes="back_up")),
                 *self._more,
             ]
         )
@@ -167,16 +158,15 @@ class Rest:
         self,
         answer: Callable[[Request], Awaitable[JsonValue | Response]],
         *,
-        is_local: bool = False,
-        viewers: bool = False,
+        takes: Permission = UNSAID,
     ) -> Callable[[Request], Awaitable[Response]]:
         """Let in whom the guard lets in, and say what went wrong."""
 
         async def endpoint(request: Request) -> Response:
-            grant = self._guard.enter(request, is_local=is_local, viewers=viewers)
+            grant = self._guard.enter(request, takes)
             if isinstance(grant, Refusal):
                 return _error(grant.status, grant.text)
-            request.state.is_viewer = grant.is_viewer
+            request.state.shows_output = grant.may("read_output")
             try:
                 data = await answer(request)
             except (UnknownJobError, UnknownArrayError) as error:
@@ -222,7 +212,7 @@ class Rest:
         return await self._questions.job(_job_id(request))
 
     async def _why(self, request: Request) -> JsonValue:
-        return await self._questions.why(_job_id(request), shows_output=not request.state.is_viewer)
+        return await self._questions.why(_job_id(request), shows_output=request.state.shows_output)
 
     async def _story(self, request: Request) -> JsonValue:
         return await self._questions.story(_job_id(request))
@@ -380,7 +370,7 @@ def _error(status: int, text: str) -> Response:
 
 def _fresh(request: Request, data: JsonValue, headers: Mapping[str, str] | None = None) -> Response:
     """Send data, or 304 when the reader has just that; without output, where one only looks."""
-    if request.state.is_viewer:
+    if not request.state.shows_output:
         data = without_output(data)
     body = json.dumps(spelled(data), allow_nan=False, separators=(",", ":")).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from lineshaft_coordinator.server.admission import Grant
 from lineshaft_coordinator.server.guard import Guard, Refusal
+from lineshaft_coordinator.server.roles import UNSAID, Permission
 from lineshaft_coordinator.store.errors import StoreError, StoreFullError
 from lineshaft_coordinator.strict_json import strict
 from lineshaft_coordinator.training_runs.desk import RunError
@@ -25,11 +26,13 @@ class Answering:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    def guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-        """Let in who has a token for clients."""
+    def guarded(
+        self, answer: Answer, takes: Permission = UNSAID
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let in whose token may do this."""
 
         async def endpoint(request: Request) -> Response:
-            grant = self._guard.enter(request)
+            grant = self._guard.enter(request, takes)
             if isinstance(grant, Refusal):
                 return problem(grant.status, grant.text)
             try:

@@ -32,7 +32,7 @@ class RunDesk:
     """Answers for runs, and lets everybody see and change only what is theirs.
 
     A reported run belongs to the token that made it. Who submitted a job is not known by token, so
-    every client sees Lineshaft's jobs, as it does everywhere else.
+    every client and viewer sees Lineshaft's jobs, as it does everywhere else.
     """
 
     def __init__(self, book: RunBook, jobs: JobRuns, job_hub: Hub, cancel: Cancel) -> None:
@@ -61,7 +61,7 @@ class RunDesk:
         self, grant: Grant, *, status: Status | None, limit: int, offset: int
     ) -> list[RunView]:
         """Runs of both sorts, the newest first."""
-        user_id = None if grant.role == "admin" else grant.token_id
+        user_id = None if grant.may("see_all") else grant.token_id
         count = limit + offset
         runs = await self.reported.listed(user_id=user_id, status=status, limit=count)
         runs += await self._jobs.listed(status=status, limit=count)
@@ -154,7 +154,7 @@ def check_owner(owner: str, grant: Grant, what: str = "run") -> None:
     Raises:
         RunError: Somebody else asks.
     """
-    if grant.role != "admin" and owner != grant.token_id:
+    if not grant.may("see_all") and owner != grant.token_id:
         raise RunError(403, f"this {what} belongs to another token")
 
 

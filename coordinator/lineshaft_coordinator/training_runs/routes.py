@@ -44,15 +44,15 @@ class RunRoutes:
         """The REST interface."""
         guarded = self._answering.guarded
         return [
-            Route(RUNS, guarded(self._list), methods=["GET"]),
+            Route(RUNS, guarded(self._list, "look"), methods=["GET"]),
             Route(RUNS, guarded(self._create), methods=["POST"]),
-            Route(RUN, guarded(self._get), methods=["GET"]),
+            Route(RUN, guarded(self._get, "look"), methods=["GET"]),
             Route(RUN, guarded(self._delete), methods=["DELETE"]),
-            Route(f"{RUN}/stop", guarded(self._stop), methods=["POST"]),
+            Route(f"{RUN}/stop", guarded(self._stop, "control"), methods=["POST"]),
             Route(f"{RUN}/complete", guarded(self._complete), methods=["POST"]),
-            Route(f"{RUN}/metrics", guarded(self._metrics), methods=["GET"]),
+            Route(f"{RUN}/metrics", guarded(self._metrics, "look"), methods=["GET"]),
             Route(f"{RUN}/metrics", guarded(self._record), methods=["POST"]),
-            Route(f"{RUN}/logs", guarded(self._logs), methods=["GET"]),
+            Route(f"{RUN}/logs", guarded(self._logs, "read_output"), methods=["GET"]),
             Route(f"{RUN}/logs", guarded(self._log), methods=["POST"]),
         ]
 
@@ -64,6 +64,7 @@ class RunRoutes:
                 self._admit,
                 no_token="Missing token parameter. Connect with ?token=<jwt>",  # noqa: S106 - a text
                 bad_token="Invalid token: not one of this coordinator's",  # noqa: S106 - a text
+                takes="look",
             )
         ]
 
