@@ -137,9 +137,11 @@ class Told:
 
     def by(self, dialect: Dialect) -> Message | None:
         """What the dialect says of it."""
-        if dialect not in self._encoded:
-            self._encoded[dialect] = dialect.message(self.news)
-        return self._encoded[dialect]
+        try:  # Asked once for each viewer: one look is all that it should take.
+            return self._encoded[dialect]
+        except KeyError:
+            message = self._encoded[dialect] = dialect.message(self.news)
+            return message
 
 
 def place_of(event: JobEvent) -> Place:
