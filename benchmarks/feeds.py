@@ -6,7 +6,7 @@ end-to-end: a job calls `run.log`, 100 viewers on WebSockets have it; one clock 
 it is on this machine. hop: 100 messages a second to 100 viewers, from the hub to their sockets.
 slow: the same again with and without one viewer who never reads, by turns, in one process. rows: a
 job that told a million rows goes on, and 100 subscribers listen to seed 004's stream of new ones:
-CPU of the coordinator and of its recorder with them, less that without. Viewers are a process of
+CPU of the coordinator and of its recorder with them, and without. Viewers are a process of
 their own, as they would be elsewhere; its CPU is not counted. Each figure has its aim beside it.
 """
 
@@ -328,7 +328,7 @@ def measure_rows() -> None:
             got = pipe.recv()
             audience.join()
             job.cancel()
-    percent = round(100 * (spent - idle) / SECONDS, 1)
+    percent = round(100 * spent / SECONDS, 1)
     _print(
         f"{VIEWERS} subscribers of a run of {ROWS:,} rows",
         {

@@ -8,6 +8,8 @@ from tests.e2e.farm import farm, until
 from tests.nvml.standin import GIB, StandinState, build_standin, environment
 from tests.page.browser import Browser
 
+from lineshaft_coordinator.server.admission import Tokens
+
 TRAINING = """
 import math, random, sys
 from lineshaft import run
@@ -54,8 +56,16 @@ def main(target: Path) -> None:
                 job.result()
             until(lambda: jobs[2].story() and "'step': 300" in str(jobs[2].story()))
             token = (made.home / "token").read_text().strip()
+            viewer = Tokens(made.folder / "data", token).create("viewer")[1]
             with Browser(folder) as page:
                 _take(page, target, f"http://127.0.0.1:{made.port}/", token, [j.id for j in jobs])
+                page.resize(1200, 660)
+                page.open("about:blank")
+                page.open(f"http://127.0.0.1:{made.port}/#token={viewer}")
+                until(lambda: "signed in as viewer" in page.text())
+                page.run(f"location.hash = '#/jobs/{jobs[2].id}'")
+                until(lambda: page.run("document.querySelectorAll('canvas').length") == 3)
+                page.picture(target / "viewer.png")
 
 
 def _take(page: Browser, target: Path, url: str, token: str, jobs: list[str]) -> None:
@@ -66,6 +76,8 @@ def _take(page: Browser, target: Path, url: str, token: str, jobs: list[str]) ->
     page.run(f"location.hash = '#/jobs/{jobs[2]}'")
     until(lambda: page.run("document.querySelectorAll('canvas').length") == 3)
     page.picture(target / "job.png")
+    page.resize(390, 760, is_dark=True)
+    page.picture(target / "narrow-dark.png")
     page.resize(1200, 760, is_dark=True)
     page.run(f"location.hash = '#/compare/{','.join(jobs)}'")
     until(lambda: "val/loss" in page.text("table"))

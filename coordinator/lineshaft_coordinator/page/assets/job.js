@@ -82,8 +82,8 @@ function headOf(facts, why, act) {
   return [
     h("div", { class: "title" }, h("h1", null, facts.name || facts.job_id), pill(facts.status)),
     h("p", { class: "facts" },
-      h("code", null, facts.job_id), ` ${facts.kind}, submitted `, when(facts.submitted_at), `, took ${took(facts)}`,
-      facts.worker_id ? ` on ${facts.worker_id}` : "", facts.attempt > 1 ? `, attempt ${facts.attempt}` : "",
+      h("code", null, facts.job_id), ` ${facts.kind}, submitted `, when(facts.submitted_at), facts.finished_at ? `, took ${took(facts)}` : "",
+      facts.worker_id ? `${facts.finished_at ? "" : ","} on ${facts.worker_id}` : "", facts.attempt > 1 ? `, attempt ${facts.attempt}` : "",
       facts.checkpoint_step !== null && facts.checkpoint_step !== undefined ? `, saved at step ${number(facts.checkpoint_step)}` : ""),
     h("ul", { class: "why" }, ...why.reasons.map((reason) => h("li", null, reason))),
     may("control") ? h("div", { class: "actions" },

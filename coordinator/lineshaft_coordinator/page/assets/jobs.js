@@ -55,7 +55,7 @@ export function jobsView() {
   const view = {
     abort,
     element: h("div", null, h("h1", null, "Jobs"),
-      h("div", { class: "filters" }, h("label", { for: "status" }, "Status"), status, h("label", { for: "name" }, "Find"), find), list, more),
+      h("div", { class: "filters" }, h("span", { class: "pair" }, h("label", { for: "status" }, "Status"), status), h("span", { class: "pair" }, h("label", { for: "name" }, "Find"), find)), list, more),
     async update() {
       const filters = filtersNow();
       const first = await page();

@@ -37,7 +37,7 @@ export function runsView() {
   }
   return {
     abort,
-    element: h("div", null, h("h1", null, "Runs"), h("div", { class: "filters" }, h("label", { for: "find" }, "Find"), find, compare), list),
+    element: h("div", null, h("h1", null, "Runs"), h("div", { class: "filters" }, h("span", { class: "pair" }, h("label", { for: "find" }, "Find"), find), compare), list),
     async update() {
       runs = await get("api/v1/runs?limit=500", abort.signal);
       draw();
@@ -55,11 +55,12 @@ function chips(columns, toggle) {
 }
 
 function runTable(runs, picked, pick, columns) {
-  const metrics = [...columns.keys()].filter((name) => columns.get(name));
-  const title = ["", "run", "experiment", "status", "started", "took", ...metrics];
-  return h("table", { class: "cards" }, h("thead", null, h("tr", null, ...title.map((text) => h("th", { scope: "col" }, text)))),
+  const metrics = [...columns.keys()].sort().filter((name) => columns.get(name));
+  const title = ["", "run", "experiment", "status", "started", "took"].map((text) => h("th", { scope: "col" }, text));
+  return h("table", { class: "cards" }, h("thead", null, h("tr", null, ...title,
+      ...metrics.map((name) => h("th", { scope: "col", class: "number" }, name)))),
     h("tbody", null, ...runs.map((run) => h("tr", null,
-      h("td", null, h("input", { type: "checkbox", "aria-label": `compare ${run.description || run.run}`, "data-key": run.run, checked: picked.has(run.run),
+      h("td", { "data-label": "compare" }, h("input", { type: "checkbox", "aria-label": `compare ${run.description || run.run}`, "data-key": run.run, checked: picked.has(run.run),
         onchange: (event) => pick(run.run, event.target.checked) })),
       h("td", { "data-label": "run" }, h("a", { href: `#/jobs/${encodeURIComponent(run.run)}` }, run.description || run.run)),
       h("td", { "data-label": "experiment" }, run.experiment),
@@ -72,7 +73,7 @@ function runTable(runs, picked, pick, columns) {
 export function compareView(ids) {
   const abort = new AbortController();
   const grid = new Grid("compare", true);
-  const table = h("section", { "aria-label": "Last values" });
+  const table = h("section", { class: "compared", "aria-label": "Last values" });
   const runs = ids.map((id) => ({ id, series: new Series(), isLoaded: false }));
   function draw() {
     const names = [...new Set(runs.flatMap((run) => [...run.series.metrics.keys()]))];
@@ -83,7 +84,7 @@ export function compareView(ids) {
       const begin = points.at[0];
       return { label: run.name ?? run.id, isOld: false, ...inOrder(x === "time" ? points.at.map((at) => at - begin) : points.step, points.value) };
     }), ""]));
-    show(table, h("table", null, h("thead", null, h("tr", null, h("th", { scope: "col" }, "last value"), ...runs.map((run) => h("th", { scope: "col" }, h("a", { href: `#/jobs/${encodeURIComponent(run.id)}` }, run.name ?? run.id))))),
+    show(table, h("table", null, h("thead", null, h("tr", null, h("th", { scope: "col" }, "last value"), ...runs.map((run) => h("th", { scope: "col", class: "number" }, h("a", { href: `#/jobs/${encodeURIComponent(run.id)}` }, run.name ?? run.id))))),
       h("tbody", null, ...names.map((name) => h("tr", null, h("th", { scope: "row" }, name), ...runs.map((run) => {
         const attempts = run.series.metrics.get(name);
         return h("td", { class: "number" }, number(attempts?.get(Math.max(...attempts.keys())).value.at(-1)));

@@ -1,6 +1,7 @@
 // Who looks at the page, and what they may do. Nothing is allowed before the coordinator has said so; it decides
 // again about each request, so hiding a button is a courtesy and no wall.
 import { get, token } from "./api.js";
+import { h } from "./dom.js";
 
 const ROLE = document.getElementById("role");
 let asked = null, me = null; // the token that was asked about, and the answer
@@ -11,7 +12,7 @@ export async function known() {
   me = null;
   asked = token();
   me = await get("api/v1/me");
-  ROLE.textContent = may("control") ? "" : `signed in as ${me.role}`;
+  ROLE.replaceChildren(...(may("control") ? [] : [h("span", { class: "long" }, "signed in as "), me.role]));
 }
 
 export const isKnown = () => me !== null;
