@@ -9,7 +9,7 @@ import pytest
 import typer
 from tests.unit.cli.documented import documented_commands
 
-from lineshaft.cli.app import application, run
+from lineshaft.cli.app import application, narrow, run
 from lineshaft.cli.daemons import need
 from lineshaft.cli.exits import MissingExtraError
 from lineshaft.cli.settings import effective
@@ -34,6 +34,24 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert run([*name.split(), "--help"]) == 0
 
     assert f"Usage: lineshaft {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["jobs", "submit", "token"])
+def test_a_command_is_made_without_the_others(name: str) -> None:
+    app = application()
+
+    narrow(app, name)
+
+    group = typer.main.get_command(app)
+    assert [*group.commands] == [name]  # type: ignore[attr-defined]
+
+
+def test_what_names_no_command_is_looked_for_among_all_of_them() -> None:
+    app = application()
+
+    narrow(app, "job_s")
+
+    assert len(app.registered_commands) > 20
 
 
 @pytest.mark.parametrize(
