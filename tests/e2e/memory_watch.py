@@ -1,4 +1,4 @@
-"""How much memory a process takes while something happens."""
+"""How much memory and how many files a process takes while something happens."""
 
 import threading
 
@@ -21,6 +21,10 @@ class Watch(threading.Thread):
     def now_bytes(self) -> int:
         memory = self._process.memory_info()
         return int(memory.rss - memory.shared)
+
+    def files(self) -> int:
+        """Open files, sockets among them."""
+        return self._process.num_fds()
 
     def stop(self) -> int:
         self._is_over.set()

@@ -206,7 +206,7 @@ def _submit_twice_is_two(patch: Patch) -> None:
     submit = ClientDesk.on_submit
 
     def forgetful(self: ClientDesk, session: Any, message: Any) -> None:
-        self._shop.ledger.recent.pop(message.job.job_id, None)
+        self._shop.ledger.recent.pop(message.job.job_id)
         submit(self, session, message.model_copy(update={"is_repeat": False, "is_fresh": True}))
 
     patch(ClientDesk, "on_submit", forgetful)

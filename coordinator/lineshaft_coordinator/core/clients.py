@@ -125,7 +125,7 @@ class ClientDesk:
                 return
             shop.send(session, Accepted(job_id=job_id))
             self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
-        elif submit.is_repeat or not submit.is_fresh:
+        elif submit.is_repeat or not submit.is_fresh or job_id in shop.ledger.recent:
             # Its job may have ended and left memory; only a new id cannot be in the history.
             shop.look_up(job_id, session, submit)
         elif job_id in (spec.after or ()):

@@ -18,7 +18,7 @@ from lineshaft_coordinator.core.states import state_of
 from lineshaft_protocol.client_messages import Answer, Finished, StateChanged
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
-from lineshaft_protocol.outcomes import Failure, Outcome
+from lineshaft_protocol.outcomes import Failure, Outcome, Status
 from lineshaft_protocol.worker_messages import Assign, ChildFinished, GangSeat, Stop
 
 
@@ -54,9 +54,9 @@ class JobFlow:
             shop.children.setdefault(JobId(spec.parent.job_id), {})[job_id] = None
         pending = {JobId(other): None for other in spec.after or () if other in shop.ledger.jobs}
         for other in spec.after or ():
-            done = shop.ledger.recent.get(JobId(other))
-            if done is not None and done.outcome.status != "succeeded":
-                self._finish_for_dependency(job_id, done.outcome)
+            ended = shop.ledger.recent.status(JobId(other))
+            if ended is not None and ended != "succeeded":
+                self._finish_for_dependency(job_id, other, ended)
                 return
         if pending:
             shop.blocked[job_id] = pending
@@ -303,15 +303,15 @@ class JobFlow:
             if pending is None:
                 continue
             if outcome.status != "succeeded":
-                self._finish_for_dependency(waiting_id, outcome)
+                self._finish_for_dependency(waiting_id, job_id, outcome.status)
                 continue
             pending.pop(job_id, None)
             if not pending:
                 del shop.blocked[waiting_id]
                 self._enqueue(waiting_id)
 
-    def _finish_for_dependency(self, job_id: JobId, cause: Outcome) -> None:
-        text = f"job {cause.job_id}, which it comes after, ended as {cause.status}"
+    def _finish_for_dependency(self, job_id: JobId, other: str, ended: Status) -> None:
+        text = f"job {other}, which it comes after, ended as {ended}"
         failure = Failure(cause="dependency", message=text)
         self.finish(job_id, Outcome(job_id=job_id, status="failed", attempt=0, failure=failure))
 

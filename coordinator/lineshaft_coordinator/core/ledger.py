@@ -17,10 +17,10 @@ A job that comes after others is Queued here too: what it waits for is read from
 worker says that the attempt is really over.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lineshaft_coordinator.core.lately import Done, Lately
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
@@ -36,10 +36,7 @@ from lineshaft_coordinator.core.records import (
 from lineshaft_protocol.ids import ClientId, JobId, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
-from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.values import value
-
-RECENT_MAX = 20_000
 
 LiveRecord = (
     AttemptStarted
@@ -111,14 +108,6 @@ class Job:
         return next(reversed(self.checkpoints), None)
 
 
-@value()
-class Done:
-    """A job that ended lately, kept to answer quickly."""
-
-    spec: JobSpec
-    outcome: Outcome
-
-
 class CorruptJournalError(Exception):
     """A record contradicts the records before it."""
 
@@ -130,9 +119,7 @@ class Ledger:
     jobs: dict[JobId, Job] = field(default_factory=dict)
     paused_count: int = 0
     """How many of them are paused."""
-    recent: OrderedDict[JobId, Done] = field(
-        default_factory=OrderedDict[JobId, Done], compare=False
-    )
+    recent: Lately = field(default_factory=Lately, compare=False)
 
     @classmethod
     def replay(cls, records: Iterable[Record]) -> "Ledger":
@@ -179,7 +166,7 @@ class Ledger:
                 job.cancel_reason = record.reason
             case JobFinished():
                 del self.jobs[job_id]
-                self.remember(job_id, Done(job.spec, record.outcome))
+                self.recent.add(job_id, Done(job.spec, record.outcome))
 
     def _start(self, job: Job, record: AttemptStarted) -> None:
         if not isinstance(job.state, Queued) or record.attempt != job.attempt_count + 1:
@@ -226,9 +213,3 @@ class Ledger:
             job.chosen = None
         for file_id in record.dropped:
             del job.files[file_id]
-
-    def remember(self, job_id: JobId, done: Done) -> None:
-        """Keep an ended job at hand, in place of the one that ended longest ago."""
-        self.recent[job_id] = done
-        if len(self.recent) > RECENT_MAX:
-            self.recent.popitem(last=False)

@@ -18,7 +18,8 @@ from lineshaft_coordinator.core.io import (
     StopPlacing,
     Tick,
 )
-from lineshaft_coordinator.core.ledger import Done, Leased, Ledger, Queued
+from lineshaft_coordinator.core.lately import Done
+from lineshaft_coordinator.core.ledger import Leased, Ledger, Queued
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.preemption import PREEMPT, Preemption
 from lineshaft_coordinator.core.roster import Roster
@@ -173,7 +174,7 @@ class CoordinatorCore:
     def _on_found(self, found: Found) -> None:
         shop = self.shop
         if found.outcome is not None and found.spec is not None:
-            shop.ledger.remember(found.job_id, Done(found.spec, found.outcome))
+            shop.ledger.recent.add(found.job_id, Done(found.spec, found.outcome))
         for session, message in shop.pending.pop(found.job_id, ()):
             if self._has_refused_unreadable(session, message, found):
                 continue

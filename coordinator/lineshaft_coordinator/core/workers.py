@@ -291,7 +291,7 @@ class WorkerDesk:
             shop.send(session, ChildFinished(outcome=done.outcome))
         elif job_id in shop.ledger.jobs:
             pass  # It is on its way; the answer follows.
-        elif spawn.is_repeat:
+        elif spawn.is_repeat or job_id in shop.ledger.recent:
             shop.look_up(job_id, session, spawn)
         elif shop.is_stopping:
             pass  # The next coordinator will be asked again.

@@ -308,7 +308,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
         "synchronous = FULL",
         "fullfsync = ON",  # only macOS knows the difference
         "mmap_size = 0",
-        "cache_size = -65536",
+        "cache_size = -16384",
         "temp_store = MEMORY",
         "cell_size_check = ON",
         "trusted_schema = OFF",

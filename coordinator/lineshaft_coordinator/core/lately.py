@@ -1,0 +1,94 @@
+"""Jobs that ended lately: the last ones as a whole, and of many more how they ended.
+
+The history on disk has all of them. What stands here answers at once, and it has a limit in jobs
+and in characters, since a job may carry as much as its messages may.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.jobs import JobSpec
+from lineshaft_protocol.outcomes import Outcome, Status
+from lineshaft_protocol.values import value
+
+WHOLE_MAX = 1_000
+"""Jobs that are kept as a whole."""
+CHARACTERS_MAX = 8 * 1024 * 1024
+"""What they may hold together, about; the last one is kept however large it is."""
+ENDED_MAX = 20_000
+"""Jobs of which is known how they ended: more than one job may come after."""
+
+NAME_CHARACTERS = 80
+"""Of a digest or an id, with what Python needs for it."""
+
+
+@value()
+class Done:
+    """A job that ended."""
+
+    spec: JobSpec
+    outcome: Outcome
+
+    def characters(self) -> int:
+        """About how much it holds beyond what every job has."""
+        spec, result, failure = self.spec, self.outcome.result, self.outcome.failure
+        wanted = spec.environment.requirements if spec.environment is not None else None
+        texts = [spec.payload.inline, spec.params, *(spec.variables or {}).values()]
+        texts += [each.inline for each in (wanted, result) if each is not None]
+        if failure is not None:
+            texts += [failure.message, failure.traceback, failure.pickled, *failure.last_lines]
+        names = len(spec.files or ()) + len(spec.after or ())
+        return sum(len(text) for text in texts if text) + names * NAME_CHARACTERS
+
+
+@dataclass(slots=True)
+class Lately:
+    """The jobs that ended last, in the order of their ends."""
+
+    _whole: OrderedDict[JobId, tuple[Done, int]] = field(
+        default_factory=OrderedDict[JobId, tuple[Done, int]]
+    )
+    """With how many characters each holds."""
+    _characters: int = 0
+    _ended: OrderedDict[JobId, Status] = field(default_factory=OrderedDict[JobId, Status])
+
+    def add(self, job_id: JobId, done: Done) -> None:
+        """Keep an ended job at hand, in place of those that ended longest ago."""
+        self._forget(job_id)
+        size = done.characters()
+        self._whole[job_id] = (done, size)
+        self._characters += size
+        while len(self._whole) > 1 and (
+            len(self._whole) > WHOLE_MAX or self._characters > CHARACTERS_MAX
+        ):
+            self._forget(next(iter(self._whole)))
+        self._ended[job_id] = done.outcome.status
+        self._ended.move_to_end(job_id)
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
+
+    def _forget(self, job_id: JobId) -> None:
+        if (kept := self._whole.pop(job_id, None)) is not None:
+            self._characters -= kept[1]
+
+    def get(self, job_id: JobId) -> Done | None:
+        """The job as a whole; if there is none, it may have ended all the same."""
+        kept = self._whole.get(job_id)
+        return kept[0] if kept is not None else None
+
+    def status(self, job_id: JobId) -> Status | None:
+        """How it ended, if it is among the last ones."""
+        return self._ended.get(job_id)
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._ended
+
+    def __iter__(self) -> Iterator[JobId]:
+        return iter(self._ended)
+
+    def pop(self, job_id: JobId) -> None:
+        """Forget that it ended; no error if nothing is known of it."""
+        self._forget(job_id)
+        self._ended.pop(job_id, None)
