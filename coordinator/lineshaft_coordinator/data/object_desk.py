@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
+from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_protocol.blob_messages import BlobInStore, BlobOffer, FetchBlob
 from lineshaft_protocol.ids import BlobId
@@ -41,6 +43,20 @@ class ObjectDesk:
         is_there = await mover.look(offer.blob_id, offer.size_bytes)
         size_bytes = offer.size_bytes if is_there else None
         self._send(BlobInStore(blob_id=offer.blob_id, size_bytes=size_bytes))
+
+    def once_here(self, blob_id: BlobId, then: Callable[[BlobId], None]) -> None:
+        """Do something with a blob: at once, or once it was brought here, or could not be."""
+        if self._mover is None or not self._mover.is_away(blob_id):
+            then(blob_id)
+            return
+        task = asyncio.create_task(self._bring_first(blob_id, then))
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
+
+    async def _bring_first(self, blob_id: BlobId, then: Callable[[BlobId], None]) -> None:
+        with suppress(BlobError):  # It is said to be missing; who asks for its bytes hears why.
+            await self.bring(blob_id)
+        then(blob_id)
 
     def is_away(self, blob_id: BlobId) -> bool:
         """Whether a blob has to be brought before it can be read here."""

@@ -140,7 +140,7 @@ class Transfers:
             case BlobOffer():
                 self._on_offer(message)
             case FetchBlob(blob_id=blob_id, as_file=True) if self._handover.is_proven:
-                self._tell_path(BlobId(blob_id))
+                self._desk.once_here(BlobId(blob_id), self._tell_path)
             case FetchBlob(blob_id=blob_id, offset=offset):
                 self._on_fetch(BlobId(blob_id), offset)
             case BlobAck(blob_id=blob_id, received_bytes=received_bytes):

@@ -18,6 +18,7 @@ from lineshaft_coordinator.data.blob_errors import (
     BlobStoreFullError,
 )
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.store_note import (
     ObjectStoreSettingError,
@@ -26,10 +27,14 @@ from lineshaft_coordinator.data.store_note import (
     read_note,
 )
 from lineshaft_coordinator.data.stored_objects import INDEX, StoredObjects
+from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.blob_room import moving, open_blobs
 from lineshaft_coordinator.settings import CoordinatorSettings
+from lineshaft_protocol.blob_messages import BlobHere, FetchBlob, SameHost, SameHostFolder
+from lineshaft_protocol.wire import Wire
 from lineshaft_runtime.object_errors import ObjectStoreTakenError, ObjectStoreUnreachableError
 from lineshaft_runtime.object_store import MARKER, ObjectStore, object_name
+from lineshaft_runtime.same_host import SECRET_FILE, boot_id
 
 LARGE = os.urandom(300_000)
 NAME = hashlib.sha256(LARGE).hexdigest()
@@ -340,3 +345,46 @@ async def test_a_store_may_be_moved_with_its_marker(bench: Bench, tmp_path: Path
     assert note is not None
     assert note.url == f"file://{moved}"
     assert (moved / MARKER).exists()
+
+
+class Peer:
+    """Remembers what it is told; it is on the coordinator's machine."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.told: list[Wire] = []
+        self.is_writable = True
+        porch = Porch(bench.data / "blobs" / "porch")
+        self.transfers = Transfers(bench.blobs, self, porch, bench.mover)
+        self.transfers.on_message(SameHost(boot_id=boot_id()))
+        (answer,) = self.told
+        assert isinstance(answer, SameHostFolder)
+        assert answer.folder is not None
+        secret = (Path(answer.folder) / SECRET_FILE).read_text()
+        self.transfers.on_message(SameHost(boot_id=boot_id(), secret=secret))
+        self.told.clear()
+
+    def send(self, message: Wire) -> None:
+        self.told.append(message)
+
+    def send_binary(self, buffers: list[bytes | memoryview]) -> None:
+        raise AssertionError(f"{len(buffers)} buffers for who takes files")
+
+    def close(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+async def test_who_takes_files_is_not_told_that_a_blob_in_the_store_is_missing(
+    bench: Bench,
+) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    peer = Peer(bench)
+
+    peer.transfers.on_message(FetchBlob(blob_id=NAME, as_file=True))
+    await until(lambda: peer.told)
+
+    (here,) = peer.told
+    assert isinstance(here, BlobHere)
+    assert here.size_bytes == len(LARGE)
+    assert bench.blobs.open(NAME).path.samefile(here.path)
