@@ -2,8 +2,8 @@
 
     python -m benchmarks.records [--expman PYTHON]
 
-PYTHON is the interpreter of an environment of its own with `pip install expman-rs`; without it, the
-rows of expman are left out, and the table says so.
+PYTHON is the interpreter of an environment with `pip install expman-rs`, usually our own; where it
+has none, or expman fails, its rows are left out, and the table says why.
 """
 
 import argparse
@@ -156,15 +156,19 @@ PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
 }
 
 
-def expman(python: str, base: Path) -> dict[str, float]:
+def expman(python: str, base: Path) -> dict[str, float] | str:
+    """Its figures, or why there are none."""
     command = [python, "-c", EXPMAN, str(base), str(ROWS), str(CALLS)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return dict(json.loads(run.stdout)) if run.returncode == 0 else {}
+    if run.returncode == 0:
+        return dict(json.loads(run.stdout))
+    return (run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"])[-1]
 
 
 def main() -> int:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.records")
-    flags.add_argument("--expman", help="interpreter of an environment with expman-rs")
+    help_text = "interpreter of an environment with expman-rs; usually our own"
+    flags.add_argument("--expman", default=sys.executable, help=help_text)
     flags.add_argument("--part", choices=PARTS, help="used by the benchmark itself")
     flags.add_argument("--folder", type=Path)
     chosen = flags.parse_args()
@@ -179,10 +183,11 @@ def main() -> int:
             )
             for what, value in json.loads(run.stdout).items():
                 print(f"{what:50} {value:10.2f}", flush=True)
-        if chosen.expman is None:
-            print("expman-rs: left out, --expman names an interpreter that has it")
+        found = expman(chosen.expman, Path(folder) / "expman")
+        if isinstance(found, str):
+            print(f"expman-rs: left out: {found}")
             return 0
-        for what, value in expman(chosen.expman, Path(folder) / "expman").items():
+        for what, value in found.items():
             print(f"{'expman-rs: ' + what:50} {value:10.2f}", flush=True)
     return 0
 
