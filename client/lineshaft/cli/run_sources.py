@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -13,7 +14,7 @@ from lineshaft.cli.daemons import need
 from lineshaft.cli.exits import FailedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lineshaft_records.catalog import Catalog
 
@@ -45,17 +46,23 @@ class RunSource(Protocol):
         ...
 
 
-def source_of(folder: Path | None, url: str | None, token: str | None) -> RunSource:
-    """Return the folder if one is named, else the coordinator.
+@contextmanager
+def source_of(folder: Path | None, url: str | None, token: str | None) -> Iterator[RunSource]:
+    """Ask the folder if one is named, else the coordinator.
 
     Raises:
         LineshaftError: There is no such folder, or no coordinator is known.
     """
-    return _Remote(url, token) if folder is None else catalog_of(folder)
+    if folder is None:
+        yield _Remote(url, token)
+        return
+    with catalog_of(folder) as catalog:
+        yield catalog
 
 
-def catalog_of(folder: Path) -> Catalog:
-    """Return the runs of a folder.
+@contextmanager
+def catalog_of(folder: Path) -> Iterator[Catalog]:
+    """Open the runs of a folder.
 
     Raises:
         UsageError: There is no such folder.
@@ -66,7 +73,8 @@ def catalog_of(folder: Path) -> Catalog:
         raise UsageError(f"there is no folder {folder}; --dir takes one with experiments in it")
     from lineshaft_records.catalog import Catalog  # noqa: PLC0415 - takes long
 
-    return Catalog(folder)
+    with closing(Catalog(folder)) as catalog:
+        yield catalog
 
 
 class _Remote:

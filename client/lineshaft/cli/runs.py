@@ -68,9 +68,9 @@ def listed(
 ) -> None:
     """List runs, the last begun first."""
     output = Output(is_json=is_json)
-    source = source_of(folder, url, token)
     wanted = None if status is None else status.upper()
-    found = source.runs(experiment=experiment, status=wanted, tag=tag, limit=limit)
+    with source_of(folder, url, token) as source:
+        found = source.runs(experiment=experiment, status=wanted, tag=tag, limit=limit)
     if is_json:
         output.document(found)
         return
@@ -101,13 +101,13 @@ def show(
 ) -> None:
     """Show a run: how it stands, its parameters and last values; and a curve of it."""
     output = Output(is_json=is_json)
-    source = source_of(folder, url, token)
-    found = source.run(run=run)
-    if is_json and plot is None:
+    with source_of(folder, url, token) as source:
+        found = source.run(run=run)
+        if plot is not None:
+            _draw(output, source, [run], plot, file)
+            return
+    if is_json:
         output.document(found)
-        return
-    if plot is not None:
-        _draw(output, source, [run], plot, file)
         return
     output.line(f"{found['experiment']}/{found['run']}  {found['status']}", style="bold")
     output.line(f"started {found['started_at']}, {found['rows']} rows, {size(found['size_bytes'])}")
@@ -133,11 +133,11 @@ def compare(
 ) -> None:
     """Set runs side by side: parameters that differ, and each metric's last, lowest, highest."""
     output = Output(is_json=is_json)
-    source = source_of(folder, url, token)
-    if plot is not None:
-        _draw(output, source, names, plot, file)
-        return
-    found = source.compare(runs=names, names=metrics)
+    with source_of(folder, url, token) as source:
+        if plot is not None:
+            _draw(output, source, names, plot, file)
+            return
+        found = source.compare(runs=names, names=metrics)
     if is_json:
         output.document(found)
         return
@@ -171,7 +171,8 @@ def export(
         raise UsageError(f"no format {kind!r}; there are: {', '.join(FORMATS)}")
     from lineshaft_records.exporting import write_export  # noqa: PLC0415 - takes long
 
-    found = source_of(folder, url, token).metrics(run=run, names=None, max_points=None)
+    with source_of(folder, url, token) as source:
+        found = source.metrics(run=run, names=None, max_points=None)
     count = write_export(found["metrics"], kind, target)
     if is_json:
         output.document({"path": str(target), "points": count})
@@ -216,12 +217,12 @@ def clean(
 ) -> None:
     """Remove old runs of an experiment; without --force it only says which."""
     output = Output(is_json=is_json)
-    catalog = catalog_of(folder)
-    found = catalog.runs(experiment=experiment, limit=1_000_000)
-    ended = [each for each in found if each["status"] != "RUNNING"]
-    old = ended[keep:]
-    for each in old:
-        path = catalog.folder(f"{experiment}/{each['run']}").path
+    with catalog_of(folder) as catalog:
+        found = catalog.runs(experiment=experiment, limit=1_000_000)
+        ended = [each for each in found if each["status"] != "RUNNING"]
+        old = ended[keep:]
+        paths = [catalog.folder(f"{experiment}/{each['run']}").path for each in old]
+    for path in paths:
         if is_forced:
             shutil.rmtree(path)
         if not is_json:
@@ -230,18 +231,16 @@ def clean(
         output.document({"removed": is_forced, "runs": [each["run"] for each in old]})
     elif old and not is_forced:
         output.note("nothing was removed; --force does it")
-    catalog.close()
 
 
 def rebuild(folder: Here = Path("experiments"), is_json: Json = False) -> None:
     """Make the index of a folder again from its files, and end runs whose writer is gone."""
     output = Output(is_json=is_json)
-    catalog = catalog_of(folder)
-    from lineshaft_records.keeper import end_abandoned  # noqa: PLC0415 - takes long
+    with catalog_of(folder) as catalog:
+        from lineshaft_records.keeper import end_abandoned  # noqa: PLC0415 - takes long
 
-    ended = end_abandoned(folder)
-    count = catalog.rebuild()
-    catalog.close()
+        ended = end_abandoned(folder)
+        count = catalog.rebuild()
     if is_json:
         output.document({"runs": count, "ended": ended})
         return
