@@ -91,11 +91,6 @@ class StoredObjects:
         """Name all blobs that are in the store."""
         return list(self._entries)
 
-    @property
-    def total_bytes(self) -> int:
-        """Length of all of them."""
-        return sum(entry.size_bytes for entry in tuple(self._entries.values()))
-
     # --- blobs that are files here ---
 
     def kept(self, blob_id: str, size_bytes: int) -> None:
