@@ -1,6 +1,8 @@
 """Runs of a folder, as commands and HTTP tell them."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,13 @@ from lineshaft_records.tensorboard_files import masked_crc, scalars
 from lineshaft_records.writer import RunWriter
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
+Open = Callable[[Path], Catalog]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    with ExitStack() as stack:
+        yield lambda base: stack.enter_context(closing(Catalog(base)))
 
 
 def made(base: Path, run: str, values: list[float], **params: object) -> None:
@@ -29,11 +38,11 @@ def made(base: Path, run: str, values: list[float], **params: object) -> None:
     writer.close("FINISHED", AT)
 
 
-def test_runs_side_by_side_show_what_differs(tmp_path: Path) -> None:
+def test_runs_side_by_side_show_what_differs(opened: Open, tmp_path: Path) -> None:
     made(tmp_path, "a", [3.0, 1.0, 2.0], lr=0.1, seed=1)
     made(tmp_path, "b", [5.0], lr=0.2, seed=1)
 
-    found = Catalog(tmp_path).compare(runs=["a", "e/b"])
+    found = opened(tmp_path).compare(runs=["a", "e/b"])
 
     assert found["differing"] == ["lr"]
     assert found["params"]["lr"] == [0.1, 0.2]
@@ -43,7 +52,9 @@ def test_runs_side_by_side_show_what_differs(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_told_of_long_runs_is_as_if_all_points_were_looked_at(tmp_path: Path) -> None:
+def test_what_is_told_of_long_runs_is_as_if_all_points_were_looked_at(
+    opened: Open, tmp_path: Path
+) -> None:
     nan, inf = float("nan"), float("inf")
     waves = [math.sin(step / 70) * step for step in range(10_007)]
     curves = {
@@ -57,7 +68,7 @@ def test_what_is_told_of_long_runs_is_as_if_all_points_were_looked_at(tmp_path: 
     for name, values in curves.items():
         made(tmp_path, name, values)
 
-    found = Catalog(tmp_path).compare(runs=list(curves))["metrics"]["loss"]
+    found = opened(tmp_path).compare(runs=list(curves))["metrics"]["loss"]
 
     for told, values in zip(found, curves.values(), strict=True):
         numbers = [value for value in values if not math.isnan(value)]
@@ -67,9 +78,9 @@ def test_what_is_told_of_long_runs_is_as_if_all_points_were_looked_at(tmp_path: 
         assert told["last"] == pytest.approx(values[-1], rel=0, nan_ok=True)
 
 
-def test_a_run_is_found_by_its_name_alone_or_not_at_all(tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_name_alone_or_not_at_all(opened: Open, tmp_path: Path) -> None:
     made(tmp_path, "a", [1.0])
-    catalog = Catalog(tmp_path)
+    catalog = opened(tmp_path)
 
     assert catalog.run(run="a")["metrics"] == ["loss"]
     assert catalog.folder("e/a") == run_folder(tmp_path, "e", "a")
@@ -78,22 +89,22 @@ def test_a_run_is_found_by_its_name_alone_or_not_at_all(tmp_path: Path) -> None:
             catalog.run(run=name)
 
 
-def test_artifacts_are_found_inside_of_their_run_only(tmp_path: Path) -> None:
+def test_artifacts_are_found_inside_of_their_run_only(opened: Open, tmp_path: Path) -> None:
     made(tmp_path, "a", [1.0])
     artifacts = run_folder(tmp_path, "e", "a").artifacts
     (artifacts / "in.bin").write_bytes(b"1")
     (artifacts / "link").symlink_to(tmp_path / "e" / "a" / "run.yaml")
-    catalog = Catalog(tmp_path)
+    catalog = opened(tmp_path)
 
     assert catalog.path(run="a", file="in.bin") == str((artifacts / "in.bin").resolve())
     for name in ("../run.yaml", "link", "/etc/hostname", "nothing", ""):
         assert catalog.path(run="a", file=name) is None
 
 
-def test_what_goes_to_tensorboard_comes_back(tmp_path: Path) -> None:
+def test_what_goes_to_tensorboard_comes_back(opened: Open, tmp_path: Path) -> None:
     values = [0.5, float("inf"), -2.0, 0.25]
     made(tmp_path / "base", "a", values)
-    curves = Catalog(tmp_path / "base").metrics(run="a", max_points=None)["metrics"]
+    curves = opened(tmp_path / "base").metrics(run="a", max_points=None)["metrics"]
 
     assert write_export(curves, "tensorboard", tmp_path / "tb" / "first") == 4
     assert import_folder(tmp_path / "tb", tmp_path / "again", "imported") == [("first", 4)]
@@ -104,9 +115,9 @@ def test_what_goes_to_tensorboard_comes_back(tmp_path: Path) -> None:
     assert points["loss"].steps == [0, 1, 2, 3]
 
 
-def test_a_torn_event_file_gives_what_is_whole(tmp_path: Path) -> None:
+def test_a_torn_event_file_gives_what_is_whole(opened: Open, tmp_path: Path) -> None:
     made(tmp_path / "base", "a", [1.0, 2.0])
-    curves = Catalog(tmp_path / "base").metrics(run="a")["metrics"]
+    curves = opened(tmp_path / "base").metrics(run="a")["metrics"]
     write_export(curves, "tensorboard", tmp_path / "tb")
     (path,) = (tmp_path / "tb").iterdir()
     path.write_bytes(path.read_bytes()[:-1])
@@ -121,9 +132,9 @@ def test_the_checksum_is_that_of_tensorboard() -> None:
     assert masked_crc(b"123456789") == masked
 
 
-def test_csv_and_json_have_every_point(tmp_path: Path) -> None:
+def test_csv_and_json_have_every_point(opened: Open, tmp_path: Path) -> None:
     made(tmp_path / "base", "a", [1.0, 2.0])
-    curves = Catalog(tmp_path / "base").metrics(run="a")["metrics"]
+    curves = opened(tmp_path / "base").metrics(run="a")["metrics"]
 
     assert write_export(curves, "csv", tmp_path / "a.csv") == 2
     assert write_export(curves, "json", tmp_path / "a.json") == 2
@@ -131,11 +142,11 @@ def test_csv_and_json_have_every_point(tmp_path: Path) -> None:
     assert lines == ["metric,step,time,attempt,value", "loss,0,0.0,1,1.0", "loss,1,1.0,1,2.0"]
 
 
-def test_rows_of_a_long_run_are_thinned_to_at_most_so_many(tmp_path: Path) -> None:
+def test_rows_of_a_long_run_are_thinned_to_at_most_so_many(opened: Open, tmp_path: Path) -> None:
     values = [1.0] * 5000
     values[1234] = 9.0
     made(tmp_path, "a", values)
-    catalog = Catalog(tmp_path)
+    catalog = opened(tmp_path)
 
     rows = catalog.rows(run="a", max_points=100)
 
