@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from lineshaft.async_client import AsyncClient
+    from lineshaft.errors import JobError
     from lineshaft.job_array import AsyncJobArray
 
 COLUMNS = [
@@ -34,6 +35,7 @@ COLUMNS = [
 ]
 ORDER = ("succeeded", "failed", "cancelled", "running")
 PAGE_JOBS = 1000
+RETRIES_AT_ONCE = 50
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -103,6 +105,8 @@ def retry(
 
     async def work(client: AsyncClient) -> ExitCode:
         chosen = list(job_ids or ())
+        for job_id in chosen:
+            await about(client, "job", job_id)
         if is_failed:
             chosen = await _failed(output, client, array_id, since_at)
         return await _retry_all(output, client, chosen)
@@ -153,26 +157,39 @@ async def _all_failed(output: Output, client: AsyncClient) -> list[dict[str, Jso
 
 
 async def _retry_all(output: Output, client: AsyncClient, job_ids: Sequence[str]) -> ExitCode:
-    from lineshaft.errors import JobError  # noqa: PLC0415 - takes long
-
     done: list[dict[str, str]] = []
     refused = 0
-    for job_id in job_ids:
-        await about(client, "job", job_id)
-        try:
-            again = await client.job(job_id).retry()
-        except JobError as error:
-            refused += 1
-            output.error(one_line(error))
-            continue
-        done.append({"job_id": again.id, "retry_of": job_id})
-        if not output.is_json:
-            output.line(f"job {job_id} is done again as {again.id}")
+    for some in _parts(job_ids, RETRIES_AT_ONCE):
+        # In order, but none waits for the one before it: a thousand take seconds.
+        answers = await asyncio.gather(*(_retried(client, job_id) for job_id in some))
+        for job_id, answer in zip(some, answers, strict=True):
+            if not isinstance(answer, str):
+                refused += 1
+                output.error(one_line(answer))
+                continue
+            done.append({"job_id": answer, "retry_of": job_id})
+            if not output.is_json:
+                output.line(f"job {job_id} is done again as {answer}")
     if output.is_json:
         output.document(done)
     elif not job_ids:
         output.note("nothing that failed was not done again already")
     return ExitCode.JOB_FAILED if refused else ExitCode.OK
+
+
+async def _retried(client: AsyncClient, job_id: str) -> str | JobError:
+    """Return the id of the job that does it again, or why there is none."""
+    from lineshaft.errors import JobError  # noqa: PLC0415 - takes long
+
+    try:
+        return (await client.job(job_id).retry()).id
+    except JobError as error:
+        return error
+
+
+def _parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut a sequence into parts of at most `size`."""
+    return (items[first : first + size] for first in range(0, len(items), size))
 
 
 def read_since(text: str, *, now: float) -> float:
