@@ -14,7 +14,7 @@ from lineshaft.cli.daemons import need
 from lineshaft.cli.exits import FailedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from lineshaft_records.catalog import Catalog
 
@@ -47,7 +47,7 @@ class RunSource(Protocol):
 
 
 @contextmanager
-def source_of(folder: Path | None, url: str | None, token: str | None) -> Iterator[RunSource]:
+def source_of(folder: Path | None, url: str | None, token: str | None) -> Generator[RunSource]:
     """Ask the folder if one is named, else the coordinator.
 
     Raises:
@@ -61,7 +61,7 @@ def source_of(folder: Path | None, url: str | None, token: str | None) -> Iterat
 
 
 @contextmanager
-def catalog_of(folder: Path) -> Iterator[Catalog]:
+def catalog_of(folder: Path) -> Generator[Catalog]:
     """Open the runs of a folder.
 
     Raises:
