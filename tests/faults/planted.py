@@ -204,16 +204,15 @@ PLANTED = {
     ),
     "a value that is put again stays old": Planted(
         "coordinator/lineshaft_coordinator/data/blobs.py",
-        "                make_young(blob_path(self._folder, blob_id))\n"
-        "                return None\n",
+        "                self._shelf.make_young(blob_id)\n                return None\n",
         "                return None\n",
         "tests/integration/store/test_blobs.py"
         "::test_a_collection_removes_what_is_old_and_not_needed",
     ),
     "a job does not name the values it is called with": Planted(
         "client/lineshaft/shipping.py",
-        "files=(*(each.id for each in files), *found.refs) or None,",
-        "files=tuple(each.id for each in files) or None,",
+        '"files": (*(each.id for each in files), *found.refs) or None,',
+        '"files": tuple(each.id for each in files) or None,',
         "tests/e2e/test_values.py::test_references_may_be_nested_in_arguments",
     ),
     "a secret that comes in two pieces is printed": Planted(
