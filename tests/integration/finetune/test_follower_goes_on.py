@@ -160,7 +160,9 @@ async def test_what_was_said_while_the_disk_failed_is_read_later(opened: Opened)
     (following,) = house.follower.live()
     house.store.failures = {"events of t": 1}
 
-    house.follower.line.on_messages([Events(events=(), left_out="t")])
+    session = house.follower.line._session
+    assert session is not None
+    session.on_messages([Events(events=(), left_out="t")])
     await until(lambda: not house.store.failures["events of t"])
     await house.store.append(Batch(records=[], rows=[], events=[says("t", 2)]))
     await until(lambda: following.fold.place == (1, 2))
