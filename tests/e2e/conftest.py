@@ -15,7 +15,7 @@ def empty_farm(tmp_path: Path) -> Iterator[Farm]:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A coordinator and two workers with two slots each, shared by a module's tests."""
-    with farm(tmp_path_factory.mktemp("farm")) as made:
+    with farm(tmp_path_factory.mktemp("farm"), "first_workers_s=0") as made:
         made.start_worker("w1", "--slots", "2", "--tags", "one")
         made.start_worker("w2", "--slots", "2", "--tags", "two")
         with made.client() as client:
