@@ -214,6 +214,9 @@ def _watchers(shop: Shop) -> Iterator[str]:
     for job_id, messages in shop.pending.items():
         if not messages:
             yield f"{job_id} is looked up for nobody"
+    for job_id in shop.had_ended:
+        if job_id not in shop.pending:
+            yield f"{job_id} is remembered as ended for a lookup that is over"
 
 
 def _relatives(shop: Shop) -> Iterator[str]:

@@ -172,9 +172,13 @@ class CoordinatorCore:
         )
 
     def _on_found(self, found: Found) -> None:
-        shop = self.shop
+        shop, recent = self.shop, self.shop.ledger.recent
+        had_ended = found.job_id in shop.had_ended
+        shop.had_ended.pop(found.job_id, None)
         if found.outcome is not None and found.spec is not None:
-            shop.ledger.recent.add(found.job_id, Done(found.spec, found.outcome))
+            recent.add(found.job_id, Done(found.spec, found.outcome))
+        elif had_ended and found.spec is None and found.problem is None:
+            recent.pop(found.job_id)  # Pruned: it would be looked up again for ever.
         for session, message in shop.pending.pop(found.job_id, ()):
             if self._has_refused_unreadable(session, message, found):
                 continue
@@ -198,7 +202,9 @@ class CoordinatorCore:
         job_id = JobId(
             message.job.job_id if isinstance(message, Submit | SpawnChild) else message.job_id
         )
-        if found.problem is None or job_id in shop.ledger.jobs or job_id in shop.ledger.recent:
+        # That it ended does not help: how would be looked up again for ever.
+        is_at_hand = job_id in shop.ledger.jobs or shop.ledger.recent.get(job_id) is not None
+        if found.problem is None or is_at_hand:
             return False
         if isinstance(message, SpawnChild):
             self._workers.on_unreadable(session, job_id, found.problem)

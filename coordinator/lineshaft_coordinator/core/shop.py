@@ -67,6 +67,9 @@ class Shop:
     """Messages about jobs that left memory; they are handled once the job was looked up."""
     submitting: dict[JobId, JobId] = field(default_factory=dict)
     """Jobs whose Submit is among the pending, and which job's lookup it waits for."""
+    had_ended: dict[JobId, None] = field(default_factory=dict)
+    """Jobs of whom it was known that they ended when they were looked up: if the history does not
+    have them any longer, they were pruned."""
     pausing: dict[JobId, list[tuple[Session, int]]] = field(default_factory=dict)
     """Requests to be answered once the job has paused, or will not."""
     preemptible: dict[JobId, None] = field(default_factory=dict)
@@ -99,6 +102,8 @@ class Shop:
         waiting.append((session, message))
         if len(waiting) == 1:
             self.effects.append(Lookup(job_id))
+            if job_id in self.ledger.recent:
+                self.had_ended[job_id] = None
 
     def job(self, job_id: JobId) -> Job:
         """A live job."""

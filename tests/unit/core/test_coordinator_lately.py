@@ -5,10 +5,17 @@ from tests.unit.core.coordinator_bench import CoordinatorBench, told
 from tests.unit.core.samples import cancelled, job, succeeded
 
 from lineshaft_coordinator.core import lately
-from lineshaft_coordinator.core.io import Found, Lookup
+from lineshaft_coordinator.core.io import Found, Lookup, Send
 from lineshaft_coordinator.core.lately import Done, Lately
-from lineshaft_protocol.client_messages import Accepted, Cancel, Finished, Submit
-from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.client_messages import (
+    Accepted,
+    Cancel,
+    Finished,
+    Refused,
+    Submit,
+    Watch,
+)
+from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.jobs import Payload
 
 
@@ -91,6 +98,82 @@ def test_a_job_that_is_only_known_to_have_ended_is_looked_up_before_anything_is_
 
     assert asked == [Lookup(JobId("j1"))]
     assert told(effects, client) == [Accepted(job_id="j1"), Finished(outcome=cancelled("j1", 0))]
+
+
+@pytest.fixture
+def forgetful(
+    coordinator: CoordinatorBench, monkeypatch: pytest.MonkeyPatch
+) -> tuple[CoordinatorBench, Session]:
+    """With a client; of job j1 it is only known that it ended."""
+    monkeypatch.setattr(lately, "WHOLE_MAX", 1)
+    client = coordinator.client()
+    for job_id in ("j1", "j2"):
+        coordinator.submit(client, job_id)
+        coordinator.receive(client, Cancel(job_id=job_id, reason="enough"))
+    return coordinator, client
+
+
+@pytest.mark.parametrize(
+    "message", [Watch(job_id="j1"), Cancel(job_id="j1", reason="enough")], ids=["watch", "cancel"]
+)
+def test_a_job_that_ended_and_was_pruned_is_looked_up_once_and_unknown(
+    forgetful: tuple[CoordinatorBench, Session], message: Watch | Cancel
+) -> None:
+    coordinator, client = forgetful
+
+    asked = coordinator.receive(client, message)
+    effects = coordinator.handle(Found(JobId("j1"), None, None))
+
+    assert asked == [Lookup(JobId("j1"))]
+    assert [(type(each), each.code) for each in told(effects, client)] == [(Refused, "unknown_job")]
+    assert not any(isinstance(each, Lookup) for each in effects)
+
+
+def test_the_id_of_a_job_that_was_pruned_can_be_used_again(
+    forgetful: tuple[CoordinatorBench, Session],
+) -> None:
+    coordinator, client = forgetful
+
+    asked = coordinator.submit(client, "j1")
+    effects = coordinator.handle(Found(JobId("j1"), None, None))
+
+    assert asked == [Lookup(JobId("j1"))]
+    assert told(effects, client) == [Accepted(job_id="j1")]
+    assert coordinator.state("j1") == "queued"
+
+
+def test_a_job_that_ends_while_it_is_looked_up_is_looked_up_again_and_not_done_again(
+    coordinator: CoordinatorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lately, "WHOLE_MAX", 1)
+    client, other = coordinator.client(), coordinator.client("other")
+    coordinator.receive(client, Submit(job=job("j1"), is_repeat=True))
+    for job_id in ("j1", "j2"):
+        coordinator.submit(other, job_id)
+        coordinator.receive(other, Cancel(job_id=job_id, reason="enough"))
+
+    again = coordinator.handle(Found(JobId("j1"), None, None))
+    effects = coordinator.handle(Found(JobId("j1"), job("j1"), cancelled("j1", 0)))
+
+    assert again == [Lookup(JobId("j1"))]
+    assert told(effects, client) == [Accepted(job_id="j1"), Finished(outcome=cancelled("j1", 0))]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Watch(job_id="j1"), Cancel(job_id="j1", reason="enough"), Submit(job=job("j1"))],
+    ids=["watch", "cancel", "submit"],
+)
+def test_an_ended_job_whose_records_cannot_be_read_is_refused_with_the_reason(
+    forgetful: tuple[CoordinatorBench, Session], message: Watch | Cancel | Submit
+) -> None:
+    coordinator, client = forgetful
+
+    coordinator.receive(client, message)
+    effects = coordinator.handle(Found(JobId("j1"), None, None, problem="its records are odd"))
+
+    refused = Refused(job_id="j1", code="invalid", message="its records are odd")
+    assert effects == [Send(client, refused)]
 
 
 def test_a_job_comes_after_more_jobs_than_are_kept_whole(
