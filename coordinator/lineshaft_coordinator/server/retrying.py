@@ -102,13 +102,14 @@ class Retries:
                 continue  # Pruned long after it ended.
             is_fine = known.outcome is None or known.outcome.status == "succeeded"
             retries = [] if is_fine else await self._families.retries(other)
-            if not is_fine and not retries:
+            last = retries[-1] if retries else None
+            if not is_fine and (last is None or not (last.is_live or last.status == "succeeded")):
                 text = (
                     f"job {other}, which it comes after, did not succeed; "
                     f"'lineshaft retry {other} {spec.job_id}' does both again"
                 )
                 raise RetryRefusedError("invalid", text)
-            found.append(JobId(retries[-1].job_id if retries else other))
+            found.append(JobId(last.job_id if last is not None else other))
         return tuple(found)
 
 

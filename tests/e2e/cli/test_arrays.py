@@ -1,6 +1,9 @@
 """Arrays and retries on the command line."""
 
+from pathlib import Path
+
 from tests.e2e.cli.shell import Shell
+from tests.e2e.farm import Farm
 
 SCRIPT = """
 import os
@@ -32,6 +35,29 @@ def test_an_array_is_run_summed_up_and_only_what_failed_is_done_again(shell: She
     assert (nothing.code, nothing.out) == (0, "")
     assert story.out.splitlines()[-1].endswith(f"done again as {array_id}.1.r1")
     assert shell.run("jobs", "--array", array_id, "--json").document["counts"] == {"succeeded": 2}
+
+
+def opens(gate: str) -> str:
+    return Path(gate).read_text()
+
+
+def test_jobs_that_come_after_one_another_are_done_again_in_one_command(
+    pair: Farm, shell: Shell
+) -> None:
+    gate = shell.folder / "gate"
+    with pair.client() as client:
+        firsts = [client.job(client.submit(opens, str(gate)).id) for _ in range(10)]
+        seconds = [client.submit(opens, str(gate), after=[each]) for each in firsts]
+        assert all(each.exception(60) is not None for each in seconds)
+        again = [each.retry() for each in firsts[:5]] + firsts[5:]
+        assert all(each.exception(60) is not None for each in again)
+        gate.write_text("open")
+
+        done = shell.run("retry", *(each.id for each in (*again, *seconds)), "--json")
+        results = [client.job(each["job_id"]).result(60) for each in done.document]
+
+    assert done.code == 0, done.err
+    assert results == ["open"] * 20
 
 
 def test_an_array_is_submitted_and_cancelled_as_a_whole(shell: Shell) -> None:

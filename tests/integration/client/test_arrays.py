@@ -177,6 +177,24 @@ def test_a_job_that_came_after_a_failed_one_comes_after_what_did_that_again(
     assert second.retry().result(WAIT_S) == "through"
 
 
+def test_a_job_is_not_done_again_after_a_repeat_that_failed_as_well(
+    client: Client, tmp_path: Path
+) -> None:
+    gate = str(tmp_path / "gate")
+    first = client.job(client.submit(exit_unless, gate).id)
+    second = client.job(client.submit(exit_unless, gate, after=[first]).id)
+    assert second.exception(WAIT_S) is not None
+    again = first.retry()
+    assert again.exception(WAIT_S) is not None
+
+    with pytest.raises(JobRefusedError, match=f"lineshaft retry {first.id} {second.id}"):
+        second.retry()
+    Path(gate).touch()
+    again.retry()
+
+    assert second.retry().result(WAIT_S) == "through"
+
+
 def test_http_tells_of_an_array_does_jobs_again_and_cancels_all(
     client: Client, shop: Shop, tmp_path: Path
 ) -> None:
