@@ -49,6 +49,8 @@ class JobClient:
     def __init__(self, sessions: Sessions, client_id: str) -> None:
         self._sessions = sessions
         self._waiting: dict[str, _Waiting] = {}
+        self._lost: str | None = None
+        """Why the core ended the session."""
         self._session = CoreSession(sessions, client_id, self._hear, self._lose)
 
     async def run(
@@ -67,6 +69,8 @@ class JobClient:
             on_accepted: Told once it is on disk. Must not block.
             is_kept: Whether the job goes on when nobody waits for it any more.
         """
+        if self._lost is not None:  # Nobody would ever answer.
+            return Refused(job_id=job.job_id, code="draining", message=self._lost)
         ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._waiting[job.job_id] = _Waiting(ending, on_told, on_accepted)
         self._session.say(Submit(job=job, is_fresh=True))
@@ -117,6 +121,7 @@ class JobClient:
 
     def _lose(self, reason: str) -> None:
         logger.warning("the core ended a session of the gateway", extra={"why": reason})
+        self._lost = reason
         for job_id in tuple(self._waiting):
             self._end(job_id, Refused(job_id=job_id, code="draining", message=reason))
 

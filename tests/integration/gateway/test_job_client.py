@@ -176,6 +176,15 @@ async def test_who_waits_is_told_when_the_core_ends_the_session(bench: Bench) ->
     assert ending.message == "silent for 60 s"
 
 
+async def test_who_comes_after_the_core_ended_the_session_is_told_at_once(bench: Bench) -> None:
+    bench.sessions.close(Session(1), 1008, "silent for 60 s")
+
+    async with asyncio.timeout(10):
+        ending = await bench.client.run(JOB)
+
+    assert ending == Refused(job_id="j1", code="draining", message="silent for 60 s")
+
+
 async def test_a_listener_that_fails_ends_its_session_and_nobody_elses(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
