@@ -102,7 +102,7 @@ class Executor(concurrent.futures.Executor):
         """
         with self._changing:
             self._is_shut = True
-            pending = tuple(self._pending)
+            pending = tuple(self._pending.copy())  # At once: see `_forget`.
         if cancel_futures:
             for future in pending:
                 if not future.done() and not self._has_started(future.id):
@@ -121,8 +121,9 @@ class Executor(concurrent.futures.Executor):
 
     def _forget(self, future: concurrent.futures.Future[Any]) -> None:
         assert isinstance(future, LineshaftFuture), "only our own have this callback"
-        with self._changing:
-            self._pending.pop(future, None)
+        # Without the lock, which who submits holds while it packs, be it gigabytes: this is the
+        # client's own thread, which must go on.
+        self._pending.pop(future, None)
 
     def _close(self) -> None:
         if self._owned is not None:

@@ -160,12 +160,12 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._error = error_of(self._ending)
         if self._error is not None:
             return
-        data, self._data = self._data, None
-        assert data is not None, "a job that succeeded has a result"
+        assert self._data is not None, "a job that succeeded has a result"
         try:
-            self._value = cast("ResultT", unpack(data))
+            self._value = cast("ResultT", unpack(self._data))
         except LineshaftError as error:
             self._error = error
+        self._data = None  # Not before: Ctrl-C may come meanwhile, and it is asked for again.
 
     def _cancelled(self) -> JobCancelledError:
         ending: Ending | None = getattr(self, "_ending", None)

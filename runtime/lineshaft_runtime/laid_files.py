@@ -9,7 +9,6 @@ can be sent over the connection, or again, though its name was moved away or rem
 import mmap
 import os
 import secrets
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +27,10 @@ class LaidFile:
         path: Where it lies.
         blob_id: SHA-256 of its content.
         data: Its content, which outlives the name.
-        places: Counts it as long as it is needed.
+        places: Gets a place back when it is let go.
     """
 
-    def __init__(
-        self, path: Path, blob_id: BlobId, data: memoryview, places: threading.BoundedSemaphore
-    ) -> None:
+    def __init__(self, path: Path, blob_id: BlobId, data: memoryview, places: list[None]) -> None:
         self.blob_id, self.data = blob_id, data
         self._path: Path | None = path
         self._places = places
@@ -48,7 +45,7 @@ class LaidFile:
 
     def __del__(self) -> None:
         """Remove what nobody took."""
-        self._places.release()
+        self._places.append(None)
         if self._path is not None:
             _remove(self._path)
 
@@ -57,7 +54,9 @@ class FileLayer:
     """Lays files down; may be used in several threads at once."""
 
     def __init__(self) -> None:
-        self._places = threading.BoundedSemaphore(LAID_MAX)
+        # No semaphore: a collection of garbage gives places back, in whatever thread and line it
+        # happens to be, also where the semaphore's lock is held.
+        self._places: list[None] = [None] * LAID_MAX
 
     def lay(
         self, folder: Path, buffers: Sequence[BytesLike], *, free_bytes_min: int
@@ -71,7 +70,9 @@ class FileLayer:
         """
         size_bytes = sum(memoryview(buffer).nbytes for buffer in buffers)
         path = folder / secrets.token_hex(16)
-        if not self._places.acquire(blocking=False):
+        try:
+            self._places.pop()
+        except IndexError:
             return None
         try:
             disk = os.statvfs(folder)
@@ -82,9 +83,9 @@ class FileLayer:
             _remove(path)
         except BaseException:
             _remove(path)
-            self._places.release()
+            self._places.append(None)
             raise
-        self._places.release()
+        self._places.append(None)
         return None
 
 

@@ -233,14 +233,14 @@ class BlobStore:
         Raises:
             BlobError: It cannot be had.
         """
-        fetching = self._shelf.fetching(blob_id)
-        if fetching is None:
+        if (fetching := self._shelf.fetching(blob_id)) is None:
             return
         size_bytes, fetch = fetching
         with self._lock:
             upload = self._uploads.reserve(blob_id, size_bytes, size_bytes, None)
         with upload.lock:
-            if upload.is_over:  # Somebody else has brought it while we waited.
+            if upload.is_over:  # Somebody else has brought it while we waited, or could not.
+                self.bring(blob_id, beat)
                 return
             with self._dropped_on_error(blob_id, upload):
                 write_copy(upload.path, lambda sink: fetch(blob_id, sink, beat))

@@ -7,7 +7,9 @@ is on our disk. While the store is away, blobs stay here and room is all that ru
 import asyncio
 import logging
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
@@ -59,6 +61,7 @@ class ObjectMover:
         self.problem: str | None = None
         """Why nothing can be moved now."""
         self._is_claimed = False
+        self._held = Counter[str]()
 
     @property
     def notice(self) -> BlobStoreNotice:
@@ -107,8 +110,10 @@ class ObjectMover:
             await self._wanted.wait()
 
     async def _move_waiting(self) -> None:
-        while names := self._stored.waiting():
-            await asyncio.gather(*map(self._move, names[:AT_A_TIME]))
+        while names := self._stored.waiting(AT_A_TIME):
+            ends = await asyncio.gather(*map(self._move, names), return_exceptions=True)
+            for error in filter(None, ends):
+                raise error
             await self._trim()
 
     async def _move(self, blob_id: str) -> None:
@@ -118,27 +123,29 @@ class ObjectMover:
             self._stored.dropped(blob_id)
             return
         try:
-            await self._lane.run(partial(self._stored.store.put, blob_id, file.path))
-        except ObjectStoreError:
+            with self._stored.expected(blob_id) as is_free:
+                if is_free:
+                    await self._lane.run(partial(self._stored.store.put, blob_id, file.path))
+                    await asyncio.to_thread(self._stored.enter, blob_id, file.size_bytes)
+        except (ObjectStoreError, OSError):
             if self._blobs.is_here(blob_id):
+                self._stored.postpone(blob_id)  # What is wrong with it must not hold up others.
                 raise
             self._stored.dropped(blob_id)
-            return
-        await asyncio.to_thread(self._stored.enter, blob_id, file.size_bytes)
 
     async def _trim(self) -> None:
-        surplus = self._stored.surplus_copies(bytes_max=self._copies_bytes_max)
+        most = self._copies_bytes_max
+        surplus = self._stored.surplus_copies(bytes_max=most, but=self._held)
         if surplus:
             await asyncio.to_thread(self._blobs.drop_copies, surplus)
 
     async def _remove_struck(self) -> None:
         for blob_id in self._stored.struck():
             await self._lane.run(partial(self._remove, blob_id))
-            await asyncio.to_thread(self._stored.removed, blob_id)
 
     def _remove(self, blob_id: str, beat: Beat) -> None:
         del beat
-        self._stored.store.remove(blob_id)
+        self._stored.remove(blob_id)
 
     # --- for sessions ---
 
@@ -150,6 +157,17 @@ class ObjectMover:
         """Length in bytes of a blob that is in the store; None of others."""
         return self._stored.size(blob_id)
 
+    @contextmanager
+    def holding(self, blob_id: str) -> Generator[None]:
+        """Keep the copy of a blob that is read, though it be larger than all copies may be."""
+        self._held[blob_id] += 1
+        try:
+            yield
+        finally:
+            self._held[blob_id] -= 1
+            if not self._held[blob_id]:
+                del self._held[blob_id]
+
     async def bring(self, blob_id: str) -> None:
         """Have a copy of a blob here, if it is only in the store.
 
@@ -158,24 +176,29 @@ class ObjectMover:
         """
         if not self.is_away(blob_id):
             return
-        try:
-            await self._lane.run(partial(self._blobs.bring, blob_id))
-        except ObjectStoreError as error:
-            raise BlobElsewhereError(blob_id, str(error)) from error
-        await self._trim()
+        with self.holding(blob_id):
+            try:
+                await self._lane.run(partial(self._blobs.bring, blob_id))
+            except ObjectStoreError as error:
+                raise BlobElsewhereError(blob_id, str(error)) from error
+            await self._trim()
 
     async def look(self, blob_id: str, size_bytes: int) -> bool:
         """Look for an object that a worker says to have put there, and enter it."""
         if self._stored.size(blob_id) == size_bytes:
             return self._stored.make_young(blob_id)
         try:
-            found = await self._lane.run(lambda _: self._stored.store.size(blob_id))
-        except ObjectStoreError as error:
-            logger.warning("an object cannot be looked for", extra={"why": str(error)})
+            with self._stored.expected(blob_id) as is_free:
+                if not is_free:
+                    return False
+                found = await self._lane.run(lambda _: self._stored.store.size(blob_id))
+                if found != size_bytes:
+                    return False
+                return await asyncio.to_thread(self._stored.enter, blob_id, size_bytes)
+        except (ObjectStoreError, OSError) as error:
+            # Whatever it is, the worker waits for an answer.
+            logger.warning("an object cannot be entered", extra={"why": str(error)})
             return False
-        if found != size_bytes:
-            return False
-        return await asyncio.to_thread(self._stored.enter, blob_id, size_bytes)
 
     # --- sweeping ---
 
@@ -184,6 +207,7 @@ class ObjectMover:
 
         Raises:
             ObjectStoreError: They cannot be listed or removed.
+            OSError: Our own disk failed.
         """
         before = time.time() - older_than_s
 

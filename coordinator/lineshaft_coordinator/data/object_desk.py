@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.moving import ObjectMover
@@ -61,6 +61,10 @@ class ObjectDesk:
     def is_away(self, blob_id: BlobId) -> bool:
         """Whether a blob has to be brought before it can be read here."""
         return self._mover is not None and self._mover.is_away(blob_id)
+
+    def holding(self, blob_id: BlobId) -> AbstractContextManager[None]:
+        """Keep the copy of a blob here that is read piece by piece."""
+        return nullcontext() if self._mover is None else self._mover.holding(blob_id)
 
     async def bring(self, blob_id: BlobId) -> None:
         """Have a copy of a blob here, if it is only in the store.

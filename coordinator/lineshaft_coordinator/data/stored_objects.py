@@ -8,14 +8,17 @@ empty files, whose names say what lies in the store, and whose times say when it
 
 What is not needed any more is *struck*: no longer there for anybody, and then removed from the
 store, some time; a strike outlives us. What is struck cannot be entered until it is gone, or a
-removal under way would take what was just put there.
+removal under way would take what was just put there; and what somebody puts there or looks for
+is *expected*, and until it is entered it is nobody's stray. A removal is done once: one that hangs
+may come through long after, so another one of the same object waits for its end.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Container, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +77,8 @@ class StoredObjects:
         self._folder, self.store, self.bytes_min = folder, store, bytes_min
         self._lock = threading.Lock()
         self._entries, self._struck = _read(folder)
+        self._expected = Counter[str]()
+        self._removing: set[str] = set()
         self._waiting: dict[str, int] = {}
         self._copies: OrderedDict[str, int] = OrderedDict()
         self.on_waiting: Callable[[], None] = lambda: None
@@ -109,27 +114,62 @@ class StoredObjects:
             self._waiting.pop(blob_id, None)
             self._copies.pop(blob_id, None)
 
-    def waiting(self) -> list[str]:
-        """Blobs that are to be moved, in the order in which they came."""
+    def waiting(self, count: int) -> list[str]:
+        """The first blobs that are to be moved, in the order in which they came."""
         with self._lock:
-            return [blob_id for blob_id in self._waiting if blob_id not in self._struck]
+            found = (blob_id for blob_id in self._waiting if blob_id not in self._struck)
+            return list(islice(found, count))
 
-    def surplus_copies(self, *, bytes_max: int) -> list[str]:
-        """Copies that must go so that the others have so many bytes at most, oldest use first."""
+    def postpone(self, blob_id: str) -> None:
+        """A blob could not be moved: the others that wait come first."""
+        with self._lock:
+            if (size_bytes := self._waiting.pop(blob_id, None)) is not None:
+                self._waiting[blob_id] = size_bytes
+
+    def surplus_copies(self, *, bytes_max: int, but: Container[str] = ()) -> list[str]:
+        """Copies that must go so that the others have so many bytes at most, oldest use first.
+
+        Args:
+            bytes_max: What may stay.
+            but: What is in use, and stays.
+        """
         with self._lock:
             surplus_bytes = sum(self._copies.values()) - bytes_max
             names: list[str] = []
             for blob_id, size_bytes in self._copies.items():
                 if surplus_bytes <= 0:
                     break
+                if blob_id in but:
+                    continue
                 names.append(blob_id)
                 surplus_bytes -= size_bytes
         return names
 
     # --- what is in the store ---
 
+    @contextmanager
+    def expected(self, blob_id: str) -> Generator[bool]:
+        """Have an object put there or looked for; until it is entered within, nobody removes it.
+
+        Gives False if it is being removed: then it must not be entered.
+        """
+        with self._lock:
+            is_free = blob_id not in self._struck
+            self._expected[blob_id] += is_free
+        try:
+            yield is_free
+        finally:
+            with self._lock:
+                self._expected[blob_id] -= is_free
+                if not self._expected[blob_id]:
+                    del self._expected[blob_id]
+
     def enter(self, blob_id: str, size_bytes: int) -> bool:
-        """Note, durably, that the whole object is there; False if it is being removed."""
+        """Note, durably, that the whole object is there; False if it is being removed.
+
+        Raises:
+            OSError: It cannot be noted.
+        """
         with self._lock:
             if blob_id in self._struck:
                 return False
@@ -139,8 +179,13 @@ class StoredObjects:
                     shard.mkdir(mode=FOLDER_MODE, exist_ok=True)
                     sync_path(self._folder)
                 path = shard / f"{blob_id[2:]}.{size_bytes}"
-                path.touch(0o600)
-                sync_path(shard)
+                try:
+                    path.touch(0o600)
+                    sync_path(shard)
+                except OSError:
+                    with suppress(OSError):  # Else the next start would believe it.
+                        path.unlink(missing_ok=True)
+                    raise
                 self._entries[blob_id] = _Entry(size_bytes, path)
             if self._waiting.pop(blob_id, None) is not None:
                 self._copies[blob_id] = size_bytes
@@ -175,9 +220,10 @@ class StoredObjects:
         self.on_waiting()
 
     def strike_stray(self, blob_id: str) -> bool:
-        """Begin the removal of an object that was never entered; False if it was."""
+        """Begin the removal of an object that was never entered; False if it was, or may be."""
         with self._lock:
-            if blob_id in self._entries or blob_id in self._struck:
+            known = (self._entries, self._struck, self._expected)
+            if any(blob_id in each for each in known):
                 return False
             path = self._folder / f"{blob_id}{_STRUCK}"  # Made for no longer than we live.
             self._struck[blob_id] = _Entry(0, path)
@@ -187,13 +233,30 @@ class StoredObjects:
         """Blobs whose objects are to be removed."""
         return list(self._struck)
 
-    def removed(self, blob_id: str) -> None:
-        """The object of a blob that was struck is gone."""
+    def remove(self, blob_id: str) -> None:
+        """Remove the object of a blob that was struck, unless it is gone or somebody is at it.
+
+        Raises:
+            ObjectStoreError: It cannot be removed now.
+            OSError: The strike cannot be made durable.
+        """
         with self._lock:
-            entry = self._struck.pop(blob_id, None)
-        if entry is not None:
+            entry = self._struck.get(blob_id)
+            if entry is None or blob_id in self._removing:
+                return
+            self._removing.add(blob_id)
+        try:
+            # First, or a loss of power could bring back the name of what is gone.
+            sync_path(entry.path.parent)
+            self.store.remove(blob_id)
+            with self._lock:
+                del self._struck[blob_id]
             with suppress(OSError):  # Then it is removed once more, which does no harm.
                 entry.path.unlink(missing_ok=True)
+        finally:
+            with self._lock:
+                self._removing.discard(blob_id)
+            self.on_waiting()  # It may be here again; or it is to be tried again.
 
     def fetch(self, blob_id: str, sink: Callable[[bytes], object], beat: Beat) -> None:
         """Read an object whole.

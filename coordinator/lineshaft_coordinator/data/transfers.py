@@ -342,19 +342,20 @@ class Transfers:
 
     async def _send_pieces(self, blob_id: BlobId, download: _Download) -> None:
         try:
-            await self._desk.bring(blob_id)
-            while download.sent_bytes < download.size_bytes:
-                await self._room(download)
-                length = min(CHUNK_BYTES, download.size_bytes - download.sent_bytes)
-                place = blob_id, download.sent_bytes, length
-                # What was just stored is in memory: to read it there is cheaper than a thread.
-                data: bytes | memoryview | None = self._read_cached(*place)
-                if data is None:
-                    data = await asyncio.to_thread(self._store.read, *place)
-                self._outlet.send_binary(encode_chunk(blob_id, download.sent_bytes, data))
-                download.sent_bytes += len(data)
-                if download.sent_bytes < download.size_bytes:
-                    await asyncio.sleep(0)  # Others have their turn between two pieces.
+            with self._desk.holding(blob_id):
+                while download.sent_bytes < download.size_bytes:
+                    await self._room(download)
+                    await self._desk.bring(blob_id)  # Again, if its copy had to give way.
+                    length = min(CHUNK_BYTES, download.size_bytes - download.sent_bytes)
+                    place = blob_id, download.sent_bytes, length
+                    # What was just stored is in memory: to read it there is cheaper than a thread.
+                    data: bytes | memoryview | None = self._read_cached(*place)
+                    if data is None:
+                        data = await asyncio.to_thread(self._store.read, *place)
+                    self._outlet.send_binary(encode_chunk(blob_id, download.sent_bytes, data))
+                    download.sent_bytes += len(data)
+                    if download.sent_bytes < download.size_bytes:
+                        await asyncio.sleep(0)  # Others have their turn between two pieces.
         except BlobError as error:
             self._cannot_send(blob_id, error)
         finally:
@@ -372,9 +373,11 @@ class Transfers:
         self._outlet.send(BlobMissing(blob_id=blob_id, reason=error.for_peers))
 
     def _read_cached(self, blob_id: BlobId, offset: int, length: int) -> memoryview | None:
-        if not self._store.is_here(blob_id):
+        try:
+            path = self._store.open(blob_id).path
+        except BlobError:  # Its copy gave way just now.
             return None
-        data = read_cached(self._store.open(blob_id).path, offset, length)
+        data = read_cached(path, offset, length)
         return None if data is None else memoryview(data)
 
     async def _room(self, download: _Download) -> None:

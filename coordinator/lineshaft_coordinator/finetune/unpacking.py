@@ -43,8 +43,9 @@ def unpack_all(folder: Path, files: Sequence[KeptFile], blob_file: BlobFile) -> 
         if file is None or _made_of(path) != file.file_id:
             shutil.rmtree(path)
     for label, file in wanted.items():
-        blob = blob_file(file.blob or "")
-        if blob is not None and not (folder / label).exists():
+        if (folder / label).exists():
+            continue  # Its blob may have to be brought from far.
+        if (blob := blob_file(file.blob or "")) is not None:
             _unpack(folder, label, file, blob)
 
 

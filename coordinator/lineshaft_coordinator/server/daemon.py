@@ -106,7 +106,8 @@ class Daemon:
         ledger = Ledger.replay(map(read_record, store.live_records()))
         self._facts = Facts(ledger.jobs)
         self.meter = Meter.of_jobs(ledger.jobs.items())
-        now = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
         self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
         self.streams = StreamRelay(self)
@@ -192,13 +193,18 @@ class Daemon:
         self._pump.post(CancelAsked(JobId(job_id), reason))
 
     def blob_file(self, blob_id: str) -> Path | None:
-        """Where a blob lies, brought here first if need be, which blocks; None if it is gone.
+        """Where a blob lies, brought here first if need be; None if it is gone.
+
+        Blocks: never called in the thread of the loop.
 
         Raises:
             BlobElsewhereError: It is in the object store and cannot be had now.
         """
         try:
-            self._blobs.bring(BlobId(blob_id))
+            if self._mover is not None and self._mover.is_away(blob_id):
+                # By the loop: a store that hangs would hold one more thread for ever.
+                bringing = self._mover.bring(blob_id)
+                asyncio.run_coroutine_threadsafe(bringing, self._loop).result()
             return self._blobs.open(BlobId(blob_id)).path
         except BlobElsewhereError:
             raise

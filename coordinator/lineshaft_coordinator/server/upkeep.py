@@ -181,7 +181,7 @@ class Upkeep:
         try:
             older_than_s = BLOB_GRACE_S + self._lost_after_max_s()
             count = await self._mover.sweep(older_than_s=older_than_s)
-        except ObjectStoreError as error:
+        except (ObjectStoreError, OSError) as error:
             logger.warning("the object store was not swept", extra={"why": str(error)})
         else:
             logger.info("removed objects that nobody knows", extra={"objects": count})

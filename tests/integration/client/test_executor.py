@@ -1,6 +1,7 @@
 """The executor in the place of one from concurrent.futures."""
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,26 @@ def test_a_map_gives_up_after_its_timeout(executor: Executor, tmp_path: Path) ->
     with pytest.raises(TimeoutError):
         next(results)
     gate.touch()
+
+
+def test_a_call_that_is_packed_keeps_no_other_from_being_heard_of(
+    executor: Executor, tmp_path: Path
+) -> None:
+    gate, told = tmp_path / "gate", threading.Event()
+
+    class Large:
+        was_told = False
+
+        def __reduce__(self) -> tuple[type[int], tuple[int]]:
+            gate.touch()
+            Large.was_told = told.wait(WAIT_S)
+            return int, (4,)
+
+    first = executor.submit(wait_for, str(gate))
+    first.add_done_callback(lambda _: told.set())
+
+    assert executor.submit(double, Large()).result(WAIT_S) == 8  # type: ignore[arg-type]  # an int, there
+    assert Large.was_told
 
 
 def test_an_impossible_chunk_size_is_refused(executor: Executor) -> None:

@@ -296,6 +296,94 @@ async def test_objects_and_drafts_that_nobody_told_us_of_are_swept(bench: Bench)
     assert list((bench.store / "partial").iterdir()) == []
 
 
+async def test_a_removal_that_comes_twice_leaves_what_was_put_there_since(bench: Bench) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    bench.stored.on_waiting = lambda: None  # The mover sleeps: it is us who remove.
+    bench.stored.store.put(NAME, source)
+    assert await bench.mover.look(NAME, len(LARGE))
+    bench.blobs.collect(set(), older_than_s=-10, now=time.time())
+    first = second = bench.stored.struck()
+    assert first == [NAME]
+
+    bench.stored.remove(first[0])
+    bench.stored.store.put(NAME, source)
+    assert await bench.mover.look(NAME, len(LARGE))
+    bench.stored.remove(second[0])
+
+    assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_what_somebody_looks_for_is_no_stray_and_what_goes_is_not_entered(
+    bench: Bench,
+) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    bench.stored.on_waiting = lambda: None
+    bench.stored.store.put(NAME, source)
+
+    with bench.stored.expected(NAME) as is_free:
+        assert is_free
+        assert await bench.mover.sweep(older_than_s=-3600) == 0
+        assert bench.stored.enter(NAME, len(LARGE))
+    bench.stored.strike(NAME)
+
+    assert not await bench.mover.look(NAME, len(LARGE))
+    assert bench.object().exists()
+    bench.stored.remove(NAME)
+    assert not bench.object().exists()
+
+
+async def test_an_object_that_cannot_be_entered_is_answered_for(bench: Bench) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    bench.stored.store.put(NAME, source)
+    shard = bench.data / "blobs" / INDEX / NAME[:2]
+    shard.write_bytes(b"in the way")
+
+    assert not await bench.mover.look(NAME, len(LARGE))
+
+    shard.unlink()
+    assert await bench.mover.look(NAME, len(LARGE))
+
+
+async def test_a_blob_that_cannot_be_moved_does_not_hold_up_others(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store")
+    await bench.mover.claim()
+    bad = [bench.blobs.put_bytes(LARGE + bytes([number])) for number in range(2)]
+    for each in bad:
+        bench.blobs.open(each).path.unlink()  # Somebody was there before us.
+    bench.blobs.put_bytes(LARGE)
+
+    async with moving(bench.mover):
+        await bench.moved()
+
+    assert bench.object().read_bytes() == LARGE
+    assert set(bench.stored.waiting(10)) == set(bad)
+
+
+async def test_a_copy_that_is_read_stays_though_it_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store", copies_bytes_max=1)
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        bench.blobs.put_bytes(LARGE)
+        await until(lambda: bench.mover.is_away(NAME))
+
+        with bench.mover.holding(NAME):
+            await bench.mover.bring(NAME)
+            other = bench.blobs.put_bytes(LARGE[::-1])
+            await until(lambda: bench.mover.is_away(other))
+            assert bench.blobs.is_here(NAME)
+        await bench.mover.bring(other)
+
+        assert bench.blobs.is_here(other)
+        assert not bench.blobs.is_here(NAME)
+
+
 async def test_a_store_of_another_coordinator_is_not_used(bench: Bench, tmp_path: Path) -> None:
     settings = CoordinatorSettings(
         data=tmp_path / "other", home=tmp_path, blob_store=f"file://{bench.store}"

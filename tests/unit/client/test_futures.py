@@ -36,6 +36,20 @@ class Unpickled:
         self.threads.append(threading.current_thread())
 
 
+class Interrupted:
+    """Ctrl-C comes while it is made again, once."""
+
+    keys: list[str] = []  # noqa: RUF012 - filled by its one test
+
+    def __setstate__(self, state: object) -> None:
+        if self.keys:
+            self.keys.clear()
+            raise KeyboardInterrupt
+
+    def __getstate__(self) -> str:
+        return "some"
+
+
 @pytest.fixture
 def cancelled() -> list[str]:
     return []
@@ -61,6 +75,18 @@ def test_a_future_raises_what_the_function_raised(future: LineshaftFuture[object
     with pytest.raises(ValueError, match="no"):
         future.result()
     assert isinstance(future.exception(), ValueError)
+
+
+def test_a_result_can_be_asked_for_again_after_an_interrupt(
+    future: LineshaftFuture[object],
+) -> None:
+    future.settle(SUCCEEDED, pack_bytes(Interrupted()))
+    Interrupted.keys.append("Ctrl-C")
+
+    with pytest.raises(KeyboardInterrupt):
+        future.result()
+
+    assert isinstance(future.result(), Interrupted)
 
 
 def test_a_future_waits_no_longer_than_it_is_told(future: LineshaftFuture[object]) -> None:
