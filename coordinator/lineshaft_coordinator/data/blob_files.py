@@ -186,10 +186,13 @@ def make_young(path: Path) -> None:
         os.utime(path)
 
 
-def unlink(path: Path) -> int:
-    """Remove a file; return how many bytes it had."""
-    size_bytes = path.stat().st_size
-    path.unlink()
+def unlink(path: Path) -> int | None:
+    """Remove a file; return how many bytes it had, None if somebody else was faster."""
+    try:
+        size_bytes = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return None
     return size_bytes
 
 

@@ -87,6 +87,8 @@ class Upkeep:
             except StoreDamagedError as error:
                 # What runs goes on; what we cannot read, we do not take for unneeded.
                 logger.error("nothing was collected", extra={"why": str(error)})  # noqa: TRY400 - no bug
+            except OSError as error:
+                logger.warning("not all was collected", extra={"why": str(error)})
             await asyncio.sleep(EVERY_S)
 
     async def tidy(self) -> Collected:

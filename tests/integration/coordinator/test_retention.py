@@ -310,3 +310,17 @@ async def test_a_record_of_a_later_version_keeps_what_it_names_and_all_else_goes
     assert bench.blobs.names() == [named]
     (said,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert vars(said)["job_id"] == "j"
+
+
+async def test_a_disk_that_fails_under_a_collection_ends_nobody(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bench.folder / "blobs" / "partial").rmdir()
+
+    running = asyncio.create_task(bench.upkeep.run())
+    async with asyncio.timeout(10):
+        while "not all was collected" not in caplog.text:  # noqa: ASYNC110 - a log record is no event
+            await asyncio.sleep(0)
+
+    assert not running.done()
+    running.cancel()

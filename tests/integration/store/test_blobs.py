@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +191,34 @@ def test_uploads_under_way_are_limited(blobs: BlobStore) -> None:
         blobs.begin(NAME, 1)
     blobs.write(name_of(b"0"), 0, b"0")
     blobs.begin(NAME, 1)
+
+
+def test_an_upload_that_ends_while_uploads_are_collected_is_not_missed(
+    opener: Opener, tmp_path: Path
+) -> None:
+    partial = tmp_path / "blobs" / "partial"
+    opener()
+    for number in range(300):
+        (partial / name_of(b"%d" % number)).write_bytes(b"x")
+    blobs, begun = opener(), threading.Barrier(2)
+    problems: list[Exception] = []
+
+    def collect() -> None:
+        begun.wait()
+        try:
+            blobs.collect(set(), older_than_s=-3600.0, now=time.time())
+        except OSError as error:
+            problems.append(error)
+
+    # Each takes files from under the other, as who completes an upload does.
+    threads = [threading.Thread(target=collect) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert problems == []
+    assert list(partial.iterdir()) == []
 
 
 def test_who_goes_gives_back_the_room_that_it_never_used(blobs: BlobStore) -> None:
