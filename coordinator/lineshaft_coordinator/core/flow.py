@@ -176,7 +176,8 @@ class JobFlow:
             )
         )
         self._vacate(job_id, state)
-        self._end_children(job_id, f"attempt {state.attempt} of {job_id} ended: {reason or cause}")
+        # Not why: that may be words of its code, and who sees an end is told its reason.
+        self._end_children(job_id, f"attempt {state.attempt} of {job_id} ended: {cause}")
         if isinstance(job.state, Paused):
             self._give_place(job_id, job.spec)
             self.answer_pause(job_id)

@@ -60,7 +60,8 @@ class Answers:
             data = questions[message["ask"]](**message.get("with", {}))
             text = _json(data)
         except NoSuchRunError as error:
-            return {"error": str(error), "status": 404}, b""
+            # Not where it was looked for: that is a path of the coordinator's machine.
+            return {"error": f"there is no run {error.name!r}", "status": 404}, b""
         except ValueError as error:
             return {"error": str(error), "status": 400}, b""
         except (OSError, sqlite3.Error, RecordsError) as error:

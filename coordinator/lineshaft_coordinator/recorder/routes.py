@@ -25,6 +25,7 @@ LIMIT_MAX: Final = 10_000
 POINTS_MAX: Final = 1_000_000
 POINTS: Final = 2000
 COMPARED_MAX: Final = 50
+_UNREADABLE: Final = "its records cannot be read; a token for clients is told why"
 _NO_NUMBERS: Final = ("nan", "inf", "-inf")
 
 
@@ -104,7 +105,10 @@ class RunRoutes:
             try:
                 found = await answer(request)
             except AskError as error:
-                return JSONResponse({"error": str(error)}, status_code=error.status)
+                # What cannot be read is told with its path.
+                is_told = error.status < 500 or entered.may("read_output")
+                text = str(error) if is_told else _UNREADABLE
+                return JSONResponse({"error": text}, status_code=error.status)
             except RecorderAwayError as error:
                 return JSONResponse({"error": str(error)}, status_code=503)
             except BlobElsewhereError as error:

@@ -297,6 +297,24 @@ def test_what_a_job_printed_and_raised_is_told_to_no_viewer(
     assert (told["status"], told["error_message"]) == ("failed", "not shown to viewers")
 
 
+def test_where_records_lie_is_told_to_no_viewer(
+    plant: Farm, client: Client, http: httpx.Client, viewer: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "fine.py").write_text("from lineshaft import run\nrun.log({'loss': 0.5})\n")
+    job = client.run("fine.py", files=[tmp_path / "fine.py"])
+    path = f"/api/v1/runs/{job.id}"
+    until(lambda: http.get(path).json().get("status") == "FINISHED")
+    (file,) = plant.folder.rglob(f"{job.id}/metrics.parquet")
+    file.write_bytes(b"no Parquet")
+
+    told, seen = http.get(path), viewer.get(path)
+    missing = viewer.get("/api/v1/runs/nobody")
+
+    assert (told.status_code, str(file) in told.text) == (500, True)
+    assert (seen.status_code, str(plant.folder) in seen.text) == (500, False)
+    assert (missing.status_code, missing.json()) == (404, {"error": "there is no run 'nobody'"})
+
+
 def test_a_forged_wish_of_a_viewer_is_refused_and_changes_nothing(
     client: Client, viewer: httpx.Client
 ) -> None:

@@ -4,10 +4,11 @@ from tests.unit.core.coordinator_bench import CoordinatorBench, assigned, record
 from tests.unit.core.samples import capacity, ended, job, succeeded
 
 from lineshaft_coordinator.core.io import Found, Lookup, Send
+from lineshaft_coordinator.core.records import CancelRequested
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Parent
-from lineshaft_protocol.outcomes import Failure, Outcome
-from lineshaft_protocol.worker_messages import ChildFinished, SpawnChild
+from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.worker_messages import ChildFinished, Ended, SpawnChild, Stop
 
 
 def _child(attempt: int = 1, **wanted: object) -> JobSpec:
@@ -82,6 +83,24 @@ def test_a_child_that_waits_is_not_accepted_again(coordinator: CoordinatorBench)
     effects = coordinator.receive(worker, SpawnChild(job=_child()))
 
     assert effects == []
+
+
+def test_why_a_plan_failed_is_no_part_of_the_reason_for_which_its_children_end(
+    coordinator: CoordinatorBench,
+) -> None:
+    client, worker = coordinator.client(), coordinator.worker(offers=capacity(slots=3))
+    coordinator.submit(client, "p", kind="plan", retries=1)
+    coordinator.receive(worker, SpawnChild(job=_child()))
+    failure = Failure(cause="exception", message="s3cr3t", type_name="ValueError")
+
+    result = AttemptResult(job_id="p", attempt=1, status="failed", failure=failure, run_s=1.0)
+    effects = coordinator.receive(worker, Ended(result=result))
+
+    (asked,) = [each for each in records(effects) if isinstance(each, CancelRequested)]
+    assert (asked.job_id, asked.reason) == ("p.1", "attempt 1 of p ended: failed")
+    assert [each.reason for each in told(effects, worker) if isinstance(each, Stop)] == [
+        asked.reason
+    ]
 
 
 def test_a_child_that_cannot_be_looked_up_fails_and_is_not_run_again(
