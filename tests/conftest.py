@@ -1,6 +1,5 @@
 """What holds for every test."""
 
-import gc
 import signal
 
 import pytest
@@ -25,12 +24,6 @@ last is what all wait for in the end, while the others have nothing left to do."
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest; xdist keeps the order if told `--no-loadscope-reorder`."""
     items.sort(key=_rank)
-
-
-def pytest_collection_finish() -> None:
-    """Let the garbage collector leave thousands of tests alone, that stay to the end."""
-    gc.collect()
-    gc.freeze()
 
 
 def _rank(item: pytest.Item) -> int:
