@@ -50,6 +50,8 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._place = open_place(url)
+        self._store_id: str | None = None
+        """Ours, once it was claimed."""
 
     def claim(self, store_id: str, *, is_new: bool) -> None:
         """Make sure that the place is ours, and say so with the marker.
@@ -71,6 +73,7 @@ class ObjectStore:
             raise ObjectStoreUnreachableError(self.url, _NO_MARKER)
         if found != store_id:
             raise ObjectStoreTakenError(self.url)
+        self._store_id = store_id
 
     def marker(self) -> str | None:
         """Read the id of the marker; None if there is none.
@@ -89,6 +92,7 @@ class ObjectStore:
         """Make an object of a file whose hash is known; nothing is sent if it is there.
 
         Raises:
+            ObjectStoreTakenError: Another one's place is there by now.
             ObjectStoreUnreachableError: It cannot be written; no part of it is visible.
         """
         name = object_name(blob_id)
@@ -185,8 +189,14 @@ class ObjectStore:
         return len(old)
 
     def _look_for_marker(self) -> None:
-        """An empty mount point must not pass for a store that lost all its objects."""
-        if self._place.size(MARKER) is None:
+        """An empty mount point must not pass for a store that lost all its objects.
+
+        Nor another one's place for ours, which would be given objects that it sweeps.
+        """
+        is_there = self._place.size(MARKER) is not None
+        if is_there and self._store_id is not None and self.marker() != self._store_id:
+            raise ObjectStoreTakenError(self.url)
+        if not is_there:
             raise ObjectStoreUnreachableError(self.url, _NO_MARKER)
 
     @contextmanager

@@ -101,6 +101,7 @@ class ObjectMover:
                     level = logging.ERROR if is_final else logging.WARNING
                     logger.log(level, "the object store waits", extra={"why": str(error)})
                 self.problem = str(error)
+                self._is_claimed = False  # Another place may be there when it is back.
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
                 continue
@@ -211,15 +212,16 @@ class ObjectMover:
         """
         before = time.time() - older_than_s
 
-        def strays(beat: object) -> list[str]:
-            del beat
-            return [
-                each.name
-                for each in self._stored.store.objects()
-                if each.changed_at is not None
-                and each.changed_at < before
-                and each.name not in self._stored
-            ]
+        def strays(beat: Beat) -> list[str]:
+            # What lies in another one's place is not ours to remove, whatever is mounted there now.
+            self._stored.store.claim(self._note.store_id, is_new=False)
+            found: list[str] = []
+            for each in self._stored.store.objects():
+                beat()
+                is_old = each.changed_at is not None and each.changed_at < before
+                if is_old and each.name not in self._stored:
+                    found.append(each.name)
+            return found
 
         found = [name for name in await self._lane.run(strays) if self._stored.strike_stray(name)]
         drafts = await self._lane.run(lambda _: self._stored.store.remove_drafts(before=before))

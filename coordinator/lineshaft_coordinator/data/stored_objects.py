@@ -250,9 +250,10 @@ class StoredObjects:
             sync_path(entry.path.parent)
             self.store.remove(blob_id)
             with self._lock:
+                # Before it can be entered again: see `_read`.
+                with suppress(OSError):  # Then it is removed once more, which does no harm.
+                    entry.path.unlink(missing_ok=True)
                 del self._struck[blob_id]
-            with suppress(OSError):  # Then it is removed once more, which does no harm.
-                entry.path.unlink(missing_ok=True)
         finally:
             with self._lock:
                 self._removing.discard(blob_id)
@@ -289,4 +290,7 @@ def _read(folder: Path) -> tuple[dict[str, _Entry], dict[str, _Entry]]:
             if BLOB_ID.fullmatch(shard.name + rest) and size.isdecimal():
                 table = entries if path.name == name else struck
                 table[shard.name + rest] = _Entry(int(size), path)
+    for blob_id in entries.keys() & struck.keys():
+        # It was entered after the strike, so that was over; what is there now is not to be removed.
+        del struck[blob_id]
     return entries, struck

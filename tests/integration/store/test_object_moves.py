@@ -314,6 +314,53 @@ async def test_a_removal_that_comes_twice_leaves_what_was_put_there_since(bench:
     assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
 
 
+async def test_what_was_entered_after_a_strike_outlives_a_restart(bench: Bench) -> None:
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    bench.stored.store.put(NAME, source)
+    assert await bench.mover.look(NAME, len(LARGE))
+    (entry,) = (bench.data / "blobs" / INDEX / NAME[:2]).iterdir()
+    entry.with_name(f"{entry.name}.gone").touch()  # Which could not be removed, perhaps.
+
+    bench.open()
+
+    assert bench.stored.struck() == []
+    assert bench.stored.names() == [NAME]
+
+
+async def test_nothing_is_swept_in_a_place_that_has_become_another_ones(bench: Bench) -> None:
+    bench.store.rename(bench.store.with_name("ours"))
+    bench.store.mkdir()
+    other = ObjectStore(f"file://{bench.store}")
+    other.claim("of somebody else", is_new=True)
+    source = bench.data / "source"
+    source.write_bytes(LARGE)
+    other.put(NAME, source)
+
+    with pytest.raises(ObjectStoreTakenError):
+        await bench.mover.sweep(older_than_s=-3600)
+
+    assert bench.object().exists()
+
+
+@pytest.mark.parametrize("was_away", [True, False])
+async def test_a_place_that_has_become_another_ones_is_not_used(
+    bench: Bench, was_away: bool
+) -> None:
+    bench.store.rename(bench.store.with_name("ours"))
+    if was_away:
+        bench.blobs.put_bytes(LARGE)
+        await until(lambda: bench.mover.problem)
+    bench.store.mkdir()
+    ObjectStore(f"file://{bench.store}").claim("of somebody else", is_new=True)
+    bench.blobs.put_bytes(LARGE)
+
+    await until(lambda: "another coordinator" in str(bench.mover.problem))
+
+    assert not bench.object().exists()
+    assert bench.blobs.is_here(NAME)
+
+
 async def test_what_somebody_looks_for_is_no_stray_and_what_goes_is_not_entered(
     bench: Bench,
 ) -> None:
