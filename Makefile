@@ -22,9 +22,8 @@ SYSTEMS ?=
 SCENARIOS ?=
 # More for the benchmarks: BENCH='--rounds 1 --update-docs'.
 BENCH ?=
-# Most tests wait for processes of theirs: with three at a time, two cores idled two fifths of the
-# time. A sixth hardly gains anything, and tests with short deadlines miss them.
-JOBS ?= 5
+# Most tests wait for processes of theirs: it takes six at a time to keep two cores busy.
+JOBS ?= 6
 
 # Some shells say that Python shall keep no compiled files: then each of the thousands of processes
 # that the tests start compiles what it imports, down to the whole of torch.

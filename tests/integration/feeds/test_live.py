@@ -290,6 +290,7 @@ def test_any_number_of_viewers_looks_on_from_one_address(house: House, conduct: 
         return viewer
 
     with ExitStack() as stack:
+        until(lambda: look().recv(12) == b"HTTP/1.1 200", what="the job is known")
         answers = [viewer.recv(12) for viewer in [look() for _ in range(100)]]
         # And more of them than there may be strangers.
         answers += [look().recv(12) for _ in range(200)]
