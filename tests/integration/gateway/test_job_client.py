@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from tests.integration.gateway.seed_bench import until
@@ -163,6 +164,22 @@ async def test_nothing_is_said_after_the_end(bench: Bench) -> None:
     late = [e for e in bench.desk.posted[count:] if getattr(e, "session", None) == Session(1)]
     assert late == []
     others.close()
+
+
+async def test_a_session_that_ended_wakes_nobody_any_more(bench: Bench) -> None:
+    loop, armed = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Any, *args: Any) -> asyncio.TimerHandle:
+        armed.append(call_later(delay, callback, *args))
+        return armed[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "call_later", noted)
+        bench.tell(Welcome(protocol=1, epoch=1, silence_s=60.0))
+    bench.client.close()
+
+    assert [each.cancelled() for each in armed] == [True]
 
 
 async def test_who_waits_is_told_when_the_core_ends_the_session(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.unit.core.coordinator_bench import CoordinatorBench, told
-from tests.unit.core.samples import cancelled, job, succeeded
+from tests.unit.core.samples import cancelled, capacity, ended, job, succeeded
 
 from lineshaft_coordinator.core import lately
 from lineshaft_coordinator.core.io import Found, Lookup, Send
@@ -16,7 +16,8 @@ from lineshaft_protocol.client_messages import (
     Watch,
 )
 from lineshaft_protocol.ids import JobId, Session
-from lineshaft_protocol.jobs import Payload
+from lineshaft_protocol.jobs import Parent, Payload
+from lineshaft_protocol.worker_messages import ChildFinished, SpawnChild
 
 
 def done(job_id: str, **wanted: object) -> Done:
@@ -174,6 +175,38 @@ def test_an_ended_job_whose_records_cannot_be_read_is_refused_with_the_reason(
 
     refused = Refused(job_id="j1", code="invalid", message="its records are odd")
     assert effects == [Send(client, refused)]
+
+
+def test_what_comes_after_a_job_that_is_only_known_to_have_failed_does_not_run(
+    forgetful: tuple[CoordinatorBench, Session],
+) -> None:
+    coordinator, client = forgetful
+
+    effects = coordinator.submit(client, "j3", after=("j1",))
+
+    (end,) = [each.outcome for each in told(effects, client) if isinstance(each, Finished)]
+    assert (end.job_id, end.status) == ("j3", "failed")
+    assert end.failure is not None
+    assert end.failure.message == "job j1, which it comes after, ended as cancelled"
+
+
+def test_a_part_of_a_plan_that_is_only_known_to_have_ended_is_not_done_again(
+    coordinator: CoordinatorBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lately, "WHOLE_MAX", 1)
+    worker = coordinator.worker(offers=capacity(slots=3))
+    coordinator.submit(coordinator.client(), "p", kind="plan")
+    first, second = (job(name, parent=Parent(job_id="p", attempt=1)) for name in ("p.1", "p.2"))
+    for part in (first, second):
+        coordinator.receive(worker, SpawnChild(job=part))
+        coordinator.receive(worker, ended(part.job_id, 1))
+
+    asked = coordinator.receive(worker, SpawnChild(job=first))
+    done = succeeded("p.1", 1, on="w1")
+    effects = coordinator.handle(Found(JobId("p.1"), first, done))
+
+    assert asked == [Lookup(JobId("p.1"))]
+    assert told(effects, worker) == [ChildFinished(outcome=done)]
 
 
 def test_a_job_comes_after_more_jobs_than_are_kept_whole(
