@@ -56,6 +56,8 @@ SETTINGS = CoreSettings(
 
 
 UNREADABLE = "a record of it cannot be read"
+WHOLE_MAX = 2
+"""Jobs that are kept whole after their end: of most it is only known that they ended."""
 
 
 class Witness(Protocol):
@@ -89,6 +91,7 @@ class CoordinatorNode(Node):
         self.disk.epoch += 1
         self._codecs = {}
         ledger = Ledger.replay(self.disk.live_records())
+        ledger.recent.whole_max = WHOLE_MAX
         core = CoordinatorCore(SETTINGS, ledger=ledger, epoch=self.disk.epoch, now=self.clock())
         self.witness.on_start(core)
         return cast("Core", core)

@@ -477,6 +477,16 @@ def _unreadable_is_unknown(patch: Patch) -> None:
     patch(CoordinatorCore, "_has_refused_unreadable", lambda *_: False)
 
 
+def _unreadable_is_looked_up_again(patch: Patch) -> None:
+    refused = CoordinatorCore._has_refused_unreadable
+
+    def unless_ended(self: CoordinatorCore, session: Any, message: Any, found: Any) -> bool:
+        has_ended = found.job_id in self.shop.ledger.recent
+        return not has_ended and refused(self, session, message, found)
+
+    patch(CoordinatorCore, "_has_refused_unreadable", unless_ended)
+
+
 def _unreadable_is_not_told(patch: Patch) -> None:
     patch(ClientDesk, "on_unreadable", lambda *_: None)
 
@@ -525,12 +535,13 @@ MUTANTS: Mapping[str, Mutant] = {
     "a pause is waited for for ever after a restart": Mutant(_pause_deadline_lost, 3),
     "nobody watches for silence": Mutant(_silence_not_watched, 19),
     "what a new daemon finds running has not begun": Mutant(_adopted_has_not_begun, 592),
-    "the time in which a plan waited counts as silence": Mutant(_waiting_is_silence, 7),
+    "the time in which a plan waited counts as silence": Mutant(_waiting_is_silence, 90),
     "the time in which a job stands still is silence": Mutant(_standing_still_is_silence, 20),
     "what was said while the daemon stood still is not waited for": Mutant(_one_look_is_enough, 95),
     "a line has no limit": Mutant(_line_without_limit),
     "an array has no limit": Mutant(_array_without_limit, 3),
     "an item that ended keeps its place in its array": Mutant(_place_kept),
     "a job of which a record cannot be read is taken for unknown": Mutant(_unreadable_is_unknown),
+    "what is known to have ended is looked up for ever": Mutant(_unreadable_is_looked_up_again),
     "nobody is told that a record cannot be read": Mutant(_unreadable_is_not_told),
 }

@@ -47,6 +47,7 @@ class Done:
 class Lately:
     """The jobs that ended last, in the order of their ends."""
 
+    whole_max: int = field(default_factory=lambda: WHOLE_MAX)
     _whole: OrderedDict[JobId, tuple[Done, int]] = field(
         default_factory=OrderedDict[JobId, tuple[Done, int]]
     )
@@ -61,7 +62,7 @@ class Lately:
         self._whole[job_id] = (done, size)
         self._characters += size
         while len(self._whole) > 1 and (
-            len(self._whole) > WHOLE_MAX or self._characters > CHARACTERS_MAX
+            len(self._whole) > self.whole_max or self._characters > CHARACTERS_MAX
         ):
             self._forget(next(iter(self._whole)))
         self._ended[job_id] = done.outcome.status
