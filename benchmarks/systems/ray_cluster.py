@@ -1,5 +1,6 @@
 """Ray: a head node without CPUs and a node with one for each worker, or one node for all."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ class Adapter:
         self._scratch = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
 
     def start(self) -> None:
+        # Else it depends on a file in the user's home whether its processes ask for tokens.
+        os.environ["RAY_AUTH_MODE"] = "disabled"
         port = free_port()
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block"]
         command += ["--disable-usage-stats", "--node-ip-address", "127.0.0.1"]
@@ -36,11 +39,12 @@ class Adapter:
         self._daemons.start("head", [*command, *head, "--num-cpus", str(cpus)])
         self._daemons.until(lambda: listens(port), "the head listens")
         address = f"127.0.0.1:{port}"
+        # It listens before it can be joined: a worker that comes too early ends.
+        self._daemons.until(lambda: self._connected(address), "the driver connects")
         if not self._one_node:
             for _ in range(self._count):
                 joining = ["--address", address, "--num-cpus", "1"]
                 self._daemons.start("worker", [*command, *joining])
-        self._daemons.until(lambda: self._connected(address), "the driver connects")
         self._daemons.until(
             lambda: ray.cluster_resources().get("CPU", 0) >= self._count, "nodes register"
         )
