@@ -10,7 +10,7 @@ from benchmarks.harness import Row
 from benchmarks.systems import SYSTEMS
 
 OURS = "lineshaft"
-NOT_PEERS = {OURS, "relay"}
+NOT_PEERS = {OURS, f"{OURS}-wire", "relay"}
 
 Cells = dict[tuple[str, str, str], float]
 
