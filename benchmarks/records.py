@@ -38,19 +38,35 @@ base, rows, calls = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 made = expman.Experiment("bench", run_name="r", base_dir=base, redirect_console=False,
     system_metrics_interval_secs=0, capture_provenance=False)
 values = {name: 0.5 for name in NAMES}
+step = 0
+def flush():
+    # It flushes after fifty rows, in a thread of its own: all that the process spends until then.
+    global step
+    before = time.process_time()
+    for _ in range(50):
+        made.log_vector(values, step=step)
+        step += 1
+    time.sleep(0.2)
+    return (time.process_time() - before) * 1e3
+first = statistics.median(flush() for _ in range(10))
 spent = []
-for step in range(calls):
+for step in range(step, step + calls):
     began = time.perf_counter_ns()
     made.log_vector(values, step=step)
     spent.append(time.perf_counter_ns() - began)
     if step % 50 == 0: time.sleep(0.01)
-for step in range(calls, rows):
+for step in range(step + 1, rows):
     made.log_vector(values, step=step)
+step = rows
+while (busy := flush()) > 100: pass  # until all that waited is written
+last = statistics.median(flush() for _ in range(10))
 before = time.process_time(); began = time.perf_counter()
 made.close()
 spent.sort()
 print(json.dumps({"log call, 5 metrics, p50, µs": spent[len(spent) // 2] / 1e3,
     "log call, 5 metrics, p99, µs": spent[len(spent) * 99 // 100] / 1e3,
+    "flush of 50 rows at 0 rows, CPU ms": first,
+    "flush of 50 rows at 1,000,000 rows, CPU ms": last,
     "close at 1,000,000 rows, CPU s": time.process_time() - before,
     "close at 1,000,000 rows, s": time.perf_counter() - began,
     "most memory, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
@@ -148,11 +164,19 @@ def ingest(base: Path) -> dict[str, float]:
     return {"100 runs, 20,000 rows/s: share of a core, %": 100 * share_of_a_core(base)}
 
 
+def killed(base: Path) -> dict[str, float]:
+    """A trainer that is killed the moment its last call has returned."""
+    from benchmarks.records_killed import lost_rows  # noqa: PLC0415 - starts processes
+
+    return lost_rows(base, sys.executable, "lineshaft")
+
+
 PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
     "log": log_call,
     "flush": flushes,
     "read": reads,
     "ingest": ingest,
+    "killed": killed,
 }
 
 
@@ -161,7 +185,9 @@ def expman(python: str, base: Path) -> dict[str, float] | str:
     command = [python, "-c", EXPMAN, str(base), str(ROWS), str(CALLS)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode == 0:
-        return dict(json.loads(run.stdout))
+        from benchmarks.records_killed import lost_rows  # noqa: PLC0415 - starts processes
+
+        return dict(json.loads(run.stdout)) | lost_rows(base, python, "expman")
     return (run.stderr.strip().splitlines() or [f"it ended with {run.returncode}"])[-1]
 
 
