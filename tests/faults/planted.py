@@ -31,6 +31,8 @@ class Planted:
     right: str
     wrong: str
     test: str
+    night: float = 0.0
+    """Which part of the night's number of faults it takes to see it; 0.0: by day it is seen."""
 
 
 WORKERS = "coordinator/lineshaft_coordinator/core/workers.py"
@@ -51,6 +53,10 @@ MODULES = (
     "::test_a_module_that_is_not_there_is_named_and_nothing_of_the_job_runs"
 )
 BUNDLES = "tests/unit/execution/test_bundles.py"
+SOAK = (
+    "tests/faults/test_soak.py"
+    "::test_memory_and_files_of_the_coordinator_are_flat_under_load_and_mute_viewers"
+)
 
 PLANTED = {
     "the shim leaves without a sweep": Planted(
@@ -287,6 +293,20 @@ PLANTED = {
         "mode=0o700)",
         f"{BUNDLES}::test_what_is_executable_stays_so_and_nothing_else_becomes_it",
     ),
+    "each submit leaves a file open": Planted(
+        "coordinator/lineshaft_coordinator/server/daemon.py",
+        "        missing = self._missing_blob(submit.job)\n",
+        '        self.__dict__.setdefault("opened", []).append(Path("/dev/null").open())\n'
+        "        missing = self._missing_blob(submit.job)\n",
+        SOAK,
+    ),
+    "all jobs that ended are kept whole": Planted(
+        "coordinator/lineshaft_coordinator/core/lately.py",
+        "            len(self._whole) > self.whole_max or self._characters > CHARACTERS_MAX\n",
+        "            False\n",
+        SOAK,
+        night=0.1,
+    ),
 }
 
 
@@ -312,6 +332,8 @@ def notices(name: str, folder: Path) -> tuple[bool, str]:
     packages = os.pathsep.join(str(folder / package) for package in PACKAGES)
     environ = os.environ | {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
     environ.pop("LINESHAFT_FAULT_COUNTS", None)
+    if bug.night:
+        environ |= {"LINESHAFT_NIGHTLY": "1", "LINESHAFT_NIGHTLY_SCALE": str(bug.night)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", bug.test]
     try:
         run = subprocess.run(
