@@ -10,6 +10,17 @@
 Nothing heavy is imported here: rows are brought into their files by a process of its own.
 """
 
+import os
+
+from lineshaft_records import launches
 from lineshaft_records.run import Run
 
-__all__ = ["Run"]
+__all__ = ["Run", "sweep_params"]
+
+
+def sweep_params() -> dict[str, int | float | str]:
+    """Return the parameters that a sweep of expman chose for this program; empty outside of one.
+
+    They are the variables `EXPMAN_PARAM_*`; a `Run` has them in its config.yaml, too.
+    """
+    return launches.sweep_params(os.environ)

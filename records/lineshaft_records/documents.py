@@ -117,13 +117,15 @@ def changed(info: RunInfo, changes: Mapping[str, Any]) -> RunInfo:
     return replace(info, **known)
 
 
-def make_experiment(path: Path, *, display_name: str | None = None) -> None:
+def make_experiment(
+    path: Path, *, display_name: str | None = None, project: str | None = None
+) -> None:
     """Make an experiment's folder, and its experiment.yaml unless there is one."""
     path.mkdir(parents=True, exist_ok=True)
     file = path / "experiment.yaml"
     if not file.exists():
         said: dict[str, object] = {"display_name": display_name, "description": None}
-        said |= {"tags": [], "project": None}
+        said |= {"tags": [], "project": project}
         write_yaml(file, said)
 
 

@@ -25,8 +25,9 @@ from lineshaft_records.documents import (
     write_info,
 )
 from lineshaft_records.errors import RunExistsError
+from lineshaft_records.launches import Launch
 from lineshaft_records.layout import RunFolder, default_run_name, run_folder
-from lineshaft_records.provenance import rank_and_group, write_provenance
+from lineshaft_records.provenance import write_provenance
 from lineshaft_records.tee import Tee
 from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_runtime.spool import SpoolWriter
@@ -48,14 +49,17 @@ class Run:
 
     Args:
         experiment: Name of the experiment; a folder below `base`.
-        name: Name of the run; local time, as `20261121_221913`, if None.
-        base: Where experiments lie.
+        name: Name of the run; if None what `EXPMAN_RUN_NAME` says, `GROUP-rankN` under a launcher
+            of several processes, else local time, as `20261121_221913`.
+        base: Where experiments lie; `EXPMAN_BASE_DIR`, which a sweep sets, comes before it.
         tags: Labels, as `baseline` or `arm:tiered`.
         description: Free text.
         flush_rows: Rows after which the keeper brings them into their file.
         flush_ms: Milliseconds after which it does so anyway.
         console: Whether what is printed is copied to console.log.
         provenance: Whether command, host and git commit are kept in provenance.yaml.
+        diff: Whether it also says how files differ from the commit, 256 KiB of that at most. Not
+            unless you say so: what is not committed may be secret.
 
     Raises:
         BadNameError: A name cannot be that of a folder.
@@ -75,20 +79,21 @@ class Run:
         flush_ms: int = FLUSH_MS,
         console: bool = True,
         provenance: bool = True,
+        diff: bool = False,
     ) -> None:
         self._closed = False
         self._flush = (flush_rows, flush_ms)
         self._pid = os.getpid()
-        self.folder = _made(Path(base), experiment, name)
-        rank, group = rank_and_group(os.environ)
+        launch = Launch.of(os.environ)
+        self.folder = _made(Path(launch.base or base), experiment, name, launch)
         info = RunInfo(
             name=self.folder.name,
             experiment=experiment,
             started_at=datetime.now(UTC),
             description=description,
-            tags=tuple(tags),
-            group=group,
-            rank=rank,
+            tags=tuple(dict.fromkeys([*launch.tags, *tags])),
+            group=launch.group,
+            rank=launch.rank,
             env_path=sys.executable,
         )
         self.folder.artifacts.mkdir()
@@ -96,8 +101,10 @@ class Run:
         write_info(self.folder, info)
         self._spool = SpoolWriter(str(self.folder.spool))
         self._spool.write("begin", {})
+        if launch.params:
+            merge_config(self.folder, launch.params)
         if provenance:
-            write_provenance(self.folder)
+            write_provenance(self.folder, os.environ, diff=diff)
         self._keeper = self._started_keeper()
         self._tees = self._captured() if console else ()
         atexit.register(self._at_exit)
@@ -262,11 +269,12 @@ class Run:
             self.close()
 
 
-def _made(base: Path, experiment: str, name: str | None) -> RunFolder:
+def _made(base: Path, experiment: str, name: str | None, launch: Launch) -> RunFolder:
     """Make the folder of a run, and its experiment's."""
-    chosen = name if name is not None else default_run_name(datetime.now().astimezone())
+    own = launch.run_name or default_run_name(datetime.now().astimezone())
+    chosen = name if name is not None else own
     folder = run_folder(base, experiment, chosen)
-    make_experiment(folder.path.parent)
+    make_experiment(folder.path.parent, project=launch.project)
     number = 1
     while True:
         try:

@@ -1,6 +1,8 @@
 """What the real expman sees of our records: its command, its library, its reader of Parquet."""
 
+import json
 import math
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from tests.contract.records.real_expman import Expman, installed
 from tests.e2e.farm import until
 
 from lineshaft_records import Run
-from lineshaft_records.documents import read_info
+from lineshaft_records.documents import read_info, read_yaml
 from lineshaft_records.layout import run_folder
 
 STEPS = 500
@@ -102,3 +104,44 @@ def test_s004_05_a_run_that_goes_on_is_running_to_expman(expman: Expman, tmp_pat
 
     assert [(row[0], row[3]) for row in listed] == [("now", "RUNNING")]
     assert [row["loss"] for row in rows] == [0.5]
+
+
+TRIAL = """
+import os
+from lineshaft_records import Run, sweep_params
+
+with Run(os.environ["EXPMAN_EXPERIMENT"], base="not here", console=False) as run:
+    run.log_metrics({"loss": 2 * sweep_params()["lr"]}, step=1)
+"""
+SWEEP = """
+name: search
+experiment: digits
+project: numbers
+command: {command}
+params:
+  lr: {{values: [0.1, 0.2]}}
+  kind: {{values: [adam]}}
+"""
+
+
+def test_s004_18_expmans_sweep_runs_programs_that_record_with_us(
+    expman: Expman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trial.py").write_text(TRIAL)
+    command = json.dumps(f"{sys.executable} trial.py")
+    (tmp_path / "sweep.yaml").write_text(SWEEP.format(command=command))
+
+    assert "2 succeeded, 0 failed" in expman.say("sweep", "run", "sweep.yaml")
+
+    base = tmp_path / "experiments"
+    runs = {row[0]: row for row in expman.rows("list", base, "--runs", "--group", "search")}
+    assert {name: (row[1], row[3], row[4], row[7]) for name, row in runs.items()} == {
+        "search-0000": ("digits", "search[0]", "FINISHED", "kind:adam, lr:0.1"),
+        "search-0001": ("digits", "search[1]", "FINISHED", "kind:adam, lr:0.2"),
+    }
+    second = base / "digits" / "search-0001"
+    assert read_yaml(second / "config.yaml") == {"lr": 0.2, "kind": "adam"}
+    assert read_info(run_folder(base, "digits", "search-0001")).vectors == {"loss": 0.4}
+    assert read_yaml(base / "digits" / "experiment.yaml")["project"] == "numbers"
+    assert not (tmp_path / "not here").exists()

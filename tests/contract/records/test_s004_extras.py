@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,8 @@ from tests.e2e.farm import until
 
 from lineshaft_records import Run
 from lineshaft_records.documents import read_info
-from lineshaft_records.provenance import rank_and_group
+from lineshaft_records.launches import rank_and_group
+from lineshaft_records.provenance import DIFF_BYTES_MAX
 from lineshaft_records.reading import RunReader
 
 ROWS = 300
@@ -88,25 +90,90 @@ def test_the_end_of_a_keeper_that_takes_its_time_is_noticed(
     assert read_info(run.folder).status == "FINISHED"
 
 
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder under git, in which the test runs, with one file that was changed since."""
+    if shutil.which("git") is None:
+        pytest.skip("no git on this machine; install it to see commits in provenance.yaml")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "train.py").write_text("lr = 1\n")
+    git = ["git", "-C", str(source), "-c", "user.name=n", "-c", "user.email=e@e"]
+    for words in (["init", "-q", "-b", "trunk"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    (source / "train.py").write_text("lr = 2\n")
+    monkeypatch.chdir(source)
+    return source
+
+
+def recorded(base: Path, *, diff: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record a run without a name; returns its provenance and what run.yaml says."""
+    run = Run("e", base=base, console=False, diff=diff)
+    run.close()
+    said = yaml.safe_load((run.path / "provenance.yaml").read_text())
+    return said, yaml.safe_load((run.path / "run.yaml").read_text())
+
+
+@pytest.mark.usefixtures("repository")
 def test_s004_18_provenance_rank_and_group_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shutil.which("git") is None:
-        pytest.skip("no git on this machine; install it to see commits in provenance.yaml")
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@e"]
-    for words in (["init", "-q", "-b", "trunk"], ["commit", "-q", "--allow-empty", "-m", "one"]):
-        subprocess.run([*git, *words], check=True, capture_output=True)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    Run("e", "r", base=tmp_path / "experiments", console=False).close()
 
-    folder = tmp_path / "experiments" / "e" / "r"
-    said = yaml.safe_load((folder / "provenance.yaml").read_text())
-    info = yaml.safe_load((folder / "run.yaml").read_text())
-    assert (len(said["git_commit"]), said["git_branch"], said["git_dirty"]) == (40, "trunk", False)
+    said, info = recorded(tmp_path, diff=False)
+
+    assert len(said["git"].pop("commit")) == 40
+    assert said["git"] == {"branch": "trunk", "dirty": True}
     assert said["hostname"] == os.uname().nodename
-    assert said["scheduler"] == {"SLURM_JOB_ID": "4711"}
+    assert said["scheduler"] == {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "3"}
     assert said["command"]
-    assert (info["rank"], info["group"]) == (3, "4711")
+    assert (info["name"], info["rank"], info["group"]) == ("job-4711-rank3", 3, "job-4711")
     assert rank_and_group({"RANK": "1", "SLURM_PROCID": "2"}) == (1, None)
+
+
+@pytest.mark.usefixtures("repository")
+def test_s004_18_the_diff_is_what_expman_would_keep(tmp_path: Path) -> None:
+    library = pytest.importorskip("expman", reason="expman-rs is not installed")
+    with library.Experiment(
+        "e",
+        "theirs",
+        base_dir=str(tmp_path),
+        capture_diff=True,
+        system_metrics_interval_secs=0,
+        redirect_console=False,
+    ) as experiment:
+        folder = experiment.run_dir
+    theirs = library.load_provenance(folder)
+
+    ours, _ = recorded(tmp_path, diff=True)
+
+    assert "-lr = 1\n+lr = 2" in ours["git"]["diff"]
+    assert ours["git"] == theirs["git"]
+    assert ours.keys() == theirs.keys()
+
+
+def test_s004_18_a_long_diff_is_cut_and_says_so(repository: Path, tmp_path: Path) -> None:
+    (repository / "train.py").write_text("x\n" * DIFF_BYTES_MAX)
+
+    said, _ = recorded(tmp_path, diff=True)
+
+    text = said["git"]["diff"]
+    assert len(text) < DIFF_BYTES_MAX + 100
+    assert text.startswith("diff --git")
+    assert text.endswith("bytes]")
+
+
+def test_s004_18_a_git_that_hangs_fails_no_run(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = repository / "git"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
+    monkeypatch.setattr("lineshaft_records.provenance.GIT_S", 0.1)
+
+    said, info = recorded(tmp_path, diff=True)
+
+    assert "git" not in said
+    assert info["status"] == "FINISHED"
