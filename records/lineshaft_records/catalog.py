@@ -8,7 +8,7 @@ from typing import Any, Final
 from lineshaft_records.documents import read_info, read_yaml, spell_time
 from lineshaft_records.errors import NoSuchRunError
 from lineshaft_records.index import Index, Listed
-from lineshaft_records.layout import RunFolder, experiments, run_folder
+from lineshaft_records.layout import RunFolder, experiment_folder, experiments, run_folder
 from lineshaft_records.reading import Attempts, Points, RunReader
 from lineshaft_records.thinning import POINTS_MIN
 
@@ -139,19 +139,18 @@ class Catalog:
         """List experiments, with what their experiment.yaml says."""
         self._refresh()
         counts = self._index.counts()
-        found: list[dict[str, Any]] = []
-        for path in experiments(self._base):
-            said: dict[str, object] = {}
-            try:
-                said = read_yaml(path / "experiment.yaml")
-            except (OSError, ValueError):
-                said = {}
-            facts = {key: said.get(key) for key in ("display_name", "description", "project")}
-            tags: object = said.get("tags") or ()
-            found.append(
-                {"id": path.name, **facts, "tags": tags, "runs_count": counts.get(path.name, 0)}
-            )
-        return found
+        return [
+            {"id": path.name, **_said_of(path), "runs_count": counts.get(path.name, 0)}
+            for path in experiments(self._base)
+        ]
+
+    def experiment(self, *, experiment: str) -> dict[str, Any]:
+        """Tell what experiment.yaml says.
+
+        Raises:
+            NoSuchExperimentError: There is none of that name.
+        """
+        return _said_of(experiment_folder(self._base, experiment))
 
     def stats(self, *, experiment: str | None = None) -> dict[str, Any]:
         """Count runs and bytes, of all or of one experiment."""
@@ -284,6 +283,15 @@ class Catalog:
             "size_bytes": listed.size_bytes,
             **listed.facts,
         }
+
+
+def _said_of(path: Path) -> dict[str, Any]:
+    try:
+        said = read_yaml(path / "experiment.yaml")
+    except (OSError, ValueError):
+        said = {}
+    facts = {key: said.get(key) for key in ("display_name", "description", "project")}
+    return facts | {"tags": said.get("tags") or ()}
 
 
 def _summary(points: Points) -> dict[str, Any]:

@@ -129,6 +129,19 @@ def make_experiment(
         write_yaml(file, said)
 
 
+def change_experiment(path: Path, changes: Mapping[str, object]) -> None:
+    """Change what experiment.yaml says; what nobody named stays, also what is not ours.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    before: dict[str, object] = {}
+    # One that cannot be read is replaced, as config.yaml is.
+    with contextlib.suppress(OSError, ValueError):
+        before = read_yaml(path / "experiment.yaml")
+    write_yaml(path / "experiment.yaml", {**before, **changes})
+
+
 def merge_config(folder: RunFolder, params: Mapping[str, object]) -> None:
     """Add parameters to config.yaml; of two with one name the later wins."""
     before: dict[str, object] = {}

@@ -25,6 +25,14 @@ class NoSuchRunError(RecordsError):
         self.name, self.where = name, where
 
 
+class NoSuchExperimentError(RecordsError):
+    """There is no experiment of that name."""
+
+    def __init__(self, name: str, where: Path) -> None:
+        super().__init__(f"there is no experiment {name!r} below {where}")
+        self.name, self.where = name, where
+
+
 class RunExistsError(RecordsError):
     """A run of that name is there already, and would be mixed with the new one."""
 

@@ -17,7 +17,7 @@ from typing import Final, cast
 from lineshaft_records.documents import RunInfo, plain, read_info, read_time, read_yaml, spell_time
 from lineshaft_records.layout import INDEX_NAME, RunFolder, runs
 
-VERSION: Final = 3
+VERSION: Final = 4
 _COLUMNS: Final = (
     "experiment, run, status, started_at, finished_at, duration_secs, stamp, size_bytes, tags,"
     " description, facts, params, names, texts, numbers"
@@ -240,6 +240,7 @@ def _size(folder: RunFolder) -> int:
 
 def _facts(info: RunInfo) -> dict[str, object]:
     return {
+        "name": info.name,
         "group": info.group,
         "rank": info.rank,
         "heartbeat_at": spell_time(info.heartbeat_at),

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from lineshaft_records.errors import BadNameError
+from lineshaft_records.errors import BadNameError, NoSuchExperimentError
 
 _BAD: Final = re.compile(r"[\x00-\x1f/\x7f]")
 _NAME_CHARACTERS_MAX: Final = 200
@@ -101,6 +101,21 @@ def run_folder(base: Path, experiment: str, run: str) -> RunFolder:
         BadNameError: One of the names cannot be that of a folder.
     """
     return RunFolder(base / check_name("an experiment", experiment) / check_name("a run", run))
+
+
+def experiment_folder(base: Path, name: str) -> Path:
+    """Return where an experiment lies.
+
+    Raises:
+        NoSuchExperimentError: There is none of that name.
+    """
+    try:
+        path = base / check_name("an experiment", name)
+    except BadNameError as error:
+        raise NoSuchExperimentError(name[:200], base) from error
+    if not path.is_dir():
+        raise NoSuchExperimentError(name, base)
+    return path
 
 
 def check_name(what: str, name: str) -> str:

@@ -78,6 +78,14 @@ class Both:
         ours, theirs = found
         return (json.loads(ours), json.loads(theirs)) if ours[:1] in "[{" else (ours, theirs)
 
+    def edit(self, path: str, said: object) -> Any:
+        """Change something with us, whose records the seed's server reads."""
+        url, headers = self._ours
+        data = json.dumps(said).encode()
+        request = urllib.request.Request(url + path, data=data, headers=headers, method="PATCH")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
 
 def test_s004_16_experiments_and_configs_are_told_as_the_seed_tells_them(both: Both) -> None:
     for path in ("/api/experiments", f"{both.run}/config"):
@@ -102,6 +110,22 @@ def test_s004_16_runs_are_told_as_the_seed_tells_them(both: Both) -> None:
     (ours,), (theirs,) = both.ask(f"{EXPERIMENT}/stats")
     assert ours.keys() == theirs.keys()
     assert ours["run"] == theirs["run"]
+
+
+def test_s004_16_what_people_edit_is_told_as_the_seed_tells_it(
+    both: Both, recorded: tuple[Farm, str]
+) -> None:
+    for path, said in (
+        (both.run, {"name": "the best", "description": "of many\nlines", "tags": ["a", "b"]}),
+        (EXPERIMENT, {"display_name": "Digits!", "project": "vision", "tags": ["c"]}),
+    ):
+        edited = both.edit(f"{path}/metadata", said)
+        ours, theirs = both.ask(f"{path}/metadata")
+        assert {**edited, **said} == edited
+        assert ours.keys() == theirs.keys()
+        assert {key: ours[key] for key in said} == {key: theirs[key] for key in said} == said
+    ours, theirs = both.ask(f"{EXPERIMENT}/runs")
+    assert (ours[0]["id"], ours[0]["name"]) == (theirs[0]["id"], theirs[0]["name"])
 
 
 def test_s004_16_metrics_are_rows_as_the_seed_has_them(both: Both) -> None:

@@ -308,3 +308,44 @@ def test_s004_16_of_a_parquet_file_the_first_hundred_rows_are_shown(
     assert (shown["columns"], shown["total_rows"]) == (["n"], 250)
     assert [row["n"] for row in shown["rows"]] == list(range(100))
     assert get(here, f"{run}/content?path={path}") == {"type": "parquet", "data": shown["rows"]}
+
+
+def test_s004_16_an_experiment_is_described_over_http(here: Farm, tmp_path: Path) -> None:
+    with here.client() as client:
+        here.until_ready(client)
+        until_closed(folder_of(here, submitted(client, tmp_path)))
+    path = "/api/experiments/digits/metadata"
+    nothing = {"display_name": None, "description": None, "tags": [], "project": None}
+    assert get(here, path) == nothing
+
+    told = put(here, path, {"display_name": "Digits, again", "tags": ["kept"]})
+
+    assert told == nothing | {"display_name": "Digits, again", "tags": ["kept"]}
+    assert put(here, path, {"project": "vision"})["tags"] == ["kept"], "what is not named stays"
+    (listed,) = get(here, "/api/experiments")
+    assert (listed["display_name"], listed["project"]) == ("Digits, again", "vision")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        put(here, path, {"runs_count": 5})
+    for name in ("nobody", "..", ".recorder.json"):
+        with pytest.raises(urllib.error.HTTPError, match=r"40[45]"):
+            put(here, f"/api/experiments/{name}/metadata", {"tags": []})
+
+
+def test_s004_17_a_table_of_a_job_that_runs_is_looked_at(here: Farm, tmp_path: Path) -> None:
+    end = "open('t.csv', 'w').write('a,b\\n1,=2+3\\n')\nrun.artifact('t.csv')\n"
+    end += "open('n.bin', 'w').write('none')\nrun.artifact('n.bin')\n"
+    end += "while not run.should_pause(): time.sleep(0.02)\n"
+    with here.client() as client:
+        here.until_ready(client)
+        job_id = submitted(client, tmp_path, end=end)
+        files = f"/api/v1/jobs/{job_id}/files"
+        until(lambda: sum("blob" in each for each in get(here, files)) == 2)
+        table, other = get(here, files)
+
+        shown = get(here, f"{files}/{table['file_id']}/preview")
+
+        assert shown["rows"] == [{"a": "1", "b": "=2+3"}]
+        for wrong, status in ((other["file_id"], "400"), ("9.9", "404")):
+            with pytest.raises(urllib.error.HTTPError, match=status):
+                get(here, f"{files}/{wrong}/preview")
+        client.job(job_id).cancel()

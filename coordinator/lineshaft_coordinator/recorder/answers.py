@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from lineshaft_coordinator.recorder.job_run import JobRun
-from lineshaft_coordinator.recorder.seed_words import preview, seed_preview, seed_rows, told_row
+from lineshaft_coordinator.recorder.previews import preview
+from lineshaft_coordinator.recorder.seed_words import seed_preview, seed_rows, told_row
 from lineshaft_records.catalog import Catalog
-from lineshaft_records.errors import NoSuchRunError, RecordsError
+from lineshaft_records.errors import NoSuchExperimentError, NoSuchRunError, RecordsError
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.rows import Row
 
@@ -46,6 +47,7 @@ class Answers:
             "metrics": self._metrics,
             "compare": catalog.compare,
             "experiments": catalog.experiments,
+            "experiment": catalog.experiment,
             "stats": catalog.stats,
             "text": catalog.text,
             "path": catalog.path,
@@ -62,6 +64,8 @@ class Answers:
         except NoSuchRunError as error:
             # Not where it was looked for: that is a path of the coordinator's machine.
             return {"error": f"there is no run {error.name!r}", "status": 404}, b""
+        except NoSuchExperimentError as error:
+            return {"error": f"there is no experiment {error.name!r}", "status": 404}, b""
         except ValueError as error:
             return {"error": str(error), "status": 400}, b""
         except (OSError, sqlite3.Error, RecordsError) as error:

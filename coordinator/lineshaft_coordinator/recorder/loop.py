@@ -22,10 +22,16 @@ from lineshaft_coordinator.recorder.job_run import JobRun, folder_of
 from lineshaft_coordinator.recorder.link import Link
 from lineshaft_coordinator.recorder.source import Source
 from lineshaft_records import optional
-from lineshaft_records.documents import changed, read_info, replace_file, write_info
-from lineshaft_records.errors import NoSuchRunError, RecordsError
+from lineshaft_records.documents import (
+    change_experiment,
+    changed,
+    read_info,
+    replace_file,
+    write_info,
+)
+from lineshaft_records.errors import NoSuchExperimentError, NoSuchRunError, RecordsError
 from lineshaft_records.index import Index
-from lineshaft_records.layout import RunFolder
+from lineshaft_records.layout import RunFolder, experiment_folder
 from lineshaft_records.writer import is_open
 
 logger = logging.getLogger(__name__)
@@ -114,15 +120,20 @@ class Recorder:
                 self._hints += 1
                 self._dirty.update(message["news"])
                 self._no_runs.difference_update(message["news"])
-            elif message.get("ask") == "edit":
+            elif message.get("ask") in ("edit", "edit_experiment"):
                 answer = self._edited(**message["with"])
                 self._asked.submit(self._link.send, {"id": message["id"], **answer}, b"{}")
             elif "ask" in message:
                 self._asked.submit(self._answer, message)
 
-    def _edited(self, run: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change what run.yaml says of a run; here, for its writer has it open."""
+    def _edited(
+        self, *, changes: dict[str, Any], run: str | None = None, experiment: str = ""
+    ) -> dict[str, Any]:
+        """Change run.yaml of a run, here, for its writer has it open; or experiment.yaml."""
         try:
+            if run is None:
+                change_experiment(experiment_folder(self._base, experiment), changes)
+                return {}
             folder = self._answers.folder(run)
             live = self._runs.get(folder.name)
             info = changed(live.writer.info if live else read_info(folder), changes)
@@ -133,7 +144,9 @@ class Recorder:
         except (OSError, sqlite3.Error, RecordsError) as error:
             return {
                 "error": str(error),
-                "status": 404 if isinstance(error, NoSuchRunError) else 500,
+                "status": 404
+                if isinstance(error, (NoSuchRunError, NoSuchExperimentError))
+                else 500,
             }
         return {}
 

@@ -4,20 +4,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final
+from typing import Any, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
+from lineshaft_coordinator.recorder.editing import ExperimentEdit, RunEdit, changes_of
 from lineshaft_coordinator.recorder.streams import HEADERS, Streams
 from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
 from lineshaft_coordinator.server.admission import Door
+from lineshaft_coordinator.server.foreign_files import FOREIGN_FILE
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.query_numbers import number, number_asked
+from lineshaft_coordinator.server.questions import UnknownJobError
 from lineshaft_coordinator.server.roles import Permission
+from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.version import __version__
 from lineshaft_protocol.wire import NUMBER_MAX
 
@@ -29,19 +33,15 @@ _UNREADABLE: Final = "its records cannot be read; a token for clients is told wh
 _NO_NUMBERS: Final = ("nan", "inf", "-inf")
 
 
-class Edit(BaseModel):
-    """What people may change of a run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    description: Annotated[str, Field(max_length=10_000)] | None = None
-    tags: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)] | None = (
-        None
-    )
-
-
 Endpoint = Callable[[Request], Awaitable[bytes | Response]]
+
+
+class KeptFiles(Protocol):
+    """Knows what jobs keep."""
+
+    async def files(self, job_id: JobId) -> Sequence[JsonValue]:
+        """List the files of a job; raises UnknownJobError."""
+        ...
 
 
 class RunRoutes:
@@ -50,13 +50,19 @@ class RunRoutes:
     Args:
         recorder: Who knows the runs.
         guard: Who may ask.
+        files: Who knows what jobs keep.
         blob_file: Where the bytes of a kept file lie; None if they are gone.
     """
 
     def __init__(
-        self, recorder: Recorder, guard: Guard, blob_file: Callable[[str], Path | None]
+        self,
+        recorder: Recorder,
+        guard: Guard,
+        files: KeptFiles,
+        blob_file: Callable[[str], Path | None],
     ) -> None:
-        self._recorder, self._guard, self._blob_file = recorder, guard, blob_file
+        self._recorder, self._guard = recorder, guard
+        self._files, self._blob_file = files, blob_file
         self._streams = Streams(recorder)
 
     def doors(self) -> Sequence[Door]:
@@ -75,8 +81,10 @@ class RunRoutes:
             (f"{own}/metrics", self._metrics, "look"),
             (f"{own}/text", self._text, "read_output"),
             (f"{own}/artifacts/content", self._content, "download"),
+            ("/api/v1/jobs/{job_id}/files/{file_id}/preview", self._preview, "download"),
             ("/api/v1/compare", self._compare, "look"),
             ("/api/experiments", self._experiments, "look"),
+            (f"{seed}/metadata", self._experiment, "look"),
             (f"{seed}/runs", self._seed_runs, "look"),
             (f"{seed}/stats", self._seed_stats, "look"),
             (f"{run}/metrics", self._seed_rows, "look"),
@@ -89,10 +97,13 @@ class RunRoutes:
             ("/api/stats", self._stats, "look"),
             ("/api/config", self._about, "look"),
         ]
-        edit = Route(f"{run}/metadata", self._guarded(self._edit, "control"), methods=["PATCH"])
+        edits = ((f"{run}/metadata", self._edit), (f"{seed}/metadata", self._edit_experiment))
         return [
             *(Route(path, self._guarded(each, takes)) for path, each, takes in endpoints),
-            edit,
+            *(
+                Route(path, self._guarded(each, "control"), methods=["PATCH"])
+                for path, each in edits
+            ),
         ]
 
     def _guarded(
@@ -109,6 +120,8 @@ class RunRoutes:
                 is_told = error.status < 500 or entered.may("read_output")
                 text = str(error) if is_told else _UNREADABLE
                 return JSONResponse({"error": text}, status_code=error.status)
+            except UnknownJobError as error:
+                return JSONResponse({"error": str(error)}, status_code=404)
             except RecorderAwayError as error:
                 return JSONResponse({"error": str(error)}, status_code=503)
             except BlobElsewhereError as error:
@@ -182,10 +195,25 @@ class RunRoutes:
                     return JSONResponse({"error": "its content is gone"}, status_code=410)
         if path is None:
             return JSONResponse({"error": f"no artifact {wanted[:200]!r}"}, status_code=404)
+        name = PurePosixPath(wanted).name
         if reading is not None:
-            rows = await self._recorder.ask(reading, path=str(path))
+            rows = await self._recorder.ask(reading, path=str(path), name=name)
             return Response(rows, media_type="application/json")
-        return FileResponse(path, filename=PurePosixPath(wanted).name, headers=headers)
+        return FileResponse(path, filename=name, headers={**headers, **FOREIGN_FILE})
+
+    async def _preview(self, request: Request) -> Response:
+        """The first rows of a table that a job keeps, while it runs, too."""
+        wanted = str(request.path_params["file_id"])
+        for file in await self._files.files(JobId(str(request.path_params["job_id"]))):
+            if isinstance(file, dict) and file.get("file_id") == wanted and file.get("blob"):
+                path = await asyncio.to_thread(self._blob_file, str(file["blob"]))
+                if path is None:
+                    break
+                name = PurePosixPath(str(file["name"])).name
+                rows = await self._recorder.ask("preview", path=str(path), name=name)
+                return Response(rows, media_type="application/json")
+        error = f"the job keeps no file {wanted[:100]!r}"
+        return JSONResponse({"error": error}, status_code=404)
 
     # --- seed 004 ---
 
@@ -232,14 +260,20 @@ class RunRoutes:
 
     async def _edit(self, request: Request) -> Response:
         """Change name, description or tags."""
-        try:
-            edit = Edit.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise ValueError(f"a run has name, description and tags: {error}") from error
-        await self._recorder.ask(
-            "edit", run=_run_of(request), changes=edit.model_dump(exclude_none=True)
-        )
+        changes = changes_of(RunEdit, await request.body())
+        await self._recorder.ask("edit", run=_run_of(request), changes=changes)
         return await self._metadata(request)
+
+    async def _experiment(self, request: Request) -> bytes:
+        experiment = str(request.path_params["experiment"])
+        return await self._recorder.ask("experiment", experiment=experiment)
+
+    async def _edit_experiment(self, request: Request) -> bytes:
+        """Change display name, description, tags or project."""
+        changes = changes_of(ExperimentEdit, await request.body())
+        experiment = str(request.path_params["experiment"])
+        await self._recorder.ask("edit_experiment", experiment=experiment, changes=changes)
+        return await self._experiment(request)
 
     async def _row_stream(self, request: Request) -> Response:
         run = _run_of(request)
@@ -269,7 +303,7 @@ class RunRoutes:
         return JSONResponse(
             [
                 {
-                    "run": each["name"],
+                    "run": each["id"],
                     **{key: each[key] for key in same},
                     "last_metrics": each["vectors"],
                 }
@@ -296,7 +330,7 @@ def _seed_view(run: dict[str, Any]) -> dict[str, Any]:
     same = ("experiment", "status", *times, "description", "tags", "group", "rank", "language")
     return {
         "id": run["run"],
-        "name": run["run"],
+        "name": run["name"],
         **{key: run[key] for key in same},
         "duration_secs": run["duration_s"],
         "scalars": {},

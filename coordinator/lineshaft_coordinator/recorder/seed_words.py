@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-from lineshaft_records import optional
+from lineshaft_coordinator.recorder.previews import parquet_rows
 from lineshaft_records.rows import Row, cell
 
-PREVIEW_ROWS: Final = 100
+ALL_COLUMNS: Final = 1_000_000
 
 
 def seed_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -29,31 +28,14 @@ def told_row(row: Row) -> dict[str, Any]:
     return said
 
 
-def seed_preview(path: str) -> dict[str, Any]:
+def seed_preview(path: str, name: str) -> dict[str, Any]:
     """Return the first rows of a Parquet file, as seed 004 shows one.
 
     Raises:
         ValueError: It is none.
     """
-    return {"type": "parquet", "data": seed_rows(preview(path)["rows"])}
-
-
-def preview(path: str) -> dict[str, Any]:
-    """Return the first rows of a Parquet file.
-
-    Raises:
-        ValueError: It is none.
-    """
-    pa = optional.arrow()
-    try:
-        with optional.parquet().ParquetFile(path) as file:
-            names, count = file.schema_arrow.names, file.metadata.num_rows
-            batches = file.iter_batches(batch_size=PREVIEW_ROWS)
-            first: Any = next(batches, None)
-            rows: list[Any] = [] if first is None else first.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{Path(path).name} cannot be read as Parquet: {error}") from error
-    return {"columns": names, "rows": rows[:PREVIEW_ROWS], "total_rows": count}
+    rows = parquet_rows(path, name, columns_max=ALL_COLUMNS)["rows"]
+    return {"type": "parquet", "data": seed_rows(rows)}
 
 
 def _seed_value(value: Any) -> Any:

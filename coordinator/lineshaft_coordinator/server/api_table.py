@@ -108,6 +108,9 @@ OPERATIONS: Final = (
         "post", f"{_JOB}/files/{{file_id}}/ticket", "A link to it", TicketAnswer, errors=(404,)
     ),
     Operation(
+        "get", f"{_JOB}/files/{{file_id}}/preview", "Its first rows", None, errors=(404, 503)
+    ),
+    Operation(
         "get", "/api/v1/downloads/{ticket}", "What it is for", BYTES, errors=(404,), is_open=True
     ),
     Operation(

@@ -95,5 +95,5 @@ def _groups(
         MeRoutes(guard),
         OpenApiRoutes(),
         Site(),
-        RunRoutes(parts.recorder, guard, daemon.blob_file),
+        RunRoutes(parts.recorder, guard, daemon.questions, daemon.blob_file),
     ]

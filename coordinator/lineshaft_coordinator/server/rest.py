@@ -21,6 +21,7 @@ from starlette.routing import Route
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
 from lineshaft_coordinator.server.families import UnknownArrayError
+from lineshaft_coordinator.server.foreign_files import FOREIGN_FILE
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.query_numbers import number
@@ -310,7 +311,11 @@ class Rest:
                     return _error(410, str(file.get("problem") or "its content is gone"))
                 name = Path(str(file["name"])).name + (".tar" if file.get("is_folder") else "")
                 sha256 = base64.b64encode(bytes.fromhex(digest)).decode()
-                headers = {"ETag": f'"{digest}"', "Repr-Digest": f"sha-256=:{sha256}:"}
+                headers = {
+                    **FOREIGN_FILE,
+                    "ETag": f'"{digest}"',
+                    "Repr-Digest": f"sha-256=:{sha256}:",
+                }
                 return FileResponse(
                     path, headers=headers, filename=name, media_type="application/octet-stream"
                 )

@@ -52,6 +52,7 @@ GET {RUN}
 GET {RUN}/metrics
 GET /api/v1/compare
 GET /api/experiments
+GET /api/experiments/{{experiment}}/metadata
 GET /api/experiments/{{experiment}}/runs
 GET /api/experiments/{{experiment}}/stats
 GET {SEED_RUN}/metrics
@@ -94,6 +95,8 @@ GET {RUN}/artifacts/content
 GET {SEED_RUN}/log/stream
 GET {SEED_RUN}/artifacts/content
 PATCH {SEED_RUN}/metadata
+PATCH /api/experiments/{{experiment}}/metadata
+GET {JOB}/files/{{file_id}}/preview
 GET /workers
 GET /summary
 GET /download
