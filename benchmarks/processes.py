@@ -29,14 +29,19 @@ class Daemons:
         self._processes: list[tuple[str, psutil.Popen]] = []
 
     def start(
-        self, role: str, command: Sequence[str], environ: Mapping[str, str] | None = None
+        self,
+        role: str,
+        command: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        *,
+        stdin: int = subprocess.DEVNULL,
     ) -> psutil.Popen:
         """Start a daemon; what it says goes to a file."""
         with self._log(role, len(self._processes)).open("ab") as log:
             process = psutil.Popen(
                 [str(part) for part in command],
                 env={**os.environ, **(environ or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,

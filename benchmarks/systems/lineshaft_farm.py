@@ -1,6 +1,8 @@
 """Lineshaft: a coordinator, and workers with one slot each."""
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,21 +28,23 @@ class Adapter:
         os.environ["LINESHAFT_HOME"] = str(self.home)
         quiet = ("--log-level", "warning")
         python = [sys.executable, "-m"]
-        self._daemons.start(
-            "head",
-            [
-                *python,
-                "lineshaft_coordinator",
-                "--listen",
-                "127.0.0.1:0",
-                *quiet,
-                *self._head_flags,
-            ],
-        )
-        self._daemons.until((self.home / "coordinator.json").exists, "the coordinator listens")
-        for number in range(self._count):
-            named = ("--name", f"w{number}", "--slots", "1")
-            self._daemons.start("worker", [*python, "lineshaft_worker", *named, *quiet])
+        # As `lineshaft up` does: workers load their code beside the head, and are told its URL.
+        workers = [
+            self._daemons.start(
+                "worker",
+                [*python, "lineshaft_worker", "-", "--name", f"w{number}", "--slots", "1", *quiet],
+                stdin=subprocess.PIPE,
+            )
+            for number in range(self._count)
+        ]
+        head = [*python, "lineshaft_coordinator", "--listen", "127.0.0.1:0", *quiet]
+        self._daemons.start("head", [*head, *self._head_flags])
+        kept = self.home / "coordinator.json"
+        self._daemons.until(kept.exists, "the coordinator listens")
+        url = json.loads(kept.read_text())["url"]
+        for worker in workers:
+            with worker.stdin as line:
+                line.write(f"{url}\n".encode())
         self._client = lineshaft.Client()
         connected = self._client
         self._daemons.until(lambda: self._here(connected) == self._count, "workers register")

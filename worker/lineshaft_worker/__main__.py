@@ -46,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         allow_abbrev=False, prog="lineshaft-worker", description=__doc__
     )
-    flags.add_argument("url", nargs="?", help="the coordinator; default LINESHAFT_URL, or local")
+    flags.add_argument(
+        "url",
+        nargs="?",
+        help="the coordinator; default LINESHAFT_URL, or local; -: a line of stdin",
+    )
     flags.add_argument("--token", help="default LINESHAFT_TOKEN, LINESHAFT_TOKEN_FILE, or local")
     flags.add_argument("--name", help="the worker's id; default the host's name")
     flags.add_argument("--slots", type=int, help="attempts at once; default one for each CPU")
@@ -153,11 +157,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     configure_logging(chosen.log_level, chosen.log_style)
     try:
+        if chosen.url == "-":
+            chosen.url = _told_url()
         run(_work(chosen))
     except (LineshaftError, OSError, ValueError) as error:
         sys.stderr.write(f"lineshaft-worker: {error}\n")
         return EXIT_CANNOT_START
     return 0
+
+
+def _told_url() -> str:
+    """Wait for whoever starts us beside a coordinator: our code is loaded meanwhile.
+
+    Raises:
+        ValueError: Standard input ended before.
+    """
+    url = sys.stdin.readline().strip()
+    if not url:
+        raise ValueError("url -: standard input ended without the coordinator's URL")
+    return url
 
 
 async def _work(chosen: argparse.Namespace) -> None:

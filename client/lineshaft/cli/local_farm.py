@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class LocalFarm:
         self._states: list[Path] = []
 
     async def start_coordinator(self, *flags: str, listen: str = "127.0.0.1:0") -> str:
-        """Start it, wait until it listens, and return its URL.
+        """Start it, wait until it listens, and return its URL; workers get to know it then.
 
         Raises:
             FailedError: It ended at once, or did not listen in time; the text says what it said.
@@ -60,7 +61,7 @@ class LocalFarm:
         port_file = self._logs / "coordinator.port"
         port_file.unlink(missing_ok=True)
         arguments = ("--listen", listen, "--port-file", str(port_file), *flags)
-        daemon = await self._start("coordinator", "lineshaft_coordinator", *arguments)
+        daemon = await self._start("coordinator", "lineshaft_coordinator", *arguments, told=DEVNULL)
         self.coordinator = daemon
         try:
             async with asyncio.timeout(START_S):
@@ -72,15 +73,22 @@ class LocalFarm:
             text = f"the coordinator does not listen after {START_S:g} s: {daemon.last_line()}"
             raise FailedError(text) from error
         self.url = f"ws://127.0.0.1:{int(port_file.read_text())}"
+        for worker in self.workers:
+            await _tell(worker, self.url)
         return self.url
 
     async def start_worker(self, name: str, *flags: str) -> Daemon:
-        """Start a worker of the coordinator; it may take a moment to be there."""
+        """Start a worker of the coordinator; it may take a moment to be there.
+
+        It may be started before the coordinator, and then loads its code while that one does.
+        """
         state = self.home / "workers" / name
         self._states.append(state)
-        arguments = (self.url, "--name", name, "--state", str(state), *flags)
-        daemon = await self._start(name, "lineshaft_worker", *arguments)
+        arguments = ("-", "--name", name, "--state", str(state), *flags)
+        daemon = await self._start(name, "lineshaft_worker", *arguments, told=PIPE)
         self.workers.append(daemon)
+        if self.url:
+            await _tell(daemon, self.url)
         return daemon
 
     def check(self) -> None:
@@ -121,7 +129,7 @@ class LocalFarm:
         await asyncio.gather(*(each.process.wait() for each in self._all()))
         await self._sweep()
 
-    async def _start(self, name: str, module: str, *arguments: str) -> Daemon:
+    async def _start(self, name: str, module: str, *arguments: str, told: int) -> Daemon:
         log = self._logs / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         own = {key: value for key, value in os.environ.items() if key not in _ENVIRONMENT}
@@ -131,7 +139,7 @@ class LocalFarm:
                 "-m",
                 module,
                 *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=told,
                 stdout=file,
                 stderr=file,
                 env=own | {"LINESHAFT_HOME": str(self.home)},
@@ -150,6 +158,16 @@ class LocalFarm:
 
     def _all(self) -> list[Daemon]:
         return [*self.workers, *([self.coordinator] if self.coordinator else [])]
+
+
+async def _tell(worker: Daemon, url: str) -> None:
+    """Give a worker the URL that it waits for; one that has ended is found by ``check``."""
+    line = worker.process.stdin
+    assert line is not None, "opened by us"
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        line.write(f"{url}\n".encode())
+        await line.drain()
+    line.close()
 
 
 async def _stop(daemons: list[Daemon], timeout_s: float | None) -> list[str]:

@@ -1,5 +1,7 @@
 """`lineshaft up`: a coordinator and a worker that stand until Ctrl-C."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
@@ -7,16 +9,18 @@ import signal
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-from rich.status import Status
-
-from lineshaft.async_client import AsyncClient
 from lineshaft.cli.exits import ExitCode, FailedError
 from lineshaft.cli.local_farm import LocalFarm
 from lineshaft.cli.output import Output
-from lineshaft.errors import LineshaftError
+from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.locating import home_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from lineshaft.async_client import AsyncClient
 
 EVERY_S = 1.0
 
@@ -32,8 +36,8 @@ async def stand(
     farm = LocalFarm(home_of(os.environ).expanduser().resolve(), logs=logs)
     with _signals() as signals:
         try:
-            await farm.start_coordinator(listen=f"127.0.0.1:{port}")
             await farm.start_worker(worker_name, *worker_flags)
+            await farm.start_coordinator(listen=f"127.0.0.1:{port}")
             output.note(f"coordinator {farm.url}, worker {worker_name}; Ctrl-C stops both")
             output.note(f"other terminals find it by themselves, with LINESHAFT_HOME={farm.home}")
             output.note("'lineshaft dashboard' shows it in a browser")
@@ -94,6 +98,11 @@ async def _stop(farm: LocalFarm, signals: asyncio.Queue[int]) -> None:
 
 async def _show(farm: LocalFarm, output: Output) -> None:
     """Keep one line up to date on a terminal; in a pipe, say it whenever it changes."""
+    # Here, for the daemons are up sooner if the client is loaded after them.
+    from rich.status import Status  # noqa: PLC0415
+
+    from lineshaft.async_client import AsyncClient  # noqa: PLC0415
+
     token = (farm.home / "token").read_text().strip()
     last = ""
     with contextlib.suppress(LineshaftError):

@@ -115,9 +115,9 @@ async def _farm(stage: Stage) -> AsyncGenerator[LocalFarm]:
     farm = LocalFarm(home, logs=home / "logs")
     try:
         with stage.act("Coordinator") as act:
+            for worker_id in WORKER_IDS:
+                await farm.start_worker(worker_id, "--slots", "1", "--grace", "1")
             act.summary = await farm.start_coordinator()
-        for worker_id in WORKER_IDS:
-            await farm.start_worker(worker_id, "--slots", "1", "--grace", "1")
         yield farm
     finally:
         # On Ctrl-C we are being cancelled, and the daemons must be gone all the same.

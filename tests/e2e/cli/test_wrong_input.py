@@ -137,3 +137,10 @@ def test_a_flag_that_a_daemon_does_not_know_is_its_own_affair(lone_shell: Shell)
 
     assert done.code == 2
     assert "unrecognized arguments: --bogus" in done.err
+
+
+def test_a_worker_that_is_never_told_where_to_go_says_so(lone_shell: Shell) -> None:
+    done = lone_shell.run("worker", "-")
+
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "standard input ended without the coordinator's URL" in done.err
