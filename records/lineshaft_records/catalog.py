@@ -7,15 +7,21 @@ from typing import Any, Final
 
 from lineshaft_records.documents import read_info, read_yaml, spell_time
 from lineshaft_records.errors import NoSuchRunError
+from lineshaft_records.histograms import told_histogram
 from lineshaft_records.index import Index, Listed
 from lineshaft_records.layout import RunFolder, experiment_folder, experiments, run_folder
+from lineshaft_records.media import MEDIA
 from lineshaft_records.reading import Attempts, Points, RunReader
+from lineshaft_records.side_tables import HISTOGRAMS, read_rows
 from lineshaft_records.thinning import POINTS_MIN
 
 POINTS: Final = 2000
 TEXT_BYTES: Final = 512 * 1024
 METRICS_MAX: Final = 1000
+HISTOGRAMS_MAX: Final = 200
 PLAIN_FILES: Final = ("run.log", "console.log", "vectors.parquet", "run.yaml", "config.yaml")
+"""What seed 004 lists of a run besides its artifacts."""
+MORE_FILES: Final = ("histograms.parquet", "system.parquet", "provenance.yaml")
 STALE_S: Final = 120.0
 """A run that goes on says so every 30 s."""
 
@@ -110,6 +116,23 @@ class Catalog:
         }
         return {"run": run, "metrics": curves}
 
+    def histograms(
+        self, *, run: str, tag: str | None = None, limit: int = HISTOGRAMS_MAX
+    ) -> dict[str, Any]:
+        """Return the last histograms that a run told, all or those of one tag, in order.
+
+        Raises:
+            NoSuchRunError: There is none of that name.
+        """
+        rows = read_rows(self.folder(run), HISTOGRAMS)
+        wanted = [row for row in rows if tag is None or row.values.get("tag") == tag]
+        return {
+            "run": run,
+            "tags": sorted({str(row.values.get("tag")) for row in rows}),
+            "there_are": len(wanted),
+            "histograms": [told_histogram(row) for row in wanted[-limit:]],
+        }
+
     def compare(self, *, runs: Sequence[str], names: Sequence[str] | None = None) -> dict[str, Any]:
         """Set runs side by side: parameters that differ, and the extremes of each metric.
 
@@ -193,7 +216,7 @@ class Catalog:
         return str(self.folder(run).path / file)
 
     def path(self, *, run: str, file: str) -> str | None:
-        """Return where an artifact lies, or one of the run's own files of that name.
+        """Return where an artifact lies, a file below media/, or one of the run's own files.
 
         None if it is not there, or outside of the run.
 
@@ -201,11 +224,15 @@ class Catalog:
             NoSuchRunError: There is no such run.
         """
         folder = self.folder(run)
-        artifacts = folder.artifacts.resolve()
-        path = (artifacts / file).resolve()
-        if path.is_relative_to(artifacts) and path.is_file():
-            return str(path)
-        own = folder.path / file if file in PLAIN_FILES else None
+        places = (
+            (folder.artifacts, folder.artifacts / file),
+            (folder.path / MEDIA, folder.path / file),
+        )
+        for below, place in places:
+            path = place.resolve()
+            if path.is_relative_to(below.resolve()) and path.is_file():
+                return str(path)
+        own = folder.path / file if file in (*PLAIN_FILES, *MORE_FILES) else None
         return str(own) if own is not None and own.is_file() else None
 
     def rows(

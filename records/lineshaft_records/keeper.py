@@ -17,8 +17,10 @@ from typing import Any, Final, cast
 
 from lineshaft_records import artifacts
 from lineshaft_records.documents import STATUSES, Status, read_info, replace_file
+from lineshaft_records.histograms import row_of_histogram
 from lineshaft_records.layout import RunFolder, runs
 from lineshaft_records.rows import Row, row_of_event
+from lineshaft_records.side_tables import HISTOGRAMS, SideRow, add, lines_of
 from lineshaft_records.text_logs import append_text, log_line
 from lineshaft_records.writer import RunBusyError, RunWriter, is_open
 
@@ -46,6 +48,12 @@ class Keeper:
         self._rest = b""
         """The beginning of a line whose end is still to come."""
         self._rows: list[Row] = []
+        self._histograms: list[SideRow] = []
+        histograms = lines_of(folder, HISTOGRAMS)
+        self._histogram_lines = histograms.relative_to(folder.path).as_posix()
+        if self._histogram_lines not in self.writer.sizes:
+            # Whoever wrote it was killed before he could say how much of it there is.
+            histograms.unlink(missing_ok=True)
         self._flushed_at = self._synced_at = time.monotonic()
         ending = self.writer.position.get("status")
         self.status: Status | None = None if ending is None else STATUSES[ending]
@@ -95,8 +103,12 @@ class Keeper:
         position = {"offset": place}
         if self.status is not None:
             position["status"] = STATUSES.index(self.status)
-        self.writer.append(self._rows, position)
-        self._rows = []
+        sizes = dict(self.writer.sizes)
+        if self._histograms:
+            # First: what is written and not yet said to be there is cut off by the next keeper.
+            sizes[self._histogram_lines] = add(self.folder, HISTOGRAMS, self._histograms)
+        self.writer.append(self._rows, position, sizes)
+        self._rows, self._histograms = [], []
         self._flushed_at = time.monotonic()
 
     def _take(self, line: bytes) -> bool:
@@ -111,6 +123,10 @@ class Keeper:
                 row = row_of_event(1, at, body)
                 if row is not None:
                     self._rows.append(row)
+            case "histogram":
+                histogram = row_of_histogram(at, body)
+                if histogram is not None:
+                    self._histograms.append(histogram)
             case "artifact":
                 self._keep(at, body)
             case "notice":

@@ -11,8 +11,10 @@ from lineshaft_records import optional
 from lineshaft_records.documents import RunInfo, read_info, read_yaml
 from lineshaft_records.errors import DamagedRecordError
 from lineshaft_records.layout import RunFolder
+from lineshaft_records.media import listed_media
 from lineshaft_records.publishing import Covered, covered_in, public_names, tables
 from lineshaft_records.segments import Frame, frames_in
+from lineshaft_records.text_logs import json_lines
 from lineshaft_records.thinning import POINTS_MIN, label, thin
 
 Attempts = Literal["newest", "all"]
@@ -55,18 +57,17 @@ class RunReader:
             return {}
 
     def artifacts(self) -> list[dict[str, Any]]:
-        """List what it left: path, size_bytes, sha256."""
-        try:
-            lines = self.folder.artifact_list.read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        found: list[dict[str, Any]] = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:  # the writer was killed in the middle
-                continue
-        return found
+        """List what it left, media too: path, size_bytes, sha256."""
+        return json_lines(self.folder.artifact_list) + [
+            {
+                "path": each["file"],
+                "size_bytes": each["bytes"],
+                "sha256": each.get("sha256", ""),
+                "tag": each["tag"],
+                "step": each["step"],
+            }
+            for each in listed_media(self.folder)
+        ]
 
     def names(self) -> list[str]:
         """Return the columns of metrics, as the published file calls them."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,12 @@ from lineshaft_records.documents import (
     merge_config,
     write_info,
 )
+from lineshaft_records.encoding import image_file
 from lineshaft_records.errors import RunExistsError
+from lineshaft_records.histograms import BINS, histogram_body
 from lineshaft_records.launches import Launch
 from lineshaft_records.layout import RunFolder, default_run_name, run_folder
+from lineshaft_records.media import keep_media
 from lineshaft_records.provenance import write_provenance
 from lineshaft_records.tee import Tee
 from lineshaft_records.text_logs import Level, append_text, log_line
@@ -124,6 +127,62 @@ class Run:
         if not self._closed:
             self._spool.write("metrics", {"metrics": metrics, "step": step})
 
+    def log_histogram(
+        self,
+        tag: str,
+        values: object = None,
+        step: int | None = None,
+        *,
+        bins: int = BINS,
+        edges: Iterable[float] | None = None,
+        counts: Iterable[int] | None = None,
+    ) -> None:
+        """Record how values are distributed; see `histogram_body` for the arguments.
+
+        Raises:
+            ValueError: Edges and counts do not fit, or there are too many.
+            TypeError: These are no numbers.
+        """
+        if not self._closed:
+            body = histogram_body(tag, values, step=step, bins=bins, edges=edges, counts=counts)
+            self._spool.write("histogram", body)
+
+    def log_image(self, tag: str, image: object, step: int | None = None) -> None:
+        """Keep a picture: bytes of one, a path, a figure, a picture of Pillow or an array.
+
+        Raises:
+            TypeError: It is none of that.
+            ValueError: An array has not 1 to 4 channels.
+            OSError: The path cannot be read.
+        """
+        if not self._closed:
+            data, extension = image_file(image)
+            self._keep_media(tag, data, step, extension)
+
+    def log_figure(self, tag: str, figure: object, step: int | None = None) -> None:
+        """Keep a figure of Matplotlib as a picture; raises as `log_image`."""
+        self.log_image(tag, figure, step)
+
+    def log_audio(
+        self, tag: str, data: bytes, step: int | None = None, extension: str = "wav"
+    ) -> None:
+        """Keep a file of sound, by its bytes.
+
+        Raises:
+            ValueError: That is no extension.
+        """
+        self._keep_media(tag, data, step, extension)
+
+    def log_video(
+        self, tag: str, data: bytes, step: int | None = None, extension: str = "mp4"
+    ) -> None:
+        """Keep a film, by its bytes.
+
+        Raises:
+            ValueError: That is no extension.
+        """
+        self._keep_media(tag, data, step, extension)
+
     def log_params(self, params: Mapping[str, object]) -> None:
         """Add parameters to config.yaml; of two with one name the later wins, nested ones stay so.
 
@@ -220,6 +279,14 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.folder.experiment}/{self.folder.name}>"
+
+    def _keep_media(self, tag: str, data: bytes, step: int | None, extension: str) -> None:
+        if self._closed:
+            return
+        try:
+            keep_media(self.folder, tag, data, step=step, extension=extension)
+        except OSError as error:  # As below.
+            self._say("WARN", f"{tag} could not be kept: {error.strerror or error}")
 
     def _say(self, level: Level, text: str) -> None:
         if self._closed:

@@ -1,9 +1,11 @@
-"""run.log: one line a message, with its time and level."""
+"""run.log, one line a message with its time and level; lists of one JSON object a line."""
 
+import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Level = Literal["INFO", "WARN", "ERROR"]
 
@@ -30,3 +32,13 @@ def append_text(path: Path, text: str) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a list, without those whose writer was killed in the middle."""
+    found: list[dict[str, Any]] = []
+    with suppress(FileNotFoundError), path.open(errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found

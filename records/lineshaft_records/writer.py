@@ -26,6 +26,7 @@ from lineshaft_records.layout import RunFolder
 from lineshaft_records.publishing import Covered, publish
 from lineshaft_records.rows import Row, flush_of
 from lineshaft_records.segments import Position, Segment, frames
+from lineshaft_records.side_tables import SideTables
 from lineshaft_runtime.durable import sync_path
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -91,6 +92,7 @@ class RunWriter:
         self._published_rows = 0
         self._published_at = -PUBLISH_EVERY_S
         self._told_at = time.monotonic()
+        self._sides = SideTables(folder)
         self._number = 1
         self._segment = self._recovered()
 
@@ -179,6 +181,7 @@ class RunWriter:
         Args:
             now: Any clock's seconds.
         """
+        self._sides.tend(now)
         is_grown = self.rows >= max(1, self._published_rows) * PUBLISH_GROWTH or (
             self.rows > 0 and self._published_rows == 0
         )
@@ -213,6 +216,7 @@ class RunWriter:
         """
         if self.rows:
             self._publish()
+        self._sides.close()
         self.info = self.info.ended(status, at or datetime.now(UTC))
         self.update()
         sync_path(self.folder.path)

@@ -45,6 +45,7 @@ class Answers:
             "runs": catalog.runs,
             "run": catalog.run,
             "metrics": self._metrics,
+            "histograms": catalog.histograms,
             "compare": catalog.compare,
             "experiments": catalog.experiments,
             "experiment": catalog.experiment,

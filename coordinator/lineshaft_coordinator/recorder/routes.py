@@ -29,6 +29,7 @@ LIMIT_MAX: Final = 10_000
 POINTS_MAX: Final = 1_000_000
 POINTS: Final = 2000
 COMPARED_MAX: Final = 50
+HISTOGRAMS_MAX: Final = 200
 _UNREADABLE: Final = "its records cannot be read; a token for clients is told why"
 _NO_NUMBERS: Final = ("nan", "inf", "-inf")
 
@@ -79,6 +80,7 @@ class RunRoutes:
             ("/api/v1/runs", self._runs, "look"),
             (own, self._run, "look"),
             (f"{own}/metrics", self._metrics, "look"),
+            (f"{own}/histograms", self._histograms, "look"),
             (f"{own}/text", self._text, "read_output"),
             (f"{own}/artifacts/content", self._content, "download"),
             ("/api/v1/jobs/{job_id}/files/{file_id}/preview", self._preview, "download"),
@@ -161,6 +163,13 @@ class RunRoutes:
             until_step=number_asked(request, "until_step", least=-NUMBER_MAX),
             max_points=points,
             attempts=attempts,
+        )
+
+    async def _histograms(self, request: Request) -> bytes:
+        limit = number(request, "limit", HISTOGRAMS_MAX, most=LIMIT_MAX)
+        tag = request.query_params.get("tag")
+        return await self._recorder.ask(
+            "histograms", run=_run_of(request), tag=tag, limit=max(limit, 1)
         )
 
     async def _text(self, request: Request) -> bytes:

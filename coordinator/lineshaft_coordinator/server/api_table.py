@@ -139,6 +139,9 @@ OPERATIONS: Final = (
     ),
     Operation("get", _RUN, "One run", RunAnswer, errors=(404, 503)),
     Operation("get", f"{_RUN}/metrics", "Its curves", CurvesAnswer, False, _CURVES, (404, 503)),
+    Operation(
+        "get", f"{_RUN}/histograms", "Its histograms", None, False, ("tag", "limit"), (404, 503)
+    ),
     Operation("get", f"{_RUN}/text", "A text of it", None, False, ("file", "offset"), (404, 503)),
     Operation(
         "get", f"{_RUN}/artifacts/content", "An artifact", BYTES, False, ("path",), (404, 410, 503)

@@ -1,0 +1,121 @@
+"""Distributions: counted where they are told, kept as expman keeps them."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from lineshaft_records import optional
+from lineshaft_records.side_tables import SideRow
+
+BINS: Final = 64
+BINS_MAX: Final = 512
+
+
+def histogram_body(
+    tag: str,
+    values: object = None,
+    *,
+    step: int | None = None,
+    bins: int = BINS,
+    edges: Iterable[float] | None = None,
+    counts: Iterable[int] | None = None,
+) -> dict[str, object]:
+    """Return what is told of a distribution: values are counted, or were so already.
+
+    Args:
+        tag: What of.
+        values: Numbers, an array or a tensor of any shape; NaN and infinities are not counted.
+        step: Where the run is.
+        bins: How many of equal width they are counted into, 1 to 512.
+        edges: Where bins begin, and where the last one ends, instead of values.
+        counts: How many are in each, with `edges`.
+
+    Raises:
+        ValueError: Edges and counts do not fit, or there are too many.
+        TypeError: These are no numbers.
+    """
+    if edges is not None and counts is not None:
+        borders, numbers = [float(each) for each in edges], [int(each) for each in counts]
+    elif values is None:
+        raise ValueError("a histogram needs values, or edges and counts")
+    elif not 1 <= bins <= BINS_MAX:
+        raise ValueError(f"a histogram has 1 to {BINS_MAX} bins, not {bins}")
+    else:
+        borders, numbers = _counted(values, bins)
+    if not 1 <= len(numbers) <= BINS_MAX or len(borders) != len(numbers) + 1:
+        raise ValueError(
+            f"a histogram has 1 to {BINS_MAX} counts and one edge more, not {len(numbers)} counts"
+            f" and {len(borders)} edges"
+        )
+    if not all(map(math.isfinite, borders)):
+        raise ValueError("edges of a histogram are finite")
+    return {"tag": tag, "step": step, "edges": borders, "counts": numbers}
+
+
+def row_of_histogram(at_s: float, body: Mapping[str, object]) -> SideRow | None:
+    """Read what was told as a row of histograms.parquet; None if it is not whole."""
+    edges, counts, step = body.get("edges"), body.get("counts"), body.get("step")
+    if not (isinstance(edges, list) and isinstance(counts, list)):
+        return None
+    borders, numbers = cast("list[float]", edges), cast("list[int]", counts)
+    if len(borders) != len(numbers) + 1:
+        return None
+    values: dict[str, float | str] = {
+        "tag": str(body.get("tag")),
+        "edges": _spelled(borders),
+        "counts": _spelled(numbers),
+        "total": float(sum(numbers)),
+    }
+    return SideRow(step if isinstance(step, int) else None, round(at_s * 1e6), values)
+
+
+def told_histogram(row: SideRow) -> dict[str, Any]:
+    """Return a row of histograms.parquet in words of JSON."""
+    values = row.values
+    return {
+        "tag": values.get("tag"),
+        "step": row.step,
+        "time": row.at_us / 1e6,
+        "edges": json.loads(str(values.get("edges", "[]"))),
+        "counts": json.loads(str(values.get("counts", "[]"))),
+    }
+
+
+def _spelled(numbers: Sequence[float]) -> str:
+    return json.dumps(numbers, separators=(",", ":"))
+
+
+def _counted(values: object, bins: int) -> tuple[list[float], list[int]]:
+    if hasattr(values, "shape"):
+        return _counted_array(values, bins)
+    try:
+        told = [float(each) for each in cast("Iterable[float]", values)]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"a histogram is of numbers, not of {type(values).__name__}") from error
+    numbers = [each for each in told if math.isfinite(each)]
+    if not numbers:
+        return [0.0, 0.0], [0]
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    width = (high - low) / bins
+    counts = [0] * bins
+    for each in numbers:
+        counts[min(int((each - low) / width), bins - 1)] += 1
+    return [*(low + place * width for place in range(bins)), high], counts
+
+
+def _counted_array(values: object, bins: int) -> tuple[list[float], list[int]]:
+    """Count an array, or a tensor of a framework, on whatever device it is."""
+    np = optional.numbers()
+    array: Any = values
+    for method in ("detach", "cpu"):
+        if hasattr(array, method):
+            array = getattr(array, method)()
+    flat = np.asarray(array, dtype="float64").ravel()
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return [0.0, 0.0], [0]
+    counts, edges = np.histogram(flat, bins=bins)
+    return edges.tolist(), counts.tolist()
