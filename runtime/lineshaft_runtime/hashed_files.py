@@ -6,17 +6,28 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 
+from lineshaft_runtime.durable import begin_sync
+
 BytesLike = bytes | bytearray | memoryview
 
 TOGETHER_BYTES_MIN = 4 * 1024 * 1024
 """From here on a second thread hashes what the first one has written; for less it costs more
 than it saves."""
 _WRITE_BYTES = 2 * 1024 * 1024
+_SYNC_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 
 
-def write_hashed(path: str | os.PathLike[str], buffers: Sequence[BytesLike]) -> str:
+def write_hashed(
+    path: str | os.PathLike[str], buffers: Sequence[BytesLike], *, is_sync_begun: bool = False
+) -> str:
     """Write buffers one after the other to a file that must not be there yet; does not sync it.
+
+    Args:
+        path: Of the new file.
+        buffers: Its content.
+        is_sync_begun: Whether somebody syncs the file soon: the disk writes while we hash, and
+            there is less to wait for then.
 
     Returns:
         SHA-256 of the file, in hexadecimal digits. It is what was read again, from the cache: the
@@ -30,6 +41,8 @@ def write_hashed(path: str | os.PathLike[str], buffers: Sequence[BytesLike]) -> 
     descriptor = os.open(path, flags, 0o600)
     try:
         pieces = _written(descriptor, views)
+        if is_sync_begun:
+            pieces = _brought_to_disk(descriptor, pieces)
         if sum(view.nbytes for view in views) < TOGETHER_BYTES_MIN:
             for _ in pieces:
                 pass
@@ -39,16 +52,30 @@ def write_hashed(path: str | os.PathLike[str], buffers: Sequence[BytesLike]) -> 
         os.close(descriptor)
 
 
-def _written(descriptor: int, views: Sequence[memoryview]) -> Iterator[None]:
-    """Write it all, a piece each turn."""
+def _written(descriptor: int, views: Sequence[memoryview]) -> Iterator[int]:
+    """Write it all, a piece each turn; yields its length in bytes."""
     for view in views:
         rest = view
         while rest.nbytes:
-            rest = rest[os.write(descriptor, rest[:_WRITE_BYTES]) :]
-            yield
+            count = os.write(descriptor, rest[:_WRITE_BYTES])
+            rest = rest[count:]
+            yield count
 
 
-def _hashed_meanwhile(descriptor: int, pieces: Iterator[None]) -> str:
+def _brought_to_disk(descriptor: int, pieces: Iterator[int]) -> Iterator[int]:
+    """Have the disk write what was written, some at a time."""
+    begun = written = 0
+    for count in pieces:
+        written += count
+        if written - begun >= _SYNC_BYTES:
+            begin_sync(descriptor, begun, written - begun)
+            begun = written
+        yield count
+    if written > begun:
+        begin_sync(descriptor, begun, written - begun)
+
+
+def _hashed_meanwhile(descriptor: int, pieces: Iterator[int]) -> str:
     hashing = _Hashing(descriptor)
     turns = queue.SimpleQueue[bool]()
 

@@ -21,7 +21,7 @@ LAID_MAX = 128
 
 
 class LaidFile:
-    """A blob in a file of its own, whole but not synced.
+    """A blob in a file of its own, whole; the disk has begun to write it, nobody waited for it.
 
     Args:
         path: Where it lies.
@@ -77,7 +77,7 @@ class FileLayer:
         try:
             disk = os.statvfs(folder)
             if disk.f_bavail * disk.f_frsize - size_bytes >= free_bytes_min:
-                blob_id = BlobId(write_hashed(path, buffers))
+                blob_id = BlobId(write_hashed(path, buffers, is_sync_begun=True))
                 return LaidFile(path, blob_id, _view_of(path, size_bytes), self._places)
         except OSError:  # The disk is full, or the coordinator is gone, with its folder.
             _remove(path)

@@ -62,10 +62,15 @@ class SameHostFiles:
 
     Args:
         send: Sends a control message on the current connection.
+        on_change: Called with `is_open` when it changes.
     """
 
-    def __init__(self, send: Callable[[ToCoordinator], None]) -> None:
-        self._send = send
+    def __init__(
+        self,
+        send: Callable[[ToCoordinator], None],
+        on_change: Callable[[bool], None] = lambda is_open: None,
+    ) -> None:
+        self._send, self._on_change = send, on_change
         self._boot_id = ""
         self._folder: Path | None = None
         self._free_bytes_min = 0
@@ -173,7 +178,9 @@ class SameHostFiles:
 
     def on_disconnected(self) -> None:
         """Whatever waits goes another way."""
-        self._folder = None
+        if self.is_open:
+            self._folder = None
+            self._on_change(False)
         self._is_known.set()
         self._told.clear()
         for blob_id in tuple(self._given):
@@ -207,6 +214,7 @@ class SameHostFiles:
         elif answer.folder is not None:
             self._folder, self._free_bytes_min = Path(answer.folder), answer.free_bytes_min
             logger.debug("the coordinator is on this machine", extra={"folder": answer.folder})
+            self._on_change(True)
         self._is_known.set()
 
     def _on_path(self, blob_id: BlobId, path: Path) -> None:

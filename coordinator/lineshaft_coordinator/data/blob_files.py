@@ -15,7 +15,7 @@ from lineshaft_coordinator.data.blob_errors import (
     BlobOffsetError,
 )
 from lineshaft_coordinator.data.blob_records import BlobFile
-from lineshaft_runtime.durable import sync_path
+from lineshaft_runtime.durable import begin_sync, sync_bytes
 
 BLOB_ID: Final = re.compile(r"[0-9a-f]{64}")
 FOLDER_MODE: Final = 0o700
@@ -93,18 +93,15 @@ def check_own_file(blob_id: str, path: Path, size_bytes: int) -> None:
         raise BlobMismatchError(blob_id, f"its file cannot be used: {error.strerror}") from error
 
 
-def write_all(
-    path: Path, offset: int, data: bytes | memoryview, *, is_synced: bool = False
-) -> None:
-    """Write all of the data at an offset of a file that is there, and sync the file if asked."""
+def write_all(path: Path, offset: int, data: bytes | memoryview) -> None:
+    """Write all of the data at an offset of a file that is there; the disk begins at once."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        rest = memoryview(data)
+        begin, rest = offset, memoryview(data)
         while rest:
             written = os.pwrite(descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
-        if is_synced:
-            os.fsync(descriptor)
+        begin_sync(descriptor, begin, offset - begin)
     finally:
         os.close(descriptor)
 
@@ -120,7 +117,7 @@ def write_copy(path: Path, fetch: Callable[[Callable[[bytes], object]], object])
 
         path.chmod(_FILE_MODE)
         fetch(take)
-    sync_path(path)
+    sync_bytes(path)
 
 
 def read_exactly(descriptor: int, offset: int, length: int) -> bytes:

@@ -33,11 +33,12 @@ from lineshaft_coordinator.data.blob_files import (
     write_all,
     write_copy,
 )
+from lineshaft_coordinator.data.blob_names import BlobNames
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
 from lineshaft_coordinator.data.blob_shelf import Shelf
 from lineshaft_coordinator.data.blob_uploads import RoomLimits, Uploads
 from lineshaft_coordinator.data.stored_objects import StoredObjects
-from lineshaft_runtime.durable import sync_path
+from lineshaft_runtime.durable import sync_bytes
 
 
 class BlobStore:
@@ -79,6 +80,7 @@ class BlobStore:
         # Held for the tables and for names of files, never while bytes are written: what is
         # asked on the event loop must not wait for somebody's gigabyte.
         self._lock = threading.Lock()
+        self._names = BlobNames(folder)
         self._left = {path.name for path in self._partial_folder.iterdir()}  # by an earlier process
         self._shelf = Shelf(folder, stored)
         limits = RoomLimits(total_bytes_max, free_bytes_min, upload_count_max)
@@ -173,7 +175,7 @@ class BlobStore:
                 if upload is not None and not upload.is_over:
                     with self._dropped_on_error(blob_id, upload):
                         make_young(path)  # It may be a link to what was written long ago.
-                        sync_path(path)
+                        sync_bytes(path)
                         self._keep(blob_id, upload, path)
                     if upload.received_bytes is not None or blob_id in self._left:
                         remove(upload.path)
@@ -331,31 +333,26 @@ class BlobStore:
             upload.received_bytes = make_file(upload.path)
         if upload.received_bytes == size_bytes:
             check_hash(blob_id, upload.digest.hexdigest())
-            sync_path(upload.path)
+            sync_bytes(upload.path)
             self._keep(blob_id, upload, upload.path)
 
     def _append(self, blob_id: str, upload: Upload, data: bytes | memoryview) -> int:
         assert upload.received_bytes is not None, "an upload is resumed before it goes on"
         if upload.received_bytes + len(data) > upload.size_bytes:
             raise BlobMismatchError(blob_id, f"it has more than its {upload.size_bytes} bytes")
+        # Written first: the disk works while we hash. What is not what it should be is dropped.
+        write_all(upload.path, upload.received_bytes, data)
         upload.digest.update(data)
-        is_whole = upload.received_bytes + len(data) == upload.size_bytes
-        if is_whole:
-            check_hash(blob_id, upload.digest.hexdigest())
-        write_all(upload.path, upload.received_bytes, data, is_synced=is_whole)
         upload.received_bytes += len(data)
-        if is_whole:
+        if upload.received_bytes == upload.size_bytes:
+            check_hash(blob_id, upload.digest.hexdigest())
+            sync_bytes(upload.path)
             self._keep(blob_id, upload, upload.path)
         return upload.received_bytes
 
     def _keep(self, blob_id: str, upload: Upload, source: Path) -> None:
         """Give a file that is whole and synced its name, durably."""
-        target = blob_path(self._folder, blob_id)
-        if not target.parent.exists():
-            target.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            sync_path(self._folder)
-        source.rename(target)
-        sync_path(target.parent)
+        self._names.give(blob_id, source)
         with self._lock:
             self._shelf.enter(blob_id, upload.size_bytes)
             self._uploads.end(blob_id, upload, kept_bytes=upload.size_bytes)

@@ -20,7 +20,9 @@ class Disk:
         self.steps: list[str] = []
         self._store = store
         self._fsync, self._pwrite, self._rename = os.fsync, os.pwrite, os.rename
+        self._fdatasync = os.fdatasync
         patch.setattr(os, "fsync", self._on_fsync)
+        patch.setattr(os, "fdatasync", self._on_fdatasync)
         patch.setattr(os, "pwrite", self._on_pwrite)
         patch.setattr(os, "rename", self._on_rename)
 
@@ -28,7 +30,13 @@ class Disk:
         assert not self._store.is_complete(NAME)
         self._fsync(descriptor)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        self.steps.append("folder synced" if path.is_dir() else "bytes synced")
+        assert path.is_dir(), "of files the times need not be synced"
+        self.steps.append("folder synced" if len(path.name) == 2 else "folders synced")
+
+    def _on_fdatasync(self, descriptor: int) -> None:
+        assert not self._store.is_complete(NAME)
+        self._fdatasync(descriptor)
+        self.steps.append("bytes synced")
 
     def _on_pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
         self.steps.append("written")
@@ -77,4 +85,21 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_it_counts(
     named = disk.steps.index("named")
     assert "bytes synced" in disk.steps[:named]
     assert "written" not in disk.steps[disk.steps.index("bytes synced") :]
+    assert "folders synced" in disk.steps[:named]
     assert disk.steps[named:] == ["named", "folder synced"]
+
+
+def test_the_folders_are_made_and_synced_once_and_again_if_somebody_removed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(tmp_path / "blobs", blob_bytes_max=1 << 20, total_bytes_max=1 << 20)
+    disk = Disk(store, monkeypatch)
+    store.put_bytes(b"one")
+    store.put_bytes(b"two")
+    assert disk.steps.count("folders synced") == 1
+    (tmp_path / "blobs" / NAME[:2]).rmdir()
+
+    store.put_bytes(DATA)
+
+    assert store.read(NAME, 0, len(DATA)) == DATA
+    assert disk.steps[-3:] == ["folders synced", "named", "folder synced"]

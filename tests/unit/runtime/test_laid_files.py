@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lineshaft_runtime import hashed_files
+from lineshaft_runtime.durable import begin_sync
 from lineshaft_runtime.hashed_files import TOGETHER_BYTES_MIN, write_hashed
 from lineshaft_runtime.laid_files import LAID_MAX, FileLayer, LaidFile
 
@@ -107,3 +109,24 @@ def test_who_changes_an_array_while_it_is_written_makes_no_file_with_a_wrong_nam
 
     for path, digest in digests.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("size_bytes", [100_000, TOGETHER_BYTES_MIN + 12_345])
+def test_the_disk_begins_with_all_of_a_file_and_the_hash_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def begin(descriptor: int, offset: int, length: int) -> None:
+        begun.append((offset, length))
+        begin_sync(descriptor, offset, length)
+
+    monkeypatch.setattr(hashed_files, "begin_sync", begin)
+    data = bytes(range(256)) * (size_bytes // 256 + 1)
+
+    digest = write_hashed(tmp_path / "file", [data[:size_bytes]], is_sync_begun=True)
+
+    assert digest == hashlib.sha256(data[:size_bytes]).hexdigest()
+    ends = [0, *(offset + length for offset, length in begun)]
+    assert [offset for offset, _ in begun] == ends[:-1]
+    assert ends[-1] == size_bytes

@@ -79,7 +79,7 @@ class WorkerShell:
             interpreter_of=room.limits.on(self._preparing.launch),
             cgroups=room.cgroups,
         )
-        self._uplink = Uplink(dial, self._post)
+        self._uplink = Uplink(dial, self._post, state / "execution")
         self._streams = StreamPipes(state / "execution", self._uplink, self._execution)
         self._uplink.streams = self._streams
         self._supply = Supply(self._cache, self._uplink)

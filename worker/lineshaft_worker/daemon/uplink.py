@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 
 from lineshaft_protocol.blob_messages import (
     BlobAck,
@@ -26,6 +27,7 @@ from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core import io
 from lineshaft_worker.daemon.direct_store import DirectStore
 from lineshaft_worker.daemon.stream_pipes import StreamPipes
+from lineshaft_worker.runner.files import tell_runners
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +43,18 @@ class Uplink:
     Args:
         dial: Opens a connection to the coordinator with this listener.
         post: Gives the core an event.
+        execution: Folder of the execution layer, whose runners are told how results leave.
     """
 
-    def __init__(self, dial: Dial, post: Callable[[io.Event], None]) -> None:
+    def __init__(self, dial: Dial, post: Callable[[io.Event], None], execution: Path) -> None:
         self._dial, self._post = dial, post
         self._links: dict[Session, Connection] = {}
         self._session_count = 0
         self._dialing: asyncio.Task[None] | None = None
         self.transfers = BlobTransfers(self._send_now, self.send_binary, self.is_writable)
-        self.files = SameHostFiles(self._send_now)
+        self.files = SameHostFiles(
+            self._send_now, lambda is_open: tell_runners(execution, are_handed_over=is_open)
+        )
         self.direct = DirectStore(self._send_now)
         self.streams: StreamPipes | None = None
         """Those that runners here serve, once there are runners."""

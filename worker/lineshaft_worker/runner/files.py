@@ -3,6 +3,7 @@
 Daemon, shim and runner meet here; this module is imported by every runner and stays small.
 """
 
+import contextlib
 import mmap
 import os
 import struct
@@ -18,6 +19,8 @@ STREAMS = (SPOOL, STDOUT, STDERR)
 PROCESSES_VARIABLE = "LINESHAFT_PROCESSES"
 """How many processes a pipeline job runs in; not there if it runs in the runner itself."""
 DESCRIPTION = "runner.json"
+HANDED_OVER = "handed-over"
+"""Beside the folder of all runners, while results are handed over as files of this machine."""
 SHIM_PID = "shim.pid"
 CURRENT_BYTES = 4096
 _LENGTH = struct.Struct("<I")
@@ -78,6 +81,24 @@ def read_current(folder: str) -> bytes | None:
         return None
     (length,) = _LENGTH.unpack_from(page)
     return page[4 : 4 + length] if 0 < length <= CURRENT_BYTES - 4 - LEASE.size else None
+
+
+def tell_runners(execution: str | os.PathLike[str], *, are_handed_over: bool) -> None:
+    """Tell all runners whether results are handed over: then who takes one syncs it at once.
+
+    A hint that may be old; whatever it says, nobody relies on it for what is on the disk.
+    """
+    mark = f"{os.fspath(execution)}/{HANDED_OVER}"
+    with contextlib.suppress(OSError):  # A full disk: then a sync takes a little longer.
+        if are_handed_over:
+            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        else:
+            os.unlink(mark)  # noqa: PTH108 - no pathlib in a runner
+
+
+def is_handed_over(folder: str) -> bool:
+    """Say whether results are handed over, for a runner in its folder."""
+    return os.path.exists(f"{folder}/../../{HANDED_OVER}")  # noqa: PTH110 - no pathlib in a runner
 
 
 def write_whole(path: str, data: bytes) -> None:

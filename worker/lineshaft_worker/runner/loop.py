@@ -23,6 +23,7 @@ from lineshaft_worker.runner.files import (
     STREAMS,
     Current,
     attempt_file,
+    is_handed_over,
 )
 from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
@@ -132,7 +133,7 @@ class Runner:
     def _store(self, packed: list[BytesLike], ticket: int) -> tuple[bytes | None, int, str]:
         path = attempt_file(self._folder, ticket, "result")
         try:
-            return store(packed, path)
+            return store(packed, path, is_sync_begun=is_handed_over(self._folder))
         except OSError as error:  # The disk is full: let it go, there is less room than before.
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 - no pathlib here

@@ -21,8 +21,15 @@ def load(source: bytes | str) -> BytesLike:
     return mapped(source)
 
 
-def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, str]:
+def store(
+    buffers: Sequence[BytesLike], path: str, *, is_sync_begun: bool = False
+) -> tuple[bytes | None, int, str]:
     """Return the bytes if they are few, else write them to a file.
+
+    Args:
+        buffers: The bytes.
+        path: Of the file.
+        is_sync_begun: As for `write_hashed`.
 
     Returns:
         The bytes (None if they are in the file), their number, and SHA-256 in hexadecimal digits
@@ -37,4 +44,4 @@ def store(buffers: Sequence[BytesLike], path: str) -> tuple[bytes | None, int, s
     # A new file, never an old one emptied: that may be linked as a blob by now.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - no pathlib in a runner
-    return None, size_bytes, write_hashed(path, buffers)
+    return None, size_bytes, write_hashed(path, buffers, is_sync_begun=is_sync_begun)
