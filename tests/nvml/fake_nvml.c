@@ -5,6 +5,7 @@
  *
  *   machine  driver=550.54.15  generation=1  error=9
  *   gpu      uuid=GPU-..  name=..  memory=<bytes>  reserved=<bytes>  used=<bytes>  util=<0-100>
+ *            temp=<degrees>  power=<milliwatts>                    (negative: no such sensor)
  *            error=<code>  handle_error=<code>  ecc=<count>  xid=<code>  xid_number=<n>
  *            numa=<node>  bus=00000000:01:00.0  mig=0|1  memory_v2=0|1
  *   mig      parent=GPU-..  uuid=MIG-..  and the fields of a gpu
@@ -38,7 +39,7 @@ typedef struct Handle { char uuid[96]; int epoch; struct Handle *next; } Handle;
 typedef struct {
     char uuid[96], parent[96], name[96], bus[32];
     u64 memory, reserved, used, ecc;
-    int util, error, handle_error, xid, xid_number, numa, mig, memory_v2, is_mig;
+    int util, temp, power, error, handle_error, xid, xid_number, numa, mig, memory_v2, is_mig;
 } Device;
 typedef struct { char on[96]; unsigned pid; u64 used; int graphics; } Process;
 typedef struct {
@@ -78,6 +79,8 @@ static void set_device(Device *d, const char *key, const char *value) {
     else if (!strcmp(key, "used")) d->used = strtoull(value, NULL, 10);
     else if (!strcmp(key, "ecc")) d->ecc = strtoull(value, NULL, 10);
     else if (!strcmp(key, "util")) d->util = atoi(value);
+    else if (!strcmp(key, "temp")) d->temp = atoi(value);
+    else if (!strcmp(key, "power")) d->power = atoi(value);
     else if (!strcmp(key, "error")) d->error = atoi(value);
     else if (!strcmp(key, "handle_error")) d->handle_error = atoi(value);
     else if (!strcmp(key, "xid")) d->xid = atoi(value);
@@ -293,6 +296,25 @@ EXPORT int nvmlDeviceGetUtilizationRates(Handle *handle, Utilization *utilizatio
     if (device->is_mig || device->mig) return NOT_SUPPORTED;
     utilization->gpu = (unsigned)device->util;
     utilization->memory = 0;
+    return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetTemperature(Handle *handle, int sensor, unsigned *degrees) {
+    Device *device;
+    int code = find(handle, &device);
+    if (code) return code;
+    if (sensor != 0) return INVALID;
+    if (device->is_mig || device->temp < 0) return NOT_SUPPORTED;
+    *degrees = (unsigned)device->temp;
+    return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetPowerUsage(Handle *handle, unsigned *milliwatts) {
+    Device *device;
+    int code = find(handle, &device);
+    if (code) return code;
+    if (device->is_mig || device->power < 0) return NOT_SUPPORTED;
+    *milliwatts = (unsigned)device->power;
     return SUCCESS;
 }
 

@@ -64,6 +64,10 @@ class StandinGpu:
     reserved: int = 0
     used: int = 0
     util: int = 0
+    temp: int = -1
+    """Degrees Celsius; negative: it has no such sensor, as for power."""
+    power: int = -1
+    """Milliwatts."""
     error: int = 0
     handle_error: int = 0
     ecc: int = 0

@@ -58,14 +58,14 @@ def worker_row(worker: dict[str, JsonValue]) -> list[str]:
         f"{text_of(worker.get('used_slots'))}/{text_of(worker.get('slots'))}",
         _percent(usage),
         size(memory) if isinstance(memory, int | float) and memory else "",
-        gpus_text(worker.get("gpus")),
+        gpus_text(worker.get("gpus"), load),
         text_of(worker.get("tags")),
         text_of(worker.get("lineshaft")),
     ]
 
 
-def gpus_text(gpus: JsonValue) -> str:
-    """Return what GPUs a worker has, and which of them are in use or out of use."""
+def gpus_text(gpus: JsonValue, load: JsonValue = None) -> str:
+    """Return what GPUs a worker has, how warm the warmest is, how many are in use or out of it."""
     found = rows_of(gpus)
     if not found:
         return "none"
@@ -73,6 +73,10 @@ def gpus_text(gpus: JsonValue) -> str:
     used = sum(bool(each.get("jobs")) for each in found)
     faulty = sum(each.get("fault") is not None for each in found)
     text = f"{used}/{len(found)} {', '.join(names)}"
+    told = load.get("gpu_temperature_c") if isinstance(load, dict) else None
+    warm = told if isinstance(told, list) else []
+    if degrees := [each for each in warm if isinstance(each, int | float)]:
+        text += f" {max(degrees):.0f} °C"
     return f"{text}, {faulty} out of use" if faulty else text
 
 

@@ -94,6 +94,14 @@ def job_counts(shop: Shop) -> dict[str, int]:
     return counts
 
 
+_SENSORS = (
+    ("gpu_usage", "lineshaft_gpu_busy_ratio", "How busy each GPU is, from 0 to 1."),
+    ("gpu_temperature_c", "lineshaft_gpu_temperature_celsius", "How warm each GPU is."),
+    ("gpu_power_w", "lineshaft_gpu_power_watts", "What each GPU takes."),
+)
+"""What heartbeats tell of GPUs in order, and the names of it here."""
+
+
 def fault_reason(fault: str) -> str:
     """Put a worker's words about a GPU into one of few, fit for a label."""
     for reason, texts in _FAULTS:
@@ -122,6 +130,7 @@ def _slots(here: Sequence[Worker]) -> dict[str, int]:
 
 def _gpus(here: Sequence[Worker]) -> list[Family]:
     memory: dict[Labels, float] = {}
+    sensors: dict[str, dict[Labels, float]] = {key: {} for key, _, _ in _SENSORS}
     faults: Tally[str] = Tally(dict.fromkeys(FAULT_REASONS, 0))
     for worker in here:
         gpus: tuple[Gpu, ...] = worker.capacity.gpus if worker.capacity is not None else ()
@@ -134,6 +143,11 @@ def _gpus(here: Sequence[Worker]) -> list[Family]:
             amount = used[index] if index < len(used) else None
             if isinstance(amount, int | float):
                 memory[(*labels, ("kind", "used"))] = amount
+            for key, found in sensors.items():
+                values = worker.load.get(key)
+                value = values[index] if isinstance(values, list) and index < len(values) else None
+                if isinstance(value, int | float):
+                    found[labels] = value
             if gpu.fault is not None:
                 faults[fault_reason(gpu.fault)] += 1
     return [
@@ -143,6 +157,7 @@ def _gpus(here: Sequence[Worker]) -> list[Family]:
             "gauge",
             memory,
         ),
+        *(Family(name, help_, "gauge", sensors[key]) for key, name, help_ in _SENSORS),
         _gauge(
             "lineshaft_gpu_quarantined",
             "GPUs on which nothing is placed, by why.",

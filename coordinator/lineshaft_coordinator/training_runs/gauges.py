@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from pydantic import JsonValue
@@ -20,9 +21,14 @@ Gauges = dict[str, JsonValue]
 
 
 class Machine:
-    """Reads the machine's gauges."""
+    """Reads the machine's gauges.
 
-    def __init__(self) -> None:
+    Args:
+        gpus_busy: How busy GPUs are on average now, in per cent: those of the workers.
+    """
+
+    def __init__(self, gpus_busy: Callable[[], float] = lambda: 0.0) -> None:
+        self._gpus_busy = gpus_busy
         self._points: deque[Gauges] = deque(maxlen=POINTS)
         self._sampling: asyncio.Task[None] | None = None
         self._asked_at = 0.0
@@ -46,15 +52,18 @@ class Machine:
     def _keep_sampling(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()
         if self._sampling is None or self._sampling.done():
-            self._points.append(_read())
+            self._points.append(self._point())
             self._sampling = asyncio.create_task(self._sample())
 
     async def _sample(self) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() - self._asked_at < IDLE_S:
             await asyncio.sleep(INTERVAL_S)
-            self._points.append(_read())
+            self._points.append(self._point())
         self._points.clear()
+
+    def _point(self) -> Gauges:
+        return _read() | {"gpu_utilization": self._gpus_busy()}
 
 
 def _read() -> Gauges:

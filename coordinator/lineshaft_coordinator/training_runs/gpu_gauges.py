@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import JsonValue
 
 _MIB: Final = 1024 * 1024
+_SENSORS: Final = (("temperature_c", "gpu_temperature_c"), ("power_watts", "gpu_power_w"))
 
 
 def gpu_gauges(workers: Iterable[JsonValue]) -> list[JsonValue]:
@@ -28,9 +29,23 @@ def gpu_gauges(workers: Iterable[JsonValue]) -> list[JsonValue]:
                 gauge["memory_used_mb"] = int(used) // _MIB
             total = gpu["memory_bytes"]
             gauge["memory_total_mb"] = total // _MIB if isinstance(total, int) else 0
+            for name, told in _SENSORS:
+                if (value := _measured(load, told, index)) is not None:
+                    gauge[name] = value
             gauge["jobs"] = gpu["jobs"]
             found.append(gauge)
     return found
+
+
+def mean_busy(workers: Iterable[JsonValue]) -> float:
+    """How busy the GPUs of all workers are on average, in per cent; 0 if none says so."""
+    busy = [
+        gauge["utilization_percent"]
+        for gauge in gpu_gauges(workers)
+        if isinstance(gauge, dict) and "utilization_percent" in gauge
+    ]
+    told = [each for each in busy if isinstance(each, int | float)]
+    return round(sum(told) / len(told), 1) if told else 0.0
 
 
 def _measured(load: JsonValue, name: str, index: int) -> float | None:

@@ -10,6 +10,7 @@ from lineshaft_coordinator.training_runs.answering import Answering
 from lineshaft_coordinator.training_runs.book import RunBook
 from lineshaft_coordinator.training_runs.desk import Cancel, RunDesk
 from lineshaft_coordinator.training_runs.gauges import Machine
+from lineshaft_coordinator.training_runs.gpu_gauges import mean_busy
 from lineshaft_coordinator.training_runs.job_runs import JobRuns
 from lineshaft_coordinator.training_runs.model_routes import ModelRoutes
 from lineshaft_coordinator.training_runs.models import Models
@@ -45,7 +46,7 @@ class TrainingRuns:
         self._book = RunBook(data)
         self._desk = RunDesk(self._book, JobRuns(questions, source), job_hub, cancel)
         self._models, self._notebooks = Models(self._book), Notebooks(self._book)
-        self._machine = Machine()
+        self._machine = Machine(lambda: mean_busy(questions.workers()))
 
     @property
     def hub(self) -> Hub:

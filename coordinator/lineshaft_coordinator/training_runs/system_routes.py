@@ -151,6 +151,7 @@ class SystemRoutes:
                 "disk_io_write": _grown(points, "disk_write_bytes"),
                 "network_rx": _grown(points, "network_rx_bytes"),
                 "network_tx": _grown(points, "network_tx_bytes"),
+                "gpu_utilization": [point["gpu_utilization"] for point in points],
             }
         )
 

@@ -127,6 +127,24 @@ def test_a_reading_tells_memory_utilisation_and_processes(
     )
 
 
+def test_s000_30_a_reading_tells_how_warm_a_gpu_is_and_what_it_takes(
+    probe: Probe, state: StandinState
+) -> None:
+    state.add_gpu("GPU-a", temp=61, power=123_450)
+    state.add_gpu("GPU-b", temp=0)
+    state.add_gpu("GPU-c", temp=48, power=70_000)
+    state.add_mig("GPU-c", "MIG-1")
+    probe.open()
+
+    told = [
+        (each.uuid, each.temperature_c, each.power_w)
+        for each in probe.sample(surveyed(probe).gpus).gpus
+    ]
+
+    # Without a sensor nothing is made up; an instance has those of its GPU.
+    assert told == [("GPU-a", 61, 123.45), ("GPU-b", 0, None), ("MIG-1", 48, 70.0)]
+
+
 def test_a_program_in_both_lists_is_counted_once(probe: Probe, state: StandinState) -> None:
     state.add_gpu("GPU-a")
     state.start("GPU-a", 10, GIB, kind="graphics")

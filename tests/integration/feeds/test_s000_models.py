@@ -84,7 +84,7 @@ def test_s000_30_the_machines_gauges_and_their_last_minute(house: House) -> None
 
     # Asking takes the network, so it cannot stand still.
     until(lambda: any(history()["network_rx"]), what="the network is seen to be used")
-    assert {"timestamps", "cpu_history", "memory_history", "disk_io_read"} <= set(history())
+    assert {"timestamps", "cpu_history", "memory_history", "gpu_utilization"} <= set(history())
 
 
 def _model(house: House, token: str | None = None) -> tuple[httpx.Client, str]:

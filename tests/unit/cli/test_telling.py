@@ -92,6 +92,8 @@ def test_gpus_are_counted_with_those_out_of_use() -> None:
     ]
 
     assert gpus_text(gpus) == "1/2 H100, 1 out of use"
+    load: JsonValue = {"gpu_temperature_c": [61.0, None, 70.4]}
+    assert gpus_text(gpus, load) == "1/2 H100 70 °C, 1 out of use"
 
 
 def test_reasons_are_found_and_their_absence_is_no_error() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from pydantic import JsonValue
 from tests.unit.core.coordinator_bench import CoordinatorBench
 from tests.unit.core.samples import capacity, ended, started, submitted
 
@@ -78,7 +79,12 @@ def test_memory_and_faults_of_gpus_are_told_as_the_worker_told_them() -> None:
     )
     offers = capacity().model_copy(update={"gpus": gpus})
     worker = bench.worker("w1", offers=offers)
-    load = {"gpu_memory_used_bytes": [40]}
+    load: dict[str, JsonValue] = {
+        "gpu_memory_used_bytes": [40],
+        "gpu_usage": [0.5],
+        "gpu_temperature_c": [61, None],
+        "gpu_power_w": [70.5, None],
+    }
     bench.receive(worker, Heartbeat(worker_id=WorkerId("w1"), load=load, sent_at=1.0))
 
     memory = values(bench, "lineshaft_gpu_memory_bytes")
@@ -89,6 +95,9 @@ def test_memory_and_faults_of_gpus_are_told_as_the_worker_told_them() -> None:
         (*first, ("kind", "used")): 40,
         (*second, ("kind", "total")): 0,
     }
+    assert values(bench, "lineshaft_gpu_busy_ratio") == {first: 0.5}
+    assert values(bench, "lineshaft_gpu_temperature_celsius") == {first: 61}
+    assert values(bench, "lineshaft_gpu_power_watts") == {first: 70.5}
     faults = values(bench, "lineshaft_gpu_quarantined")
     assert faults[(("reason", "driver"),)] == 1
     assert sum(faults.values()) == 1

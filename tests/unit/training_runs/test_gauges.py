@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.training_runs import gauges
 from lineshaft_coordinator.training_runs.gauges import POINTS, Machine
-from lineshaft_coordinator.training_runs.gpu_gauges import gpu_gauges
+from lineshaft_coordinator.training_runs.gpu_gauges import gpu_gauges, mean_busy
 
 
 @pytest.fixture
@@ -63,6 +63,8 @@ def test_s000_30_memory_of_gpus_is_in_mib_and_busy_in_per_cent() -> None:
     load: dict[str, JsonValue] = {
         "gpu_usage": [0.255, 0.0],
         "gpu_memory_used_bytes": [3 * gib, 0],
+        "gpu_temperature_c": [61, None],
+        "gpu_power_w": [123.45, None],
     }
     idle: dict[str, JsonValue] = {**gpu, "uuid": "GPU-2", "jobs": 0}
 
@@ -77,8 +79,27 @@ def test_s000_30_memory_of_gpus_is_in_mib_and_busy_in_per_cent() -> None:
             "utilization_percent": 25.5,
             "memory_used_mb": 3072,
             "memory_total_mb": 81920,
+            "temperature_c": 61,
+            "power_watts": 123.45,
             "jobs": 1,
         },
         {**unknown, "utilization_percent": 0.0, "memory_used_mb": 0},
         unknown,
     ]
+
+
+@pytest.mark.usefixtures("busy")
+async def test_s000_30_the_history_tells_how_busy_gpus_were() -> None:
+    gpu: dict[str, JsonValue] = {"uuid": "GPU-1", "name": "A", "memory_bytes": 0, "jobs": 0}
+    worker: dict[str, JsonValue] = {"gpus": [gpu, gpu], "load": {"gpu_usage": [0.5, 0.75]}}
+    seen = [[], [worker], [worker, {"gpus": [gpu]}]]
+    looks = iter(seen)
+    machine = Machine(lambda: mean_busy(next(looks, [])))
+    machine.history()
+
+    for _ in seen:
+        await asyncio.sleep(0)
+    points = machine.history()
+    machine.close()
+
+    assert [point["gpu_utilization"] for point in points][:3] == [0.0, 62.5, 62.5]

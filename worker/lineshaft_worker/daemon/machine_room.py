@@ -226,11 +226,17 @@ class MachineRoom:
 
 
 def _load(sample: LoadSample) -> dict[str, JsonValue]:
+    sensors: dict[str, list[JsonValue]] = {
+        "gpu_temperature_c": [gpu.temperature_c for gpu in sample.gpus],
+        "gpu_power_w": [gpu.power_w for gpu in sample.gpus],
+    }
     return {
         "cpu_usage": round(sample.cpu_usage, 4),
         "memory_usage": round(sample.memory_usage, 4),
         "gpu_usage": [gpu.utilisation for gpu in sample.gpus],
         "gpu_memory_used_bytes": [gpu.memory_used_bytes for gpu in sample.gpus],
+        # A machine without such sensors says nothing of them.
+        **{name: told for name, told in sensors.items() if told.count(None) < len(told)},
         "timestamp": sample.timestamp.isoformat().replace("+00:00", "Z"),
     }
 

@@ -69,6 +69,12 @@ class GpuReading:
     ecc_uncorrected: int | None
     """Uncorrected memory errors since the GPU was reset; `None` without ECC."""
 
+    temperature_c: float | None = None
+    """Of the whole GPU, also for an instance, in degrees Celsius; `None` without a sensor."""
+
+    power_w: float | None = None
+    """What the whole GPU takes, likewise, in watts."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuSurvey:

@@ -40,6 +40,10 @@ class GpuLoad:
     fault: str | None
     """Why nothing may run on it; `None` for a healthy GPU."""
 
+    temperature_c: float | None = None
+    power_w: float | None = None
+    """Of the whole GPU; `None` where there is no sensor."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
@@ -174,6 +178,8 @@ def _load(reading: GpuReading, fault: str | None) -> GpuLoad:
         memory_free_bytes=reading.memory_free_bytes,
         processes=reading.processes,
         fault=fault,
+        temperature_c=reading.temperature_c,
+        power_w=reading.power_w,
     )
 
 

@@ -95,6 +95,8 @@ def reading(handle: Handle, uuid: str, *, parent: Handle) -> GpuReading:
             parent, bindings.MEMORY_ERROR_UNCORRECTED, bindings.VOLATILE_ECC
         )
     )
+    degrees = _sensed(lambda: library.nvmlDeviceGetTemperature(parent, bindings.TEMPERATURE_GPU))
+    milliwatts = _sensed(lambda: library.nvmlDeviceGetPowerUsage(parent))
     return GpuReading(
         uuid,
         utilisation=None if rates is None else min(rates.gpu / 100, 1.0),
@@ -103,6 +105,8 @@ def reading(handle: Handle, uuid: str, *, parent: Handle) -> GpuReading:
         memory_free_bytes=memory.free,
         processes=_processes(handle),
         ecc_uncorrected=errors,
+        temperature_c=degrees,
+        power_w=None if milliwatts is None else milliwatts / 1000,
     )
 
 
@@ -117,6 +121,14 @@ def known(ask: Callable[[], T]) -> T | None:
     except NVMLError as error:
         if error.value in STALE_CODES:
             raise
+        return None
+
+
+def _sensed(ask: Callable[[], int]) -> int | None:
+    # A GPU works without its sensors, and some answer 'unknown error' for the one they lack.
+    try:
+        return ask()
+    except NVMLError:
         return None
 
 
