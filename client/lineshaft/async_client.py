@@ -18,7 +18,6 @@ from lineshaft.job_array import AsyncJobArray, find_array
 from lineshaft.job_files import FilesLike
 from lineshaft.locating import default_client_id, locate, named
 from lineshaft.mapping import in_flight
-from lineshaft.questions import jobs_query
 from lineshaft.shell import Shell
 from lineshaft.shipping import Shipper
 from lineshaft.storing import store
@@ -354,17 +353,17 @@ class AsyncClient:
 
     # --- questions ---
 
-    async def jobs(self, *, status: str | None = None, limit: int = 100) -> JsonValue:
-        """Return jobs, the last submitted first.
+    async def jobs(
+        self, *, status: str | None = None, limit: int = 100, owner: str | None = None
+    ) -> JsonValue:
+        """Return jobs, the last submitted first. Raises ValueError for what there cannot be.
 
         Args:
             status: "live", "queued", "running", "succeeded", "failed" or "cancelled"; None for all.
             limit: The most to return; 1 to 1000.
-
-        Raises:
-            ValueError: There is no such status, or the limit is another.
+            owner: Only those submitted by the token of this id, or by one's own: "me".
         """
-        return await self.shell.questions.ask(jobs_query(status, limit))
+        return await self.shell.questions.ask_jobs(status, limit, owner)
 
     async def workers(self) -> JsonValue:
         """Return all workers that are here, or that have jobs."""

@@ -326,17 +326,17 @@ class Client:
 
     # --- questions ---
 
-    def jobs(self, *, status: str | None = None, limit: int = 100) -> JsonValue:
-        """Return jobs, the last submitted first.
+    def jobs(
+        self, *, status: str | None = None, limit: int = 100, owner: str | None = None
+    ) -> JsonValue:
+        """Return jobs, the last submitted first. Raises ValueError for what there cannot be.
 
         Args:
             status: "live", "queued", "running", "succeeded", "failed" or "cancelled"; None for all.
             limit: The most to return; 1 to 1000.
-
-        Raises:
-            ValueError: There is no such status, or the limit is another.
+            owner: Only those submitted by the token of this id, or by one's own: "me".
         """
-        return self._thread.run(self._client.jobs(status=status, limit=limit))
+        return self._thread.run(self._client.jobs(status=status, limit=limit, owner=owner))
 
     def workers(self) -> JsonValue:
         """Return all workers that are here, or that have jobs."""

@@ -13,6 +13,7 @@ from lineshaft.endings import refusal
 from lineshaft.errors import ClientClosedError, CoordinatorTooOldError, QueryError
 from lineshaft.job_events import Event, Finished, Log, State, Told
 from lineshaft.job_statuses import STATUSES
+from lineshaft.locating import named
 from lineshaft_protocol.client_messages import (
     Drain,
     Heal,
@@ -29,16 +30,18 @@ PAGE_EVENTS = 1000
 TAIL_MAX = 10_000
 
 
-def jobs_query(status: str | None, limit: int) -> Query:
+def jobs_query(status: str | None, limit: int, owner: str | None) -> Query:
     """Return the question for the last jobs.
 
     Raises:
+        BadNameError: No token has such an id.
         ValueError: There is no such status, or the limit is not from 1 to 1000.
     """
     if status not in (None, *STATUSES):
         raise ValueError(f"no status {status!r}; there are: {', '.join(STATUSES)}")
+    owner = named("a token", owner) if owner is not None else None
     try:
-        return Query(request_id=0, what="jobs", status=status, limit=limit)
+        return Query(request_id=0, what="jobs", status=status, limit=limit, owner=owner)
     except ValidationError:
         raise ValueError(f"limit must be from 1 to 1000, not {limit!r}") from None
 
@@ -137,6 +140,21 @@ class Questions:
             what = query.what if isinstance(query, Query) else query.type
             raise QueryError(what, answer.error)
         return answer.data
+
+    async def ask_jobs(self, status: str | None, limit: int, owner: str | None) -> JsonValue:
+        """Return the last jobs.
+
+        Raises:
+            ValueError: There is no such status, or the limit is not from 1 to 1000.
+            BadNameError: No token has such an id.
+            CoordinatorTooOldError: It does not know owners.
+        """
+        found = await self.ask(jobs_query(status, limit, owner))
+        told = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        # An older one leaves out of a question what it does not know, and tells of all jobs.
+        if owner is not None and any("owner" not in job for job in told):
+            raise CoordinatorTooOldError("owner")
+        return found
 
     async def page(self, job_id: JobId, after: tuple[int, int]) -> list[JobEvent]:
         """Return the next events of a job after (attempt, seq); none when there are no more.

@@ -108,6 +108,8 @@ class Query(Wire):
     limit: int = Field(default=100, ge=1, le=1000)
     before: Name | None = None
     """For jobs: only those that are listed behind this one, for the next page."""
+    owner: Name | None = None
+    """For jobs: only those that were submitted by the token of this id; ``me`` is one's own."""
     offset: int = Field(default=0, ge=0, le=NUMBER_MAX)
     """How many items of an array are left out before the first that is told."""
     after_attempt: int = Field(default=0, ge=0, le=NUMBER_MAX)

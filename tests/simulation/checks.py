@@ -7,7 +7,7 @@ what users were told.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, token_of
 from tests.simulation.load import Wish, result_of
 from tests.simulation.machine import Machine, Process
 from tests.simulation.stays import DRIFT_MAX, Stays
@@ -130,6 +130,8 @@ class Checks:
             case JobSubmitted():
                 if record.job_id in self._ended:
                     raise SimulationError(f"{record.job_id} was accepted again after its end")
+                if record.owner != token_of(record.client_id):
+                    raise SimulationError(f"{record.job_id} is not of its client: {record.owner}")
             case AttemptStarted():
                 self._on_started(record)
             case AttemptLeft():

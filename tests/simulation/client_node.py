@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import cast
 
@@ -224,7 +225,7 @@ class ClientNode(Node):
                     self.network.connect(
                         self,
                         self.coordinator,
-                        accepted=self.coordinator.accept_client,
+                        accepted=partial(self.coordinator.accept_client, name=self.name),
                         connected=lambda session: Connected(Session(session)),
                     )
                 case Close(session=session):

@@ -2,7 +2,7 @@
 
 from typing import Protocol, cast
 
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, token_of
 from tests.simulation.faults import Faults
 from tests.simulation.network import Network
 from tests.simulation.node import Core, Node
@@ -124,10 +124,10 @@ class CoordinatorNode(Node):
 
     # --- connections ---
 
-    def accept_client(self, session: int) -> Connected:
-        """A client was let in."""
+    def accept_client(self, session: int, name: str) -> Connected:
+        """A client was let in, by a token of its own."""
         self._codecs[session] = FROM_CLIENT
-        return Connected(Session(session), "client")
+        return Connected(Session(session), "client", token_of(name))
 
     def accept_worker(self, session: int) -> Connected:
         """A worker was let in."""

@@ -14,6 +14,11 @@ UNREADABLE_RUNS, UNREADABLE_JOBS = 0.5, 0.3
 """In how many runs the history has such records, and of how many of its jobs."""
 
 
+def token_of(client: str) -> str:
+    """Id of the token that a client has."""
+    return f"token-of-{client}"
+
+
 @dataclass(slots=True)
 class Disk:
     """Records in the order of their commits, and events by job, attempt and number.

@@ -11,7 +11,7 @@ from typing import Any
 from tests.simulation.coordinator_node import CoordinatorNode
 
 from lineshaft.core.machine import ClientCore
-from lineshaft_coordinator.core import arrays, placement
+from lineshaft_coordinator.core import arrays, ledger, placement
 from lineshaft_coordinator.core import flow as coordinator_flow
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.fleet import Fleet
@@ -487,6 +487,10 @@ def _unreadable_is_looked_up_again(patch: Patch) -> None:
     patch(CoordinatorCore, "_has_refused_unreadable", unless_ended)
 
 
+def _owner_forgotten(patch: Patch) -> None:
+    patch(ledger, "intern", lambda _: None)
+
+
 def _unreadable_is_not_told(patch: Patch) -> None:
     patch(ClientDesk, "on_unreadable", lambda *_: None)
 
@@ -544,4 +548,5 @@ MUTANTS: Mapping[str, Mutant] = {
     "a job of which a record cannot be read is taken for unknown": Mutant(_unreadable_is_unknown),
     "what is known to have ended is looked up for ever": Mutant(_unreadable_is_looked_up_again),
     "nobody is told that a record cannot be read": Mutant(_unreadable_is_not_told),
+    "whose a plan is, is forgotten": Mutant(_owner_forgotten),
 }

@@ -39,6 +39,7 @@ COLUMNS = [
     Column("WORKER"),
     Column("AGE", "right", wide_from=60),
     Column("ATTEMPT", "right", wide_from=76),
+    Column("OWNER", wide_from=110),
     Column("ERROR", wide_from=90),
 ]
 
@@ -47,11 +48,20 @@ def jobs(
     status: Annotated[str | None, typer.Option(help=f"Only those: {', '.join(STATUSES)}.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="The most.")] = 20,
     array_id: Array = None,
+    is_mine: Annotated[bool, typer.Option("--mine", help="Only those of your token.")] = False,
+    owner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only those of the token of this id.")
+    ] = None,
     is_json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
     """List jobs, the last submitted first; or the items of an array, and how many are where."""
+    if is_mine and owner is not None:
+        raise UsageError("--mine is --owner with your own token: give one of them")
+    owner = "me" if is_mine else owner
+    if array_id is not None and owner is not None:
+        raise UsageError("the items of an array have one owner: leave --mine and --owner out")
     if status is not None and status not in STATUSES:
         raise UsageError(f"no status {status!r}; there are: {', '.join(STATUSES)}")
     output = Output(is_json=is_json)
@@ -61,7 +71,7 @@ def jobs(
             url, token, lambda client: show_array(output, client, array, status=status, limit=limit)
         )
         return
-    found = ask(url, token, lambda client: client.jobs(status=status, limit=limit))
+    found = ask(url, token, lambda client: client.jobs(status=status, limit=limit, owner=owner))
     if is_json:
         output.document(found)
         return
@@ -90,7 +100,8 @@ def job_row(job: dict[str, JsonValue], now: float) -> list[str]:
     error = text_of(job.get("error")).strip().splitlines()
     names = ("job_id", "name", "status", "worker_id")
     cells = [text_of(job.get(name)) for name in names]
-    return [*cells, age, text_of(job.get("attempt")), error[0][:100] if error else ""]
+    cells += [age, text_of(job.get("attempt")), text_of(job.get("owner"))]
+    return [*cells, error[0][:100] if error else ""]
 
 
 def rows_of(found: JsonValue) -> list[dict[str, JsonValue]]:

@@ -46,9 +46,9 @@ class ClientDesk:
         self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
         self._gangs = gangs
 
-    def on_connected(self, session: Session) -> None:
-        """A client opened a session."""
-        self._shop.clients[session] = ClientSession(session, self._shop.now)
+    def on_connected(self, session: Session, owner: str | None) -> None:
+        """A client opened a session, by a token of this id."""
+        self._shop.clients[session] = ClientSession(session, self._shop.now, owner=owner)
         self._watch_silence(session)
 
     def on_message(self, session: Session, message: FromClient) -> None:
@@ -135,14 +135,10 @@ class ClientDesk:
         elif (refusal := self._refusal(spec)) is not None:
             self._refuse(session, job_id, *refusal)
         else:
-            self._keep(session, client.client_id, spec, events=bool(submit.events))
-
-    def _keep(self, session: Session, client_id: ClientId, spec: JobSpec, *, events: bool) -> None:
-        job_id = JobId(spec.job_id)
-        # Watched before it is accepted: a job that comes after a failed one ends at once.
-        self._flow.watch(job_id, session, events=events)
-        self._shop.send(session, Accepted(job_id=job_id))
-        self._flow.accept(spec, client_id)
+            # Watched before it is accepted: a job that comes after a failed one ends at once.
+            self._flow.watch(job_id, session, events=bool(submit.events))
+            shop.send(session, Accepted(job_id=job_id))
+            self._flow.accept(spec, client.client_id, client.owner)
 
     def _unknown_dependency(self, spec: JobSpec) -> JobId | None:
         ledger = self._shop.ledger

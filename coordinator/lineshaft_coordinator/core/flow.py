@@ -36,14 +36,16 @@ class JobFlow:
 
     # --- in ---
 
-    def accept(self, spec: JobSpec, client_id: ClientId) -> None:
-        """Keep a new job."""
+    def accept(self, spec: JobSpec, client_id: ClientId, owner: str | None) -> None:
+        """Keep a new job, for the token of this id."""
         job_id = JobId(spec.job_id)
         shop = self._shop
-        shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec))
+        shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec, owner=owner))
         if spec.parent is None and (spec.nodes or 1) > 1:
             for part in parts_of(spec):
-                shop.record(JobSubmitted(job_id=part.job_id, client_id=client_id, job=part))
+                shop.record(
+                    JobSubmitted(job_id=part.job_id, client_id=client_id, job=part, owner=owner)
+                )
             shop.open_gang(job_id)
         self.enter(job_id)
 

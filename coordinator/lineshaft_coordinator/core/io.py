@@ -22,6 +22,8 @@ class Connected:
 
     session: Session
     role: Literal["client", "worker"]
+    owner: str | None = None
+    """Id of the token that opened it; None for what needs none."""
 
 
 @value()

@@ -19,6 +19,7 @@ worker says that the attempt is really over.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from sys import intern
 
 from lineshaft_coordinator.core.lately import Done, Lately
 from lineshaft_coordinator.core.records import (
@@ -83,6 +84,8 @@ class Job:
 
     spec: JobSpec
     client_id: ClientId
+    owner: str | None = None
+    """Id of the token by which it was submitted, one string for all jobs of it."""
     state: JobState = field(default_factory=Queued)
     attempt_count: int = 0
     failed_count: int = 0
@@ -144,7 +147,8 @@ class Ledger:
         if isinstance(record, JobSubmitted):
             if job is not None:
                 raise CorruptJournalError(f"{job_id} was submitted twice")
-            self.jobs[job_id] = Job(record.job, ClientId(record.client_id))
+            owner = None if record.owner is None else intern(record.owner)
+            self.jobs[job_id] = Job(record.job, ClientId(record.client_id), owner)
             return
         if job is None:
             raise CorruptJournalError(f"{record!r} is about no live job")

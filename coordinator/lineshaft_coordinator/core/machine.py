@@ -71,9 +71,9 @@ class CoordinatorCore:
                     self._workers.on_message(session, cast("FromWorker", message))
             case Tick():
                 self._on_tick(now)
-            case Connected(session=session, role=role):
+            case Connected(session=session, role=role, owner=owner):
                 if role == "client":
-                    self._clients.on_connected(session)
+                    self._clients.on_connected(session, owner)
             case Disconnected(session=session):
                 self._clients.on_disconnected(session)
                 self._roster.on_disconnected(session)

@@ -19,6 +19,8 @@ class JobSubmitted(Wire):
     job_id: Name
     client_id: Name
     job: JobSpec
+    owner: str | None = None
+    """Id of the token by which it was submitted; None if none was needed, or it was not kept."""
 
 
 class AttemptStarted(Wire):

@@ -34,6 +34,8 @@ class ClientSession:
     heard_at: float
     client_id: ClientId | None = None
     """Known once it said hello."""
+    owner: str | None = None
+    """Id of its token: whose its jobs are."""
     watched: dict[JobId, bool] = field(default_factory=dict)
     """Jobs whose outcome it waits for; True where it wants to hear the events as well."""
 

@@ -39,6 +39,7 @@ def job_view(shop: Shop, job_id: JobId) -> dict[str, JsonValue] | None:
         "name": job.spec.name,
         "kind": job.spec.kind,
         "client_id": job.client_id,
+        "owner": job.owner,
         "status": job_state(shop, job_id, job),
         "attempt": job.attempt_count,
         "worker_id": leased.worker_id if leased else None,

@@ -302,7 +302,7 @@ class WorkerDesk:
             worker.suspend(JobId(parent.job_id))
             self._flow.freed[worker.worker_id] = worker
             shop.fleet.changed(worker)
-            self._flow.accept(spec, job.client_id)
+            self._flow.accept(spec, job.client_id, job.owner)
 
     def on_unreadable(self, session: Session, job_id: JobId, problem: str) -> None:
         """Nobody can say whether a part of a plan is known."""

@@ -110,6 +110,7 @@ class Access:
         if not grant.may(takes):
             return detail(403, wrong_role(grant.role, takes))
         request.state.shows_output = grant.may("read_output")
+        request.state.token_id = grant.token_id
         let_in(request.scope)
         wait_s = self._limits[limit].wait_s(peer, time.monotonic())
         if wait_s > 0:

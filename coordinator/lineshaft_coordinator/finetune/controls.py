@@ -42,7 +42,7 @@ class Hands(Protocol):
         ...
 
 
-Retry = Callable[[JobId], Awaitable[JobId]]
+Retry = Callable[[JobId, str], Awaitable[JobId]]
 Files = Callable[[JobId], Awaitable[list[JsonValue]]]
 
 
@@ -144,8 +144,12 @@ class Controls:
             "message": text,
         }
 
-    async def force_start(self, job_id: str) -> View:
+    async def force_start(self, job_id: str, owner: str) -> View:
         """Put a waiting training first in the line; run an ended one again, as a new job.
+
+        Args:
+            job_id: The training.
+            owner: Id of the token of who asks: whose the new job is.
 
         Raises:
             WrongStateError: It runs, is paused, or is completed.
@@ -162,7 +166,7 @@ class Controls:
             case "pending":
                 text = "Training is being started already"
             case "failed" | "cancelled":
-                new_id = await self._retry(JobId(job_id))
+                new_id = await self._retry(JobId(job_id), owner)
                 await self._follower.of(new_id)
                 text = f"An ended job never changes: it runs again as job {new_id}"
             case _:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from lineshaft_coordinator.server.core_session import CoreSession
@@ -59,10 +60,14 @@ class CoreLine:
         self._session: CoreSession | None = None
         self._open()
 
-    async def submit(self, job: JobSpec) -> Refused | None:
+    async def submit(self, job: JobSpec, owner: str) -> Refused | None:
         """Submit a job, whose blobs are stored already, and watch it; returns why it was not kept.
 
         The same job may be submitted twice; another one of the same id is refused.
+
+        Args:
+            job: The job.
+            owner: Id of the token of who asked for it, on whose behalf a session is opened.
         """
         if self._session is None:
             return Refused(job_id=job.job_id, code="draining", message=_AWAY)
@@ -71,11 +76,17 @@ class CoreLine:
             text = "it is being submitted already"
             return Refused(job_id=job.job_id, code="duplicate_id", message=text)
         self._submitting[job.job_id] = kept
+        lose = partial(self._lose_submit, job.job_id)
+        errand = CoreSession(self._sessions, CLIENT_ID, self._hear_kept, lose, owner=owner)
         try:
-            self._say(Submit(job=job, events=True))
-            return await kept
+            errand.say(Submit(job=job))
+            refused = await kept
         finally:
             del self._submitting[job.job_id]
+            errand.close()
+        if refused is None:
+            self.watch(job.job_id, (0, 0))
+        return refused
 
     def watch(self, job_id: str, after: tuple[int, int]) -> None:
         """Hear what a job says from now on, and said after this (attempt, seq)."""
@@ -128,10 +139,6 @@ class CoreLine:
                 self._tell(job_id, message)
             case Finished(outcome=outcome):
                 self._tell(outcome.job_id, outcome)
-            case Accepted(job_id=job_id):
-                self._settle(job_id, None)
-            case Refused(job_id=job_id):
-                self._settle(job_id, message)
             case Answer(request_id=request_id):
                 asked = self._asking.get(request_id)
                 if asked is not None and not asked.done():
@@ -139,13 +146,19 @@ class CoreLine:
             case _:
                 self._wait_s = FIRST_S  # Pong: this session has lasted.
 
+    def _hear_kept(self, message: Wire) -> None:
+        if isinstance(message, Accepted | Refused):
+            refused = message if isinstance(message, Refused) else None
+            self._settle(message.job_id, refused)
+
+    def _lose_submit(self, job_id: str, reason: str) -> None:
+        self._settle(job_id, Refused(job_id=job_id, code="draining", message=reason))
+
     def _lose(self, reason: str) -> None:
         logger.warning("the core ended the training server's session", extra={"why": reason})
         self._session = None
         self._timer = asyncio.get_running_loop().call_later(self._wait_s, self._open_again)
         self._wait_s = min(2 * self._wait_s, LONGEST_S)
-        for job_id in tuple(self._submitting):
-            self._settle(job_id, Refused(job_id=job_id, code="draining", message=reason))
         for number, asked in self._asking.items():
             if not asked.done():
                 asked.set_result(Answer(request_id=number, error=reason))

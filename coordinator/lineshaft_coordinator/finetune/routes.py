@@ -207,7 +207,8 @@ class TrainingRoutes:
     # --- doing ---
 
     async def _execute(self, request: Request) -> View:
-        return await self._server.execute(read_execute(await _body(request)))
+        execute = read_execute(await _body(request))
+        return await self._server.execute(execute, request.state.token_id)
 
     async def _pause(self, request: Request) -> View:
         return await self._server.controls.pause(_job_id(request))
@@ -220,7 +221,7 @@ class TrainingRoutes:
         return await self._server.controls.cancel(_job_id(request))
 
     async def _force_start(self, request: Request) -> View:
-        return await self._server.controls.force_start(_job_id(request))
+        return await self._server.controls.force_start(_job_id(request), request.state.token_id)
 
     async def _reconnect(self, request: Request) -> View:
         del request

@@ -134,15 +134,15 @@ class TrainingServer:
 
     # --- in ---
 
-    async def execute(self, execute: Execute) -> View:
-        """Take a training in.
+    async def execute(self, execute: Execute, owner: str) -> View:
+        """Take a training in, for the token of this id.
 
         Raises:
             TrainingRefusedError: It was not kept.
             LineshaftError: There is no trainer that could be run, or it cannot be stored.
         """
         job = await self.trainer.job(execute)
-        refused = await self.follower.line.submit(job)
+        refused = await self.follower.line.submit(job, owner)
         if refused is not None:
             raise TrainingRefusedError(refused)
         job_id = execute.execution_id
@@ -257,8 +257,8 @@ class TrainingServer:
                 return analytics.summary_view(counts, followed)
             before = rows[-1].submitted_at, rows[-1].job_id
 
-    async def _retry(self, job_id: JobId) -> JobId:
-        return await self._house.retries.retry(job_id, None, client_id=CLIENT_ID)
+    async def _retry(self, job_id: JobId, owner: str) -> JobId:
+        return await self._house.retries.retry(job_id, None, client_id=CLIENT_ID, owner=owner)
 
     async def _tidy(self) -> None:
         """Remove the files of trainings that were pruned with the history."""

@@ -134,7 +134,8 @@ class Conversation:
     def on_open(self, connection: Connection) -> None:
         """Begin to talk."""
         self._connection = connection
-        self._client = JobClient(self._desks.sessions, _client_id(self._identity, connection.peer))
+        client_id = _client_id(self._identity, connection.peer)
+        self._client = JobClient(self._desks.sessions, client_id, self._identity)
         self._streams = Streams(self._desks.plans, self._client, self._identity)
         self._task = asyncio.create_task(self._talk())
         self._task.add_done_callback(self._on_done)

@@ -44,14 +44,15 @@ class JobClient:
     Args:
         sessions: Where it opens its session, at once.
         client_id: Who the jobs belong to, for people and for the fairness between clients.
+        owner: Id of the token by which they are submitted.
     """
 
-    def __init__(self, sessions: Sessions, client_id: str) -> None:
+    def __init__(self, sessions: Sessions, client_id: str, owner: str | None = None) -> None:
         self._sessions = sessions
         self._waiting: dict[str, _Waiting] = {}
         self._lost: str | None = None
         """Why the core ended the session."""
-        self._session = CoreSession(sessions, client_id, self._hear, self._lose)
+        self._session = CoreSession(sessions, client_id, self._hear, self._lose, owner=owner)
 
     async def run(
         self,

@@ -30,9 +30,9 @@ class DaemonActions:
         """Let a job go on."""
         self._daemon.post(ResumeAsked(job_id, checkpoint))
 
-    async def retry(self, job_id: JobId) -> JobId:
-        """Do an ended job again."""
-        return await self._daemon.retries.retry(job_id, None, client_id="http")
+    async def retry(self, job_id: JobId, owner: str) -> JobId:
+        """Do an ended job again, for the token of this id."""
+        return await self._daemon.retries.retry(job_id, None, client_id="http", owner=owner)
 
     async def back_up(self, data: Path, target: Path) -> Summary:
         """Make a backup of the data folder, if it is the one that is meant."""

@@ -269,7 +269,7 @@ class Gate:
             return Rejection(401, "the token is missing or not known here\n")
         if not grant.may(_SESSIONS[role]):
             return _refused(grant, _SESSIONS[role])
-        return self._sessions.listener(role)
+        return self._sessions.listener(role, grant.token_id)
 
     def _door_of(self, path: str) -> tuple[Door | None, Mapping[str, str]]:
         for door in self.doors:

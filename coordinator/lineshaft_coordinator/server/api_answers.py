@@ -46,6 +46,7 @@ class JobAnswer(_Answer):
     name: str | None
     kind: str
     client_id: str
+    owner: str | None
     status: str
     attempt: int
     worker_id: str | None

@@ -55,6 +55,7 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
     "tag": ("string", "only what has this whole tag"),
     "name": ("string", "a part of the name"),
     "find": ("string", "a part of the name, the id or a tag"),
+    "owner": ("string", "only jobs submitted by the token of this id; `me`: by yours"),
     "since": ("string", "jobs: seconds since 1970; a live feed: a place, as `1.42`"),
     "offset": ("string", "where to go on: what an earlier answer said, or how many to leave out"),
     "after_attempt": ("integer", "only events behind this attempt and `after_seq`"),
@@ -80,7 +81,7 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
 
 _JOB: Final = "/api/v1/jobs/{job_id}"
 _RUN: Final = "/api/v1/runs/{run}"
-_FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "since")
+_FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "since", "owner")
 _EVENTS: Final = ("after_attempt", "after_seq", "limit")
 _LOGS: Final = ("attempt", "stream", "offset", "tail", "limit", "wait")
 _LIVE: Final = ("since", "metrics", "kinds", "rate", "gaps")

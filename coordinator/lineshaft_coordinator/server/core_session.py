@@ -18,6 +18,7 @@ class CoreSession:
         client_id: Who it is, for people and for the fairness between clients.
         hear: Hears what the core says, in order. Must not block.
         on_lost: Told why, when the core ended the session.
+        owner: Id of the token whose jobs it submits; None if it is nobody's.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class CoreSession:
         client_id: str,
         hear: Callable[[Wire], None],
         on_lost: Callable[[str], None],
+        *,
+        owner: str | None = None,
     ) -> None:
         self._sessions, self._hear, self._on_lost = sessions, hear, on_lost
         self._timer: asyncio.TimerHandle | None = None
-        self.id = sessions.open_local(self)
+        self.id = sessions.open_local(self, owner)
         self.say(ClientHello(client_id=client_id, versions=Versions(lineshaft=__version__)))
 
     def say(self, message: FromClient) -> None:

@@ -218,7 +218,9 @@ class Daemon:
     def ask(self, session: Session, query: Query) -> None:
         """Answer a question, some time."""
         if self._has_introduced_itself(session):
-            self._spawn(self._reply(session, self._replies.to_query(query)))
+            client = self.core.shop.clients.get(session)
+            asker = client.owner if client is not None else None
+            self._spawn(self._reply(session, self._replies.to_query(query, asker)))
 
     def _has_introduced_itself(self, session: Session) -> bool:
         client = self.core.shop.clients.get(session)
@@ -237,7 +239,8 @@ class Daemon:
         client = self.core.shop.clients.get(session)
         if self._has_introduced_itself(session) and client is not None:
             client_id = str(client.client_id or "unnamed")
-            self._spawn(self._reply(session, self._replies.to_retry(message, client_id)))
+            answering = self._replies.to_retry(message, client_id, client.owner)
+            self._spawn(self._reply(session, answering))
 
     async def _reply(self, session: Session, answering: Awaitable[Answer]) -> None:
         self.sessions.send(session, [await answering])

@@ -29,8 +29,8 @@ class Facts:
     """
 
     def __init__(self, live: Mapping[JobId, Job]) -> None:
-        self._specs: dict[str, tuple[JobSpec, str]] = {
-            job_id: (job.spec, job.client_id) for job_id, job in live.items()
+        self._specs: dict[str, tuple[JobSpec, str, str]] = {
+            job_id: (job.spec, job.client_id, job.owner or "") for job_id, job in live.items()
         }
 
     def batch(self, effects: list[Effect], at: float) -> Batch | None:
@@ -48,13 +48,17 @@ class Facts:
                 record = effect.record
                 records.append((record.job_id, at, encode(record)))
                 if isinstance(record, JobSubmitted):
-                    self._specs[record.job_id] = (record.job, record.client_id)
-                    rows[record.job_id] = _row(record.job, record.client_id, at)
+                    said = self._specs[record.job_id] = (
+                        record.job,
+                        record.client_id,
+                        record.owner or "",
+                    )
+                    rows[record.job_id] = _row(*said, at)
                 elif isinstance(record, JobFinished):
                     rows[record.job_id] = self._final_row(record, at)
                 elif isinstance(record, AttemptLeft) and record.cause == "failed":
-                    spec, client_id = self._specs[record.job_id]
-                    rows[record.job_id] = _row(spec, client_id, at, error=record.reason)
+                    said = self._specs[record.job_id]
+                    rows[record.job_id] = _row(*said, at, error=record.reason)
             elif isinstance(effect, AppendEvents):
                 events += [event_row(event) for event in effect.events]
         if not records and not events:
@@ -62,7 +66,7 @@ class Facts:
         return Batch(records=records, rows=tuple(rows.values()), events=events)
 
     def _final_row(self, record: JobFinished, at: float) -> JobRow:
-        spec, client_id = self._specs.pop(record.job_id)
+        spec, client_id, owner = self._specs.pop(record.job_id)
         outcome = record.outcome
         error = outcome.failure.message if outcome.failure is not None else None
         return JobRow(
@@ -78,10 +82,13 @@ class Facts:
             attempt=outcome.attempt,
             tags=",".join(spec.tags or ()),
             error=error or outcome.reason or "",
+            owner=owner,
         )
 
 
-def _row(spec: JobSpec, client_id: str, at: float, *, error: str | None = None) -> JobRow:
+def _row(
+    spec: JobSpec, client_id: str, owner: str, at: float, *, error: str | None = None
+) -> JobRow:
     return JobRow(
         job_id=spec.job_id,
         is_live=True,
@@ -95,6 +102,7 @@ def _row(spec: JobSpec, client_id: str, at: float, *, error: str | None = None) 
         attempt=0,
         tags=",".join(spec.tags or ()),
         error=error,
+        owner=owner,
     )
 
 

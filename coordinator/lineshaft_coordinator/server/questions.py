@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -24,6 +25,8 @@ from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.version import __version__
 
 PAGE_ROWS = 1000
+NOBODY: Final = "nobody"
+"""Id of no token: they are hexadecimal, or "local"."""
 
 Logs = dict[str, JsonValue]
 """Pieces of output, `after_attempt` and `after_seq` for the next page, whether it `has_more` now,
@@ -45,8 +48,12 @@ class Questions:
         self.history = History(store)
         self.families = Families(store)
 
-    async def answer(self, query: Query) -> JsonValue:
+    async def answer(self, query: Query, asker: str | None = None) -> JsonValue:
         """Answer a query.
+
+        Args:
+            query: What is asked.
+            asker: Id of the token of who asks; None if nobody knows.
 
         Raises:
             UnknownJobError: It is about a job that nobody knows.
@@ -57,7 +64,10 @@ class Questions:
         match query.what:
             case "jobs":
                 before = JobId(query.before) if query.before is not None else None
-                return await self.jobs(status=query.status, limit=query.limit, before=before)
+                sought = Sought(owner=owner_of(query.owner, asker))
+                return await self.jobs(
+                    status=query.status, limit=query.limit, before=before, sought=sought
+                )
             case "job":
                 return await self.job(job_id)
             case "why":
@@ -135,6 +145,15 @@ class Questions:
         facts = self._merged(row) | await self._related(job_id)
         return facts if row.is_live else facts | await self._measured(job_id)
 
+    def owner_of(self, job_id: JobId) -> str | None:
+        """By which token a job was submitted, at once; empty if unknown, None if there is no job.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        live = self._shop.ledger.jobs.get(job_id)
+        return (live.owner or "") if live is not None else self._store.owner_of(job_id)
+
     async def _related(self, job_id: JobId) -> dict[str, JsonValue]:
         """The job's array, and what runs it again or was run by it again."""
         known = await self.families.known(job_id)
@@ -178,6 +197,7 @@ class Questions:
             "name": row.name or None,
             "kind": row.kind,
             "client_id": row.client_id,
+            "owner": row.owner or None,
             "status": row.status,
             "attempt": row.attempt,
             "worker_id": row.worker_id,
@@ -298,6 +318,16 @@ class Questions:
             "clients": len(shop.clients),
             "jobs": dict(await self._store.counts()),
         }
+
+
+def owner_of(wanted: str | None, asker: str | None) -> str:
+    """By which token the jobs were submitted that are asked for; empty: by any.
+
+    Args:
+        wanted: Id of a token, or "me"; None or empty for any.
+        asker: Id of the token of who asks.
+    """
+    return (asker or NOBODY) if wanted == "me" else wanted or ""
 
 
 def _logs_asked(query: Query) -> LogsAsked:

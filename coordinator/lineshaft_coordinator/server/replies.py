@@ -26,14 +26,14 @@ class Replies:
     def __init__(self, questions: Questions, retries: Retries, secrets: SecretBox) -> None:
         self._questions, self._retries, self._secrets = questions, retries, secrets
 
-    async def to_query(self, query: Query) -> Answer:
-        """Answer a question.
+    async def to_query(self, query: Query, asker: str | None) -> Answer:
+        """Answer a question of who has the token of this id.
 
         Raises:
             StoreError: The store failed.
         """
         try:
-            data = await self._questions.answer(query)
+            data = await self._questions.answer(query, asker)
         except (UnknownJobError, UnknownArrayError, StoreFullError, SecretsDamagedError) as error:
             return Answer(request_id=query.request_id, error=str(error))
         except UNREADABLE as error:
@@ -42,15 +42,15 @@ class Replies:
             return Answer(request_id=query.request_id, error=str(error))
         return Answer(request_id=query.request_id, data=data)
 
-    async def to_retry(self, message: Retry, client_id: str) -> Answer:
-        """Do an ended job again; answers with the new job's id.
+    async def to_retry(self, message: Retry, client_id: str, owner: str | None) -> Answer:
+        """Do an ended job again, for the token of this id; answers with the new job's id.
 
         Raises:
             StoreError: The store failed.
         """
         try:
             new_id = await self._retries.retry(
-                JobId(message.job_id), message.number, client_id=client_id
+                JobId(message.job_id), message.number, client_id=client_id, owner=owner
             )
         except RetryRefusedError as error:
             return Answer(

@@ -25,7 +25,7 @@ from lineshaft_coordinator.server.foreign_files import FOREIGN_FILE
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.history import PAGE_BYTES, LogsAsked, Place
 from lineshaft_coordinator.server.query_numbers import number
-from lineshaft_coordinator.server.questions import Questions, UnknownJobError
+from lineshaft_coordinator.server.questions import Questions, UnknownJobError, owner_of
 from lineshaft_coordinator.server.retrying import RetryRefusedError
 from lineshaft_coordinator.server.roles import UNSAID, Permission
 from lineshaft_coordinator.server.tickets import Tickets
@@ -63,8 +63,8 @@ class Actions(Protocol):
         """Let a job go on."""
         ...
 
-    async def retry(self, job_id: JobId) -> JobId:
-        """Do an ended job again; returns the new job's id.
+    async def retry(self, job_id: JobId, owner: str) -> JobId:
+        """Do an ended job again, for the token of this id; returns the new job's id.
 
         Raises:
             RetryRefusedError: It cannot be done again.
@@ -168,6 +168,7 @@ class Rest:
             if isinstance(grant, Refusal):
                 return _error(grant.status, grant.text)
             request.state.shows_output = grant.may("read_output")
+            request.state.token_id = grant.token_id
             try:
                 data = await answer(request)
             except (UnknownJobError, UnknownArrayError) as error:
@@ -262,7 +263,8 @@ class Rest:
 
     async def _retry(self, request: Request) -> JsonValue:
         job_id = _job_id(request)
-        return {"job_id": await self._actions.retry(job_id), "retry_of": job_id}
+        new_id = await self._actions.retry(job_id, request.state.token_id)
+        return {"job_id": new_id, "retry_of": job_id}
 
     async def _array(self, request: Request) -> JsonValue:
         return await self._questions.array(
@@ -350,7 +352,8 @@ def _sought(request: Request) -> Sought:
     if not is_time:
         raise ValueError(f"since must be seconds since 1970, not {str(since)[:40]!r}")
     find, name, tag = (asked.get(key, "") for key in ("find", "name", "tag"))
-    return Sought(find=find, name=name, tag=tag, since=at)
+    owner = owner_of(asked.get("owner"), request.state.token_id)
+    return Sought(find=find, name=name, tag=tag, owner=owner, since=at)
 
 
 def _stream(request: Request) -> Literal["stdout", "stderr"] | None:

@@ -40,13 +40,16 @@ class Retries:
     ) -> None:
         self._families, self._sessions, self._submit = families, sessions, submit
 
-    async def retry(self, job_id: JobId, number: int | None, *, client_id: str) -> JobId:
+    async def retry(
+        self, job_id: JobId, number: int | None, *, client_id: str, owner: str | None
+    ) -> JobId:
         """Do a job again; returns the new job's id once it is kept.
 
         Args:
             job_id: A job that failed or was cancelled.
             number: Which repeat of the first of its family it is to be, from 1; None for the next.
             client_id: Who asks.
+            owner: Id of the token by which that one asks: whose the new job is.
 
         Raises:
             RetryRefusedError: It is not known, has not ended or succeeded, or what it was submitted
@@ -72,7 +75,7 @@ class Retries:
         spec = known.spec.model_copy(
             update={"job_id": new_id, "retry_of": job_id, "after": after or None}
         )
-        refused = await _Errand(self._sessions, client_id).submit(self._submit, spec)
+        refused = await _Errand(self._sessions, client_id, owner).submit(self._submit, spec)
         if refused is not None:
             raise RetryRefusedError(refused.code, refused.message)
         return new_id
@@ -116,9 +119,9 @@ class Retries:
 class _Errand:
     """A client inside this process that submits one job and leaves."""
 
-    def __init__(self, sessions: Sessions, client_id: str) -> None:
+    def __init__(self, sessions: Sessions, client_id: str, owner: str | None) -> None:
         self._answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
-        self._session = CoreSession(sessions, client_id, self._hear, self._lose)
+        self._session = CoreSession(sessions, client_id, self._hear, self._lose, owner=owner)
 
     async def submit(
         self, submit: Callable[[Session, Submit], None], spec: JobSpec

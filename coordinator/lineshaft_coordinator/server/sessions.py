@@ -126,9 +126,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._links)
 
-    def listener(self, role: Role) -> "SessionListener":
-        """Who hears a new connection of this role."""
-        return SessionListener(self, Session(next(self._numbers)), role)
+    def listener(self, role: Role, owner: str | None = None) -> "SessionListener":
+        """Who hears a new connection of this role, by a token of this id."""
+        return SessionListener(self, Session(next(self._numbers)), role, owner)
 
     def send(self, session: Session, messages: list[Wire]) -> None:
         """Send messages in order, in as few frames as their sizes allow; mere receipts soon."""
@@ -181,11 +181,16 @@ class Sessions:
 
     # --- for clients inside this process ---
 
-    def open_local(self, client: LocalClient) -> Session:
-        """Open a session for a client inside this process; its first word is ClientHello."""
+    def open_local(self, client: LocalClient, owner: str | None = None) -> Session:
+        """Open a session for a client inside this process; its first word is ClientHello.
+
+        Args:
+            client: Hears what the core says.
+            owner: Id of the token on whose behalf it submits jobs; None if of nobody's.
+        """
         session = Session(next(self._numbers))
         self._locals[session] = client
-        self._desk.post(Connected(session, "client"))
+        self._desk.post(Connected(session, "client", owner))
         return session
 
     def speak(self, session: Session, message: FromClient) -> None:
@@ -200,11 +205,13 @@ class Sessions:
 
     # --- for the listeners ---
 
-    def opened(self, session: Session, role: Role, connection: Connection) -> None:
+    def opened(
+        self, session: Session, role: Role, connection: Connection, owner: str | None = None
+    ) -> None:
         """A connection is open."""
         outlet = Outlet(connection)
         self._links[session] = _Link(connection, role, self._make_transfers(outlet), outlet)
-        self._desk.post(Connected(session, role), is_urgent=role in URGENT)
+        self._desk.post(Connected(session, role, owner), is_urgent=role in URGENT)
 
     def closed(self, session: Session) -> None:
         """A connection is gone."""
@@ -284,13 +291,13 @@ def _unless_slow(message: Wire) -> Wire:
 class SessionListener:
     """Hears one connection."""
 
-    def __init__(self, sessions: Sessions, session: Session, role: Role) -> None:
-        self._sessions, self._session = sessions, session
+    def __init__(self, sessions: Sessions, session: Session, role: Role, owner: str | None) -> None:
+        self._sessions, self._session, self._owner = sessions, session, owner
         self._role: Role = role
 
     def on_open(self, connection: Connection) -> None:
         """The handshake is done."""
-        self._sessions.opened(self._session, self._role, connection)
+        self._sessions.opened(self._session, self._role, connection, self._owner)
 
     def on_text(self, connection: Connection, data: bytes) -> None:
         """Control messages."""

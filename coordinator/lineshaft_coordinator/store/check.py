@@ -15,6 +15,7 @@ from lineshaft_coordinator.store.lock import FolderLock
 from lineshaft_coordinator.store.readers import connect_read_only
 from lineshaft_coordinator.store.rows import (
     EVENT_COLUMNS,
+    FIRST_ROW_COLUMNS,
     RECORD_COLUMNS,
     ROW_COLUMNS,
     EventCells,
@@ -104,7 +105,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> Report:
     known = [step for step in MIGRATIONS if step.version <= version]
     if damage := find_schema_damage(connection, known):
         return _unreadable(path, damage)
-    problems.extend(_find_misfits(connection))
+    problems.extend(_find_misfits(connection, version))
     try:
         epoch = read_setting(connection, "epoch", otherwise=0)
     except DamageError as error:
@@ -122,10 +123,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> Report:
     )
 
 
-def _find_misfits(connection: sqlite3.Connection) -> Iterator[str]:
+def _find_misfits(connection: sqlite3.Connection, version: int) -> Iterator[str]:
+    row_columns = ROW_COLUMNS if version > 1 else FIRST_ROW_COLUMNS
     tables: tuple[tuple[str, str, Callable[[object], object]], ...] = (
         ("journal", RECORD_COLUMNS, lambda cells: read_record(cast("RecordCells", cells))),
-        ("jobs", ROW_COLUMNS, lambda cells: read_row(cast("RowCells", cells))),
+        ("jobs", row_columns, lambda cells: read_row(cast("RowCells", cells))),
         ("events", EVENT_COLUMNS, lambda cells: read_event(cast("EventCells", cells))),
     )
     for table, columns, read in tables:

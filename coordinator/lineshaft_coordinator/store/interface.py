@@ -32,6 +32,9 @@ class JobRow:
     tags: str
     """Labels, joined by commas."""
     error: str | None
+    owner: str = ""
+    """Id of the token by which it was submitted, empty if that is not known; fixed by the first
+    row of the job."""
 
 
 @value()
@@ -56,6 +59,8 @@ class Sought:
     """A part of their name, likewise."""
     tag: str = ""
     """A whole tag."""
+    owner: str = ""
+    """Submitted by the token of this id."""
     since: float | None = None
     """Submitted then or later, in wall seconds."""
 
@@ -142,6 +147,14 @@ class Store(Protocol):
 
     async def row_of(self, job_id: str) -> JobRow | None:
         """Read one job's row; `None` if no such job was ever kept, or it was pruned."""
+        ...
+
+    def owner_of(self, job_id: str) -> str | None:
+        """Read by which token a job was submitted, at once; blocks for a read of one row.
+
+        Returns:
+            As in its row: empty if that is not known. `None` if there is no such job.
+        """
         ...
 
     async def rows(

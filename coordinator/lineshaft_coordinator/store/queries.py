@@ -144,6 +144,8 @@ def _sought(sought: Sought) -> list[_Clause]:
         clauses.append(("instr(lower(name), ?)", sought.name.translate(_LOWER)))
     if sought.tag:
         clauses.append(("instr(',' || tags || ',', ?)", f",{sought.tag},"))
+    if sought.owner:
+        clauses.append(("owner = ?", sought.owner))
     if sought.since is not None:
         clauses.append(("submitted_at >= ?", sought.since))
     return clauses

@@ -30,7 +30,7 @@ class Readers:
         Raises:
             StoreError: What the database is found to be in the way.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, query)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_now, query)
 
     async def stop(self) -> None:
         """Finish what was asked and close all connections."""
@@ -38,7 +38,12 @@ class Readers:
         while not self._idle.empty():
             self._idle.get().close()
 
-    def _run(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+    def run_now(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a query in this thread.
+
+        Raises:
+            StoreError: What the database is found to be in the way.
+        """
         connection: sqlite3.Connection | None = None
         try:
             try:

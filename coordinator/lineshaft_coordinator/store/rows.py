@@ -14,19 +14,23 @@ RECORD_COLUMNS: Final = "seq, job_id, at, record, crc"
 EVENT_COLUMNS: Final = "job_id, attempt, seq, at, body, crc"
 ROW_COLUMNS: Final = (
     "job_id, is_live, status, name, kind, client_id, submitted_at,"
-    " finished_at, worker_id, attempt, tags, error, crc"
+    " finished_at, worker_id, attempt, tags, error, owner, crc"
 )
+
+FIRST_ROW_COLUMNS: Final = ROW_COLUMNS.replace("owner", "''")
+"""The same of a database of schema version 1, whose jobs have no owners."""
 
 RecordCells = tuple[int, str, float, bytes, int]
 EventCells = tuple[str, int, int, float, bytes, int]
 _RowValues = tuple[
-    str, int, str, str, str, str, float, float | None, str | None, int, str, str | None
+    str, int, str, str, str, str, float, float | None, str | None, int, str, str | None, str
 ]
 RowCells = tuple[*_RowValues, int]
 _SUBMITTED_AT: Final = 6
 _FINISHED_AT: Final = 7
 _WORKER_ID: Final = 8
 _ERROR: Final = 11
+_OWNER: Final = 12
 
 _RECORD_NUMBERS: Final = struct.Struct("<qd")
 _EVENT_NUMBERS: Final = struct.Struct("<qqd")
@@ -48,8 +52,9 @@ def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
     """Lay out one job row, with what `earlier` says of it where the row itself is silent."""
     submitted_at = float(row.submitted_at)
     finished_at, worker_id, error = row.finished_at, row.worker_id, row.error
+    owner = row.owner
     if earlier is not None:
-        submitted_at = earlier[_SUBMITTED_AT]
+        submitted_at, owner = earlier[_SUBMITTED_AT], earlier[_OWNER]
         finished_at = earlier[_FINISHED_AT] if finished_at is None else finished_at
         worker_id = earlier[_WORKER_ID] if worker_id is None else worker_id
         error = earlier[_ERROR] if error is None else error
@@ -66,6 +71,7 @@ def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
         row.attempt,
         row.tags,
         error or None,
+        owner,
     )
     return *cells, _row_crc(cells)
 
@@ -136,4 +142,5 @@ def _event_crc(event: EventRow) -> int:
 
 def _row_crc(cells: _RowValues) -> int:
     # Spelled with separators that no column has; a float's shortest spelling is one to one.
-    return crc32("\0".join(map(str, cells)).encode())
+    # Rows from before there were owners have none, and their checksums do not know of any.
+    return crc32("\0".join(map(str, cells if cells[_OWNER] else cells[:_OWNER])).encode())

@@ -51,6 +51,7 @@ MIGRATIONS: Final = (
             " crc INTEGER NOT NULL) WITHOUT ROWID",
         ),
     ),
+    Migration(2, ("ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''",)),
 )
 
 

@@ -141,6 +141,11 @@ class SqliteStore:
         """See `Store.row_of`."""
         return await self._the_readers().run(partial(queries.row_of, job_id=job_id))
 
+    def owner_of(self, job_id: str) -> str | None:
+        """See `Store.owner_of`."""
+        row = self._the_readers().run_now(partial(queries.row_of, job_id=job_id))
+        return row.owner if row is not None else None
+
     async def rows(
         self,
         *,

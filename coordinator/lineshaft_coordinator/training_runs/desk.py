@@ -31,8 +31,9 @@ class RunError(Exception):
 class RunDesk:
     """Answers for runs, and lets everybody see and change only what is theirs.
 
-    A reported run belongs to the token that made it. Who submitted a job is not known by token, so
-    every client and viewer sees Lineshaft's jobs, as it does everywhere else.
+    A reported run belongs to the token that made it, one of Lineshaft's jobs to the token that
+    submitted it. Admins see and change all. Viewers, who change nothing, see all jobs, as they do
+    everywhere else, and no reported runs: those are told to this interface alone.
     """
 
     def __init__(self, book: RunBook, jobs: JobRuns, job_hub: Hub, cancel: Cancel) -> None:
@@ -49,6 +50,7 @@ class RunDesk:
         """
         owner = self._book.owner_of(run_id)
         if owner is None:
+            self._check_job(run_id, grant)
             return self._job_hub
         check_owner(owner, grant)
         return self.reported.hub
@@ -64,7 +66,8 @@ class RunDesk:
         user_id = None if grant.may("see_all") else grant.token_id
         count = limit + offset
         runs = await self.reported.listed(user_id=user_id, status=status, limit=count)
-        runs += await self._jobs.listed(status=status, limit=count)
+        owner = grant.token_id if _sees_its_own(grant) else ""
+        runs += await self._jobs.listed(owner=owner, status=status, limit=count)
         runs.sort(key=lambda run: str(run["created_at"]), reverse=True)
         return runs[offset:count]
 
@@ -75,12 +78,12 @@ class RunDesk:
             RunError: There is none, or it belongs to somebody else.
         """
         run = await self._own(grant, run_id)
-        return run if run is not None else await self._job(run_id)
+        return run if run is not None else await self._job(grant, run_id)
 
     async def delete(self, grant: Grant, run_id: str) -> None:
         """Forget a reported run, with its metrics and logs."""
         if await self._own(grant, run_id) is None:
-            await self._job(run_id)
+            await self._job(grant, run_id)
             raise RunError(409, f"{run_id} is a job of Lineshaft; its history is pruned by age")
         await self.reported.delete(run_id)
         await self._logs.delete(run_id)
@@ -89,9 +92,9 @@ class RunDesk:
         """End a run as stopped; one that has ended stays as it is."""
         if await self._own(grant, run_id) is not None:
             return _known(await self.reported.end(run_id, "stopped"), run_id)
-        await self._job(run_id)
+        await self._job(grant, run_id)
         await self._cancel(JobId(run_id), "stopped over HTTP")
-        return await self._job(run_id)
+        return await self._job(grant, run_id)
 
     async def complete(self, grant: Grant, run_id: str, *, success: bool) -> RunView:
         """End a reported run; one that has ended stays as it is."""
@@ -110,7 +113,7 @@ class RunDesk:
         """What a run recorded, in order; the first 10,000."""
         if await self._own(grant, run_id) is not None:
             return await self.reported.metrics(run_id, limit=METRICS_MAX)
-        await self._job(run_id)
+        await self._job(grant, run_id)
         return await self._jobs.metrics(run_id, limit=METRICS_MAX)
 
     async def log(self, grant: Grant, run_id: str, level: str, message: str) -> JsonValue:
@@ -122,7 +125,7 @@ class RunDesk:
         """Lines of a run's log, or of a job's output."""
         if await self._own(grant, run_id) is not None:
             return await self._logs.read(run_id, offset=offset, limit=limit)
-        await self._job(run_id)
+        await self._job(grant, run_id)
         return await self._jobs.logs(run_id, offset=offset, limit=limit)
 
     @property
@@ -138,10 +141,16 @@ class RunDesk:
 
     async def _own_reported(self, grant: Grant, run_id: str) -> None:
         if await self._own(grant, run_id) is None:
-            await self._job(run_id)
+            await self._job(grant, run_id)
             raise RunError(409, f"{run_id} is a job of Lineshaft, which reports by itself")
 
-    async def _job(self, run_id: str) -> RunView:
+    def _check_job(self, run_id: str, grant: Grant) -> None:
+        owner = self._jobs.owner_of(run_id)
+        if owner is not None and _sees_its_own(grant):
+            check_owner(owner, grant)
+
+    async def _job(self, grant: Grant, run_id: str) -> RunView:
+        self._check_job(run_id, grant)
         try:
             return await self._jobs.get(run_id)
         except UnknownJobError as error:
@@ -156,6 +165,11 @@ def check_owner(owner: str, grant: Grant, what: str = "run") -> None:
     """
     if not grant.may("see_all") and owner != grant.token_id:
         raise RunError(403, f"this {what} belongs to another token")
+
+
+def _sees_its_own(grant: Grant) -> bool:
+    """Whether somebody sees no jobs but those of the same token."""
+    return grant.may("submit") and not grant.may("see_all")
 
 
 def _known(run: RunView | None, run_id: str) -> RunView:

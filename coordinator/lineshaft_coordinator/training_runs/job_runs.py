@@ -8,6 +8,7 @@ from lineshaft_coordinator.feeds.hub import Source
 from lineshaft_coordinator.feeds.told import BEGINNING, place_of
 from lineshaft_coordinator.server.history import LogsAsked
 from lineshaft_coordinator.server.questions import Questions
+from lineshaft_coordinator.store.interface import Sought
 from lineshaft_coordinator.training_runs.reported import RunView, shown_metrics
 from lineshaft_coordinator.training_runs.words import Status, status_of, timestamp
 from lineshaft_protocol.events import JobEvent
@@ -35,10 +36,19 @@ class JobRuns:
             view["latest_metrics"] = latest
         return view
 
-    async def listed(self, *, status: Status | None, limit: int) -> list[RunView]:
-        """Jobs, the newest first, without their latest metrics."""
+    def owner_of(self, run_id: str) -> str | None:
+        """By which token a job was submitted, at once; empty if unknown, None if there is no job.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        return self._questions.owner_of(JobId(run_id))
+
+    async def listed(self, *, owner: str, status: Status | None, limit: int) -> list[RunView]:
+        """Jobs, the newest first, without their latest metrics; an empty owner means all."""
         wanted = None if status is None else _ENDS.get(status, "live")
-        jobs = await self._questions.jobs(status=wanted, limit=limit)
+        sought = Sought(owner=owner)
+        jobs = await self._questions.jobs(status=wanted, sought=sought, limit=limit)
         views = [await self._view(job) for job in jobs if isinstance(job, dict)]
         return [view for view in views if status in (None, view["status"])]
 
@@ -82,7 +92,7 @@ class JobRuns:
         }
         return {
             "id": run_id,
-            "user_id": job["client_id"],
+            "user_id": job["owner"] or job["client_id"],
             "name": job["name"] or run_id,
             "model_type": job["kind"],
             "status": status,

@@ -4,6 +4,7 @@ Lineshaft's own jobs log come over the same path."""
 import datetime
 import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,16 @@ from tests.integration.feeds.conductor import Conducted
 from tests.integration.feeds.conftest import House, Socket
 from websockets.exceptions import InvalidStatus
 
+from lineshaft import Client
 from lineshaft_coordinator.training_runs.messages import format_metrics, format_status
 
 Conduct = Callable[..., Conducted]
 CONFIG = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1}
+
+
+def stay() -> None:
+    """Run until it is stopped."""
+    threading.Event().wait(600)
 
 
 class Run:
@@ -96,6 +103,39 @@ def test_s000_03_a_run_is_shown_to_its_owner_and_to_admins_only(house: House) ->
     assert house.http(other).get(run.path).status_code == 403
     house.look(run.stream, token=mine)
     house.look(run.stream, token=house.tokens.create("admin")[1])
+
+
+def test_s000_03_a_job_is_shown_to_its_owner_to_admins_and_to_viewers_only(house: House) -> None:
+    mine, other, admin, viewer = (
+        house.tokens.create(role)[1] for role in ("client", "client", "admin", "viewer")
+    )
+    url = house.farm.url
+    with Client(url, token=mine) as client:
+        client.submit(abs, -1).result(60)
+        ended = client.submit(abs, -2)
+        ended.result(60)
+        live = client.submit(stay)
+        until(lambda: house.http(mine).get(f"/api/v1/jobs/{live.id}").status_code == 200)
+    try:
+        for job_id in (ended.id, live.id):
+            path = f"/api/training/runs/{job_id}"
+            for token in (mine, admin, viewer):
+                assert house.http(token).get(path).status_code == 200
+                house.look(f"{path}/stream", token=token)
+            with pytest.raises(InvalidStatus) as refused:
+                house.look(f"{path}/stream", token=other)
+            answers = [house.http(other).get(f"{path}{part}") for part in ("", "/metrics", "/logs")]
+            answers.append(house.http(other).post(f"{path}/stop"))
+            assert refused.value.response.status_code == 403
+            assert [each.status_code for each in answers] == [403] * 4
+        listed = {
+            token: {run["id"] for run in house.http(token).get("/api/training/runs").json()}
+            for token in (mine, other, admin, viewer)
+        }
+        assert listed[other] == set()
+        assert all({ended.id, live.id} <= listed[token] for token in (mine, admin, viewer))
+    finally:
+        house.http(mine).post(f"/api/training/runs/{live.id}/stop").raise_for_status()
 
 
 def test_s000_04_every_metric_is_pushed_once_and_in_order(house: House, run: Run) -> None:

@@ -61,9 +61,10 @@ class House:
 
     @property
     def session(self) -> Session:
-        """The newest session of the follower."""
+        """The newest session of the follower; those that submit are on behalf of somebody."""
         clients = self.daemon.core.shop.clients
-        return max(session for session, each in clients.items() if each.client_id == CLIENT_ID)
+        ours = (each for each in clients.values() if each.client_id == CLIENT_ID)
+        return max(each.session for each in ours if each.owner is None)
 
 
 def spec(job_id: str) -> JobSpec:
@@ -200,10 +201,10 @@ async def test_a_session_that_the_core_ended_is_opened_again_and_hears_what_it_m
 
     house.daemon.sessions.speak(first, Cancel(job_id="t", reason="enough"))
     house.daemon.sessions.close(first, POLICY, "silent for 30 s")
-    refused = await house.follower.line.submit(spec("v"))
+    refused = await house.follower.line.submit(spec("v"), "local")
     answer = await house.follower.line.pause("u", 1.0)
     await until(lambda: [each.job_id for each in house.follower.live()] == ["u"])
-    kept = await house.follower.line.submit(spec("v"))
+    kept = await house.follower.line.submit(spec("v"), "local")
     house.daemon.sessions.speak(house.session, Cancel(job_id="u", reason="enough"))
     u = await house.follower.of("u")
     await until(lambda: u.status == "cancelled")

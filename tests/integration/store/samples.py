@@ -15,6 +15,7 @@ def row(
     name: str = "train",
     attempt: int = 0,
     error: str | None = None,
+    owner: str = "",
 ) -> JobRow:
     return JobRow(
         job_id=job_id,
@@ -29,6 +30,7 @@ def row(
         attempt=attempt,
         tags="nightly,gpu",
         error=error,
+        owner=owner,
     )
 
 

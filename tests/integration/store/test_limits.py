@@ -2,14 +2,17 @@
 """What the machine may refuse: locks, rights, room, and older and newer files."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from tests.integration.store import crashing_writer
-from tests.integration.store.samples import event, row, submitted
+from tests.integration.store.samples import event, finished, row, submitted
 
 from lineshaft_coordinator.store.check import check_database, check_store
 from lineshaft_coordinator.store.errors import (
@@ -20,13 +23,14 @@ from lineshaft_coordinator.store.errors import (
     StoreOnNetworkError,
     StoreVersionError,
 )
-from lineshaft_coordinator.store.interface import Batch
+from lineshaft_coordinator.store.files import StoreFiles
+from lineshaft_coordinator.store.interface import Batch, Sought
 from lineshaft_coordinator.store.lock import filesystem_of, is_network, prepare_folder
-from lineshaft_coordinator.store.schema import MIGRATIONS, Migration
+from lineshaft_coordinator.store.schema import MIGRATIONS, Migration, migrate
 from lineshaft_coordinator.store.sqlite import SqliteStore
 
-NEXT = Migration(2, ("ALTER TABLE jobs ADD COLUMN note TEXT",))
-BROKEN = Migration(2, ("CREATE TABLE notes (text)", "CREATE TABLE jobs (text)"))
+NEXT = Migration(3, ("ALTER TABLE jobs ADD COLUMN note TEXT",))
+BROKEN = Migration(3, ("CREATE TABLE notes (text)", "CREATE TABLE jobs (text)"))
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -203,7 +207,52 @@ async def test_an_older_schema_is_brought_up_to_date_after_a_backup(tmp_path: Pa
     (backup,) = (tmp_path / "backups").iterdir()
     report = check_database(backup)
     assert replayed == [b"submitted"]
+    assert (report.problems, report.schema_version, report.job_count) == ((), 2, 1)
+
+
+async def test_jobs_of_a_store_without_owners_are_kept_and_have_none(tmp_path: Path) -> None:
+    first_version(tmp_path, "old")
+
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.append(Batch(rows=[row("new", owner="a1b2c3d4")]))
+    owners = {each.job_id: each.owner for each in await store.rows(limit=9)}
+    found = await store.rows(limit=9, sought=Sought(owner="a1b2c3d4"))
+    await store.append(finished("old", 2.0))
+    await store.append(finished("new", 2.0))
+    await store.close()
+
+    (backup,) = (tmp_path / "backups").iterdir()
+    report = check_database(backup)
+    assert owners == {"old": "", "new": "a1b2c3d4"}
+    assert [each.job_id for each in found] == ["new"]
     assert (report.problems, report.schema_version, report.job_count) == ((), 1, 1)
+    assert check_store(tmp_path).problems == ()
+
+
+async def test_whose_a_job_is_stays_as_it_was_first_said(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await store.open()
+    await store.append(Batch(rows=[row("j1", owner="first"), row("j2")]))
+    await store.append(Batch(rows=[row("j1", owner="second", attempt=1)]))
+
+    seen = [store.owner_of(job_id) for job_id in ("j1", "j2", "unknown")]
+    await store.close()
+
+    assert seen == ["first", "", None]
+    assert check_store(tmp_path).problems == ()
+
+
+def first_version(folder: Path, job_id: str) -> None:
+    """Make a store as it was at schema version 1, with one live job."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = StoreFiles(folder).database
+    cells = (job_id, 1, "queued", "train", "plan", "c1", 1.0, None, None, 0, "", None)
+    crc = crc32("\0".join(map(str, cells)).encode())
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, migrations=MIGRATIONS[:1], keep_copy=lambda _: None)
+        marks = ", ".join("?" * 13)
+        connection.execute(f"INSERT INTO jobs VALUES ({marks})", (*cells, crc))
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -211,7 +260,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     await new.open()
     await new.close()
 
-    with pytest.raises(StoreVersionError, match=r"version 2.*up to 1"):
+    with pytest.raises(StoreVersionError, match=r"version 3.*up to 2"):
         await SqliteStore(tmp_path).open()
 
 

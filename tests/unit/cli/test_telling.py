@@ -54,11 +54,12 @@ def test_a_job_has_a_row_with_its_age_and_the_first_line_of_its_error() -> None:
         "status": "failed",
         "worker_id": "w1",
         "attempt": 2,
+        "owner": "local",
         "submitted_at": 1000.0,
         "error": "first\nsecond",
     }
 
-    assert job_row(job, 1090.0) == ["j-1", "", "failed", "w1", "90.0 s", "2", "first"]
+    assert job_row(job, 1090.0) == ["j-1", "", "failed", "w1", "90.0 s", "2", "local", "first"]
 
 
 def test_a_clock_that_runs_ahead_makes_no_negative_age() -> None:

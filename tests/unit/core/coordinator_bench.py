@@ -68,9 +68,9 @@ class CoordinatorBench:
         """All state of the core."""
         return self.core.shop
 
-    def client(self, name: str = "c") -> Session:
+    def client(self, name: str = "c", *, owner: str | None = None) -> Session:
         """A client that said hello."""
-        session = self._connect("client")
+        session = self._connect("client", owner)
         self.receive(session, ClientHello(client_id=ClientId(name), versions=Versions()))
         return session
 
@@ -120,10 +120,10 @@ class CoordinatorBench:
         )
         return session, self.receive(session, register)
 
-    def _connect(self, role: str) -> Session:
+    def _connect(self, role: str, owner: str | None = None) -> Session:
         self._sessions += 1
         session = Session(self._sessions)
-        self.handle(Connected(session, "client" if role == "client" else "worker"))
+        self.handle(Connected(session, "client" if role == "client" else "worker", owner))
         return session
 
     # --- when ---
