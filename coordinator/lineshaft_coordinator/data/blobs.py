@@ -186,6 +186,10 @@ class BlobStore:
         """Tell whether the whole blob is here, or in the object store, verified and synced."""
         return self.size_of(blob_id) is not None
 
+    def is_under_way(self, blob_id: str) -> bool:
+        """Tell whether somebody is sending the blob, or was and may come back."""
+        return blob_id in self._uploads.table
+
     def is_here(self, blob_id: str) -> bool:
         """Tell whether the whole blob is a file here."""
         return blob_id in self._shelf.files
@@ -320,9 +324,8 @@ class BlobStore:
 
     def _resume(self, blob_id: str, upload: Upload, size_bytes: int, *, is_here: bool) -> None:
         if size_bytes != upload.size_bytes:
-            raise BlobMismatchError(
-                blob_id, f"it was begun with {upload.size_bytes} bytes, now it has {size_bytes}"
-            )
+            text = f"it was begun with {upload.size_bytes} bytes, now it has {size_bytes}"
+            raise BlobMismatchError(blob_id, text)
         if is_here:
             return
         if upload.received_bytes is not None:

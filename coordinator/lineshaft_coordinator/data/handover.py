@@ -8,16 +8,21 @@ believed: whoever passed the proof could write into the folder of blobs as well.
 and never offered is removed with its session, or when the next coordinator starts.
 """
 
-import asyncio
 import logging
 import secrets
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
 
+from lineshaft_coordinator.data.adopting import Adopting
 from lineshaft_coordinator.data.blob_errors import BlobError
 from lineshaft_coordinator.data.blob_files import FOLDER_MODE
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_protocol.blob_messages import SameHost, SameHostFolder
+from lineshaft_protocol.client_messages import Finished
+from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.same_host import SECRET_FILE, boot_id
 
 logger = logging.getLogger(__name__)
@@ -40,6 +45,7 @@ class Porch:
         folder.mkdir(mode=FOLDER_MODE, parents=True)
         self.folder = folder.resolve()
         self.boot_id = boot_id()
+        self.adopting = Adopting()
 
 
 class Handover:
@@ -78,18 +84,34 @@ class Handover:
             (folder / SECRET_FILE).write_text(self._secret)
         return SameHostFolder(folder=str(self._folder))
 
-    async def adopt(self, blob_id: str, name: str, size_bytes: int) -> None:
-        """Take a file over that the peer laid down.
+    def adopt(self, blob_id: str, name: str, size_bytes: int) -> Coroutine[None, None, None] | None:
+        """Take a file over that the peer laid down: done at once, or what is to be awaited.
 
         Raises:
-            BlobError: It cannot be stored; the file is removed.
+            BlobError: It cannot be stored; the file is removed. Also when awaited.
         """
-        if not self.is_proven or self._folder is None:
+        if not self.is_proven or self._folder is None or self._porch is None:
             raise BlobError("no files are taken on this connection; offer it without one")
-        await asyncio.to_thread(self._store.adopt, blob_id, self._folder / name, size_bytes)
+        adopting, path = self._porch.adopting, self._folder / name
+        if adopting.is_quick(self._store, blob_id, size_bytes):
+            adopting.at_once(self._store, blob_id, path, size_bytes)
+            return None
+        return adopting.in_thread(self._store, blob_id, path, size_bytes)
 
     def close(self) -> None:
         """The session is gone, and what it laid down as well."""
         folder, self._folder, self.is_proven = self._folder, None, False
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def named_by(message: Wire) -> BlobId | None:
+    """Name the blob that a message makes its reader ask for next; None if there is none."""
+    match message:
+        case Assign(job=job):
+            blob_id = job.payload.blob
+        case Finished(outcome=outcome) if outcome.result is not None:
+            blob_id = outcome.result.blob
+        case _:
+            return None
+    return None if blob_id is None else BlobId(blob_id)

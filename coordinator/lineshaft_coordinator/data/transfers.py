@@ -7,14 +7,14 @@ another for each blob, so that a large blob delays nobody's control messages.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lineshaft_coordinator.data.blob_errors import BlobError, BlobNotFoundError, BlobOffsetError
 from lineshaft_coordinator.data.blob_files import read_cached
 from lineshaft_coordinator.data.blobs import BlobStore
-from lineshaft_coordinator.data.handover import Handover, Porch
+from lineshaft_coordinator.data.handover import Handover, Porch, named_by
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.object_desk import ObjectDesk
 from lineshaft_protocol.blob_messages import (
@@ -27,11 +27,9 @@ from lineshaft_protocol.blob_messages import (
     FetchBlob,
     SameHost,
 )
-from lineshaft_protocol.client_messages import Finished
 from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.same_host import FILE_BYTES_MIN
 
 logger = logging.getLogger(__name__)
@@ -160,16 +158,27 @@ class Transfers:
         if len(self._adoptions) >= FILES_MAX:
             self._refuse(BlobId(offer.blob_id), f"{FILES_MAX} files wait on this connection")
             return
-        task = asyncio.create_task(self._adopt(offer, name))
-        self._adoptions.add(task)
-        task.add_done_callback(self._adopted)
-
-    async def _adopt(self, offer: BlobOffer, name: str) -> None:
         try:
-            await self._handover.adopt(offer.blob_id, name, offer.size_bytes)
+            under_way = self._handover.adopt(offer.blob_id, name, offer.size_bytes)
         except BlobError as error:
             self._refuse(BlobId(offer.blob_id), str(error))
             return
+        if under_way is None:
+            self._tell_stored(offer)
+            return
+        task = asyncio.create_task(self._adopt(offer, under_way))
+        self._adoptions.add(task)
+        task.add_done_callback(self._adopted)
+
+    async def _adopt(self, offer: BlobOffer, under_way: Coroutine[None, None, None]) -> None:
+        try:
+            await under_way
+        except BlobError as error:
+            self._refuse(BlobId(offer.blob_id), str(error))
+        else:
+            self._tell_stored(offer)
+
+    def _tell_stored(self, offer: BlobOffer) -> None:
         size_bytes = offer.size_bytes
         self._outlet.send(
             BlobStatus(blob_id=offer.blob_id, received_bytes=size_bytes, is_complete=True)
@@ -198,7 +207,7 @@ class Transfers:
             return messages
         told: list[Wire] = []
         for message in messages:
-            blob_id = _named_by(message)
+            blob_id = named_by(message)
             here = None if blob_id is None else self._where(blob_id)
             if here is not None and here.size_bytes >= FILE_BYTES_MIN:
                 told.append(here)
@@ -387,14 +396,3 @@ class Transfers:
         ):
             download.moved.clear()
             await download.moved.wait()
-
-
-def _named_by(message: Wire) -> BlobId | None:
-    match message:
-        case Assign(job=job):
-            blob_id = job.payload.blob
-        case Finished(outcome=outcome) if outcome.result is not None:
-            blob_id = outcome.result.blob
-        case _:
-            return None
-    return None if blob_id is None else BlobId(blob_id)
