@@ -13,6 +13,7 @@ from lineshaft_records.layout import RunFolder, experiment_folder, experiments, 
 from lineshaft_records.media import MEDIA
 from lineshaft_records.reading import Attempts, Points, RunReader
 from lineshaft_records.side_tables import HISTOGRAMS, read_rows
+from lineshaft_records.system_curves import PREFIX, system_curves, system_names
 from lineshaft_records.thinning import POINTS_MIN
 
 POINTS: Final = 2000
@@ -77,6 +78,7 @@ class Catalog:
         view = self._view(listed)
         table = reader.table(())
         view |= {"rows": table.num_rows, "metrics": reader.names()}
+        view["system"] = system_names(self.folder(run))
         return view | {"config": reader.config(), "artifacts": reader.artifacts()}
 
     def metrics(
@@ -88,14 +90,25 @@ class Catalog:
         until_step: int | None = None,
         max_points: int | None = POINTS,
         attempts: Attempts = "newest",
+        system: bool = False,
     ) -> dict[str, Any]:
         """Return curves, thinned if they are long.
+
+        Args:
+            run: Which run.
+            names: Which metrics; `sys/…` are those of its machine, as `sys/cpu.util_pct`.
+            since_step: Only points with a higher step; those of the machine have none.
+            until_step: Only points up to this step, likewise.
+            max_points: At most so many of each.
+            attempts: Whether a step that a later attempt did again is left out.
+            system: Whether all there is of the machine is told besides.
 
         Raises:
             NoSuchRunError: There is none of that name.
         """
         reader = RunReader(self.folder(run))
         wanted = list(names) if names is not None else reader.names()[:METRICS_MAX]
+        of_machine = None if system else [each for each in wanted if each.startswith(PREFIX)]
         points = reader.points(
             wanted,
             since_step=since_step,
@@ -114,6 +127,7 @@ class Catalog:
             }
             for name, each in points.items()
         }
+        curves |= system_curves(self.folder(run), of_machine, max_points)
         return {"run": run, "metrics": curves}
 
     def histograms(

@@ -19,6 +19,7 @@ from lineshaft_records import artifacts
 from lineshaft_records.documents import STATUSES, Status, read_info, replace_file
 from lineshaft_records.histograms import row_of_histogram
 from lineshaft_records.layout import RunFolder, runs
+from lineshaft_records.machine import Gauge
 from lineshaft_records.rows import Row, row_of_event
 from lineshaft_records.side_tables import HISTOGRAMS, SideRow, add, lines_of
 from lineshaft_records.text_logs import append_text, log_line
@@ -38,15 +39,19 @@ class Keeper:
         folder: The run.
         flush_rows: Rows that are written at once.
         flush_s: After which time fewer are written.
+        machine: Looks at the machine now and then; None leaves that out.
     """
 
-    def __init__(self, folder: RunFolder, *, flush_rows: int, flush_s: float) -> None:
+    def __init__(
+        self, folder: RunFolder, *, flush_rows: int, flush_s: float, machine: Gauge | None = None
+    ) -> None:
         self.folder = folder
         self.writer = RunWriter(folder, read_info(folder))
         self._flush_rows, self._flush_s = flush_rows, flush_s
         self._read = self.writer.position.get("offset", 0)
         self._rest = b""
         """The beginning of a line whose end is still to come."""
+        self._machine = machine
         self._rows: list[Row] = []
         self._histograms: list[SideRow] = []
         histograms = lines_of(folder, HISTOGRAMS)
@@ -90,6 +95,8 @@ class Keeper:
         if now - self._synced_at >= SYNC_S:
             self.writer.sync()
             self._synced_at = now
+        if self._machine is not None:
+            self._machine.tend(now)
         self.writer.tend(now)
         return bool(data)
 
@@ -162,12 +169,15 @@ def watch(pid: int) -> int | None:
         return None
 
 
-def run(folder: RunFolder, pid: int, *, flush_rows: int, flush_s: float) -> None:
+def run(
+    folder: RunFolder, pid: int, *, flush_rows: int, flush_s: float, system_s: float = 0.0
+) -> None:
     """Keep a run until it ends."""
     process = watch(pid)
     if not is_open(folder):
         return
-    keeper = Keeper(folder, flush_rows=flush_rows, flush_s=flush_s)
+    machine = Gauge(folder, pid, system_s) if system_s else None
+    keeper = Keeper(folder, flush_rows=flush_rows, flush_s=flush_s, machine=machine)
     wait_s = min(POLL_S, flush_s)
     while keeper.status is None:
         if process is None:
@@ -201,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.add_argument("--pid", type=int, required=True)
     flags.add_argument("--flush-rows", type=int, default=50)
     flags.add_argument("--flush-ms", type=int, default=500)
+    flags.add_argument("--system-s", type=float, default=0.0)
     chosen = flags.parse_args(arguments)
     try:
         run(
@@ -208,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.pid,
             flush_rows=chosen.flush_rows,
             flush_s=chosen.flush_ms / 1000,
+            system_s=chosen.system_s,
         )
     except RunBusyError:
         return 0  # The one before is still at it.

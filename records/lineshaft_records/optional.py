@@ -6,6 +6,7 @@ few modules that touch them, and nowhere else.
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from lineshaft_records.errors import MissingPartError
 
@@ -44,6 +45,16 @@ def yaml() -> ModuleType:
         MissingPartError: It is not installed.
     """
     return _part("yaml")
+
+
+def gpus() -> Any:
+    """Return pynvml, ready to be asked; None where there is no such library, or no driver."""
+    try:
+        nvml = import_module("pynvml")
+        nvml.nvmlInit()
+    except Exception:  # noqa: BLE001 - whatever a driver does, a run is recorded without it
+        return None
+    return nvml
 
 
 def _part(module: str) -> ModuleType:

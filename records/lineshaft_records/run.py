@@ -39,6 +39,7 @@ CLOSE_WAIT_S: Final = 5.0
 FLUSH_WAIT_S: Final = 5.0
 FLUSH_ROWS: Final = 50
 FLUSH_MS: Final = 500
+SYSTEM_S: Final = 15.0
 POLL_S: Final = 0.005
 REASON_CHARACTERS_MAX: Final = 400
 EndStatus = Literal["FINISHED", "FAILED", "CRASHED"]
@@ -59,6 +60,7 @@ class Run:
         description: Free text.
         flush_rows: Rows after which the keeper brings them into their file.
         flush_ms: Milliseconds after which it does so anyway.
+        system_s: After how many seconds it is noted again how busy machine and GPUs are; 0: never.
         console: Whether what is printed is copied to console.log.
         provenance: Whether command, host and git commit are kept in provenance.yaml.
         diff: Whether it also says how files differ from the commit, 256 KiB of that at most. Not
@@ -81,11 +83,12 @@ class Run:
         flush_rows: int = FLUSH_ROWS,
         flush_ms: int = FLUSH_MS,
         console: bool = True,
+        system_s: float = SYSTEM_S,
         provenance: bool = True,
         diff: bool = False,
     ) -> None:
         self._closed = False
-        self._flush = (flush_rows, flush_ms)
+        self._flush = (flush_rows, flush_ms, system_s)
         self._pid = os.getpid()
         launch = Launch.of(os.environ)
         self.folder = _made(Path(launch.base or base), experiment, name, launch)
@@ -295,8 +298,8 @@ class Run:
             append_text(self.folder.log, log_line(time.time(), level, text))
 
     def _started_keeper(self) -> subprocess.Popen[bytes]:
-        rows, ms = self._flush
-        flags = ["--flush-rows", str(rows), "--flush-ms", str(ms)]
+        rows, ms, system_s = self._flush
+        flags = ["--flush-rows", str(rows), "--flush-ms", str(ms), "--system-s", str(system_s)]
         with (self.folder.live / "keeper.log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - a module of ours
                 [

@@ -54,6 +54,15 @@ def add(folder: RunFolder, table: str, rows: Sequence[SideRow]) -> int:
     return append_text(lines_of(folder, table), "".join(row.line() for row in rows))
 
 
+def count_lines(folder: RunFolder, table: str) -> int:
+    """Return how many rows of a table its lines have so far."""
+    try:
+        with lines_of(folder, table).open("rb") as file:
+            return sum(1 for _ in file)
+    except FileNotFoundError:
+        return 0
+
+
 def read_rows(folder: RunFolder, table: str) -> list[SideRow]:
     """Read all rows of a table, whether the run goes on or not; none if it has none."""
     lines = lines_of(folder, table)

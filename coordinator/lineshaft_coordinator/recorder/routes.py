@@ -163,6 +163,7 @@ class RunRoutes:
             until_step=number_asked(request, "until_step", least=-NUMBER_MAX),
             max_points=points,
             attempts=attempts,
+            system=request.query_params.get("system") == "true",
         )
 
     async def _histograms(self, request: Request) -> bytes:

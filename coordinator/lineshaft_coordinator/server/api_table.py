@@ -85,7 +85,7 @@ _FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "
 _EVENTS: Final = ("after_attempt", "after_seq", "limit")
 _LOGS: Final = ("attempt", "stream", "offset", "tail", "limit", "wait")
 _LIVE: Final = ("since", "metrics", "kinds", "rate", "gaps")
-_CURVES: Final = ("names", "since_step", "until_step", "max_points", "attempts")
+_CURVES: Final = ("names", "since_step", "until_step", "max_points", "attempts", "system")
 
 OPERATIONS: Final = (
     Operation("get", "/api/v1/openapi.json", "This document", None, is_open=True),

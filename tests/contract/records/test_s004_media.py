@@ -6,13 +6,15 @@ import os
 import struct
 import wave
 import zlib
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from tests.e2e.farm import until
 
 from lineshaft_records import Run, keeper
 from lineshaft_records.catalog import Catalog
@@ -39,8 +41,12 @@ def expman() -> ModuleType:
     return found
 
 
-def opened(base: Path, run: str = "r") -> Run:
-    return Run("e", run, base=base, console=False, provenance=False)
+@contextmanager
+def opened(base: Path) -> Iterator[Run]:
+    """A run, and afterwards its files: on a busy machine its end does not wait for them."""
+    with Run("e", "r", base=base, console=False, provenance=False) as run:
+        yield run
+    until(lambda: not run.folder.live.exists(), what="the run is closed")
 
 
 def test_s004_18_histograms_are_those_that_expman_would_keep(
