@@ -7,6 +7,8 @@ import pytest
 from tests.e2e.farm import Farm, farm
 from tests.page.browser import Browser, find_chromium
 
+from lineshaft_coordinator.server.admission import Tokens
+
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
@@ -34,6 +36,19 @@ def page(shop: Farm, tab: Browser) -> Iterator[Browser]:
     # An address that differs in its fragment only would load nothing.
     tab.open("about:blank")
     tab.open(f"http://127.0.0.1:{shop.port}/#token={token}")
+    yield tab
+    assert tab.errors == []
+
+
+@pytest.fixture
+def seen(shop: Farm, tab: Browser) -> Iterator[Browser]:
+    """The page, opened with a viewer's token."""
+    tab.errors.clear()
+    tab.resize(1280)
+    local = (shop.home / "token").read_text().strip()
+    secret = Tokens(shop.folder / "data", local).create("viewer")[1]
+    tab.open("about:blank")
+    tab.open(f"http://127.0.0.1:{shop.port}/#token={secret}")
     yield tab
     assert tab.errors == []
 

@@ -22,6 +22,10 @@ for step in range(400):
         print(f"step {step}: loss {loss:.4f}", flush=True)
         open("model.bin", "wb").write(bytes(200_000 + step))
         run.checkpoint("model.bin", step=step)
+with open("errors.csv", "w") as file:
+    file.write("image,truth,guess,share\\n")
+    file.writelines(f"{n:05}.png,{n % 7},{n % 5},{dice.random():.3f}\\n" for n in range(340))
+run.artifact("errors.csv")
 print("waits to be stopped", flush=True)
 while run.params["stays"] and not run.should_pause():
     import time; time.sleep(0.1)
@@ -58,7 +62,9 @@ def main(target: Path) -> None:
             token = (made.home / "token").read_text().strip()
             viewer = Tokens(made.folder / "data", token).create("viewer")[1]
             with Browser(folder) as page:
-                _take(page, target, f"http://127.0.0.1:{made.port}/", token, [j.id for j in jobs])
+                url = f"http://127.0.0.1:{made.port}/"
+                _take(page, target, url, token, [j.id for j in jobs])
+                _take_records(page, target, jobs[0].id)
                 page.resize(1200, 660)
                 page.open("about:blank")
                 page.open(f"http://127.0.0.1:{made.port}/#token={viewer}")
@@ -83,6 +89,26 @@ def _take(page: Browser, target: Path, url: str, token: str, jobs: list[str]) ->
     until(lambda: "val/loss" in page.text("table"))
     until(lambda: page.run("document.querySelectorAll('canvas').length") == 3)
     page.picture(target / "compare-dark.png")
+
+
+def _take_records(page: Browser, target: Path, run: str) -> None:
+    page.resize(1200, 760)
+    page.run(f"location.hash = '#/runs/resnet-0.4/{run}/files'")
+    until(lambda: "errors.csv" in page.text("table"))
+    page.click("button[aria-label$='errors.csv']", "Look")
+    until(lambda: "100 of 340 rows" in page.text("dialog"))
+    page.picture(target / "preview.png")
+    page.run("document.querySelector('dialog').close()")
+    page.resize(1200, 660, is_dark=True)
+    page.click("[role=tab]", "logs")
+    until(lambda: "step 300:" in page.text("pre[aria-label='console.log']"))
+    until(lambda: "errors.csv" in page.text("pre[aria-label='run.log']"))
+    page.picture(target / "logs-dark.png")
+    page.resize(390, 760)
+    page.click("button", "Edit")
+    page.run("document.querySelector('#edit-description').value = 'The rate of the paper.'")
+    page.picture(target / "edit-narrow.png")
+    page.run("document.querySelector('dialog').close()")
 
 
 if __name__ == "__main__":

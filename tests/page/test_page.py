@@ -29,6 +29,7 @@ run.log({"loss": 0.125}, step=1)
 while not gate.with_name("end").exists():
     time.sleep(0.02)
 """
+RUNS = "section[aria-label=Runs]"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
@@ -187,8 +188,8 @@ def test_s004_17_runs_are_listed_picked_and_compared(
         for name in ("picked-1", "picked-2"):
             start(client, tmp_path, script, name=name).result()
         go(page, "/runs")
-        shows(page, "picked-2", "table")
-        shows(page, "0.7500", "table")
+        shows(page, "picked-2", RUNS)
+        shows(page, "0.7500", RUNS)
         for name in ("picked-1", "picked-2"):
             page.click(f"input[aria-label='compare {name}']")
         page.click("button", "Compare 2")
@@ -207,12 +208,12 @@ def test_s004_17_metrics_are_columns_by_chips_and_a_chart_is_saved(
         job.result()
         go(page, "/runs")
         shows(page, "chip-29", ".chips")
-        assert "chip-29" not in page.text("thead")
+        assert "chip-29" not in page.text(f"{RUNS} thead")
         page.click(".chips button", "chip-29")
-        shows(page, "chip-29", "thead")
-        shows(page, "29.25", "tbody")
+        shows(page, "chip-29", f"{RUNS} thead")
+        shows(page, "29.25", f"{RUNS} tbody")
         page.click(".chips button", "chip-29")
-        until(lambda: "chip-29" not in page.text("thead"))
+        until(lambda: "chip-29" not in page.text(f"{RUNS} thead"))
 
         page.run(f"location.hash = '#/jobs/{job.id}'")
         until(lambda: last_value(page, "chip-7").startswith("chip-7: 1 points, last 7.25"))

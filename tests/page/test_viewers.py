@@ -1,16 +1,12 @@
 """The page for those who only look."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import pytest
 from tests.e2e.farm import Farm, until
 from tests.page.browser import Browser
 from tests.page.test_page import go, last_value, shows, start
-
-from lineshaft_coordinator.server.admission import Tokens
 
 SPILLING = """
 import pathlib, time
@@ -24,19 +20,6 @@ while not gate.exists():
     time.sleep(0.02)
 raise ValueError("what it raised")
 """
-
-
-@pytest.fixture
-def seen(shop: Farm, tab: Browser) -> Iterator[Browser]:
-    """The page, opened with a viewer's token."""
-    tab.errors.clear()
-    tab.resize(1280)
-    local = (shop.home / "token").read_text().strip()
-    secret = Tokens(shop.folder / "data", local).create("viewer")[1]
-    tab.open("about:blank")
-    tab.open(f"http://127.0.0.1:{shop.port}/#token={secret}")
-    yield tab
-    assert tab.errors == []
 
 
 def buttons(page: Browser) -> set[str]:

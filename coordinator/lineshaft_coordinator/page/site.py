@@ -2,7 +2,8 @@
 
 The page is static and open: it holds no secret, and can do nothing without a token, which the
 browser gets in the fragment of the address and keeps to itself. Its policy lets it load scripts and
-talk to nobody but us, and lets nobody frame it.
+talk to nobody but us, and lets nobody frame it. Pictures, sound and films of jobs come as `blob:`:
+the page has fetched them with its token, and only its own scripts make such addresses.
 """
 
 import hashlib
@@ -18,8 +19,8 @@ from lineshaft_coordinator.server.admission import Door
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",

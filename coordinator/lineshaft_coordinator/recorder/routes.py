@@ -362,7 +362,8 @@ def _file_view(file: Mapping[str, Any], *, is_default: bool) -> dict[str, Any]:
 
 
 def _run_of(request: Request) -> str:
-    experiment = request.path_params.get("experiment")
+    asked = request.query_params.get("experiment")
+    experiment = request.path_params.get("experiment", asked)
     run = str(request.path_params["run"])
     return run if experiment is None else f"{experiment}/{run}"
 

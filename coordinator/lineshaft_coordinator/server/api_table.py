@@ -74,8 +74,10 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
     "until_step": ("integer", "the last step"),
     "max_points": ("integer", "points of each metric at most; more are thinned"),
     "attempts": ("string", "`newest` or `all`"),
+    "system": ("string", "`true`: with how busy the machine and its GPUs were"),
     "file": ("string", "which text file of the run"),
     "path": ("string", "which artifact of the run"),
+    "preview": ("string", "`true`: the first rows of a table, as JSON"),
     "runs": ("string", "ids of runs, joined by commas"),
 }
 
@@ -85,7 +87,10 @@ _FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "
 _EVENTS: Final = ("after_attempt", "after_seq", "limit")
 _LOGS: Final = ("attempt", "stream", "offset", "tail", "limit", "wait")
 _LIVE: Final = ("since", "metrics", "kinds", "rate", "gaps")
-_CURVES: Final = ("names", "since_step", "until_step", "max_points", "attempts", "system")
+_OF: Final = ("experiment",)
+_TEXT: Final = (*_OF, "file", "offset")
+_CONTENT: Final = (*_OF, "path", "preview")
+_CURVES: Final = (*_OF, "names", "since_step", "until_step", "max_points", "attempts", "system")
 
 OPERATIONS: Final = (
     Operation("get", "/api/v1/openapi.json", "This document", None, is_open=True),
@@ -138,14 +143,34 @@ OPERATIONS: Final = (
         ("experiment", "status", "tag", "limit", "offset"),
         (503,),
     ),
-    Operation("get", _RUN, "One run", RunAnswer, errors=(404, 503)),
+    Operation("get", _RUN, "One run", RunAnswer, False, _OF, (404, 503)),
     Operation("get", f"{_RUN}/metrics", "Its curves", CurvesAnswer, False, _CURVES, (404, 503)),
     Operation(
-        "get", f"{_RUN}/histograms", "Its histograms", None, False, ("tag", "limit"), (404, 503)
+        "get",
+        f"{_RUN}/histograms",
+        "Its histograms",
+        None,
+        False,
+        (*_OF, "tag", "limit"),
+        (404, 503),
     ),
-    Operation("get", f"{_RUN}/text", "A text of it", None, False, ("file", "offset"), (404, 503)),
     Operation(
-        "get", f"{_RUN}/artifacts/content", "An artifact", BYTES, False, ("path",), (404, 410, 503)
+        "get",
+        f"{_RUN}/text",
+        "A text of it",
+        None,
+        False,
+        _TEXT,
+        (404, 503),
+    ),
+    Operation(
+        "get",
+        f"{_RUN}/artifacts/content",
+        "An artifact",
+        BYTES,
+        False,
+        _CONTENT,
+        (404, 410, 503),
     ),
     Operation(
         "get", "/api/v1/compare", "Runs side by side", None, False, ("runs", "names"), (404, 503)

@@ -50,6 +50,7 @@ GET /api/v1/arrays/{{job_id}}
 GET /api/v1/runs
 GET {RUN}
 GET {RUN}/metrics
+GET {RUN}/histograms
 GET /api/v1/compare
 GET /api/experiments
 GET /api/experiments/{{experiment}}/metadata

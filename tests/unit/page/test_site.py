@@ -26,6 +26,9 @@ async def test_the_page_may_load_and_ask_its_own_coordinator_only(
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert policy["frame-ancestors"] == "'none'"
+        # Addresses of blobs are made by scripts, and those are ours alone.
+        assert (policy["img-src"], policy["media-src"]) == ("'self' data: blob:", "blob:")
+        assert not {"frame-src", "child-src", "object-src", "worker-src"} & policy.keys()
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
 

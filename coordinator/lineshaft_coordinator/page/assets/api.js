@@ -38,7 +38,11 @@ async function call(path, options = {}) {
 }
 
 export const get = async (path, signal) => (await call(path, { signal })).json();
+/** A file's bytes as they are; `range` is the part of them that is wanted, as "0-99". */
+export const bytesOf = async (path, signal, range) => (await call(path, { signal, headers: range ? { Range: `bytes=${range}` } : {} })).arrayBuffer();
+export const patch = async (path, said) => (await call(path, { method: "PATCH", headers: { "Content-Type": "application/json" }, body: JSON.stringify(said) })).json();
 export const post = async (path) => (await call(path, { method: "POST" })).json();
+export const run = (experiment, id) => `api/experiments/${encodeURIComponent(experiment)}/runs/${encodeURIComponent(id)}`;
 export const job = (id) => `api/v1/jobs/${encodeURIComponent(id)}`;
 
 /** Follow server-sent events; calls on(message) for each, until the stream ends or on() returns true. */
@@ -67,4 +71,14 @@ export async function download(path) {
   link.href = url;
   link.download = "";
   link.click();
+}
+
+/** Save what the page holds itself. */
+export function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  // The browser needs the address until it has begun to write.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

@@ -1,4 +1,5 @@
 // One chart a metric, drawn by uPlot; all of a page move their cursors together.
+import { save } from "./api.js";
 import { h } from "./dom.js";
 import { number, short } from "./words.js";
 
@@ -76,10 +77,7 @@ export class Chart {
       pen.fillText(`— ${line.label}`, left, drawn.height + row * (index + 2));
     });
     canvas.toBlob((blob) => {
-      const link = h("a", { href: URL.createObjectURL(blob), download: `${this.name.replace(/[^\w.-]+/g, "_")}.png` });
-      link.click();
-      // The browser needs the address until it has begun to write.
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+      save(blob, `${this.name.replace(/[^\w.-]+/g, "_")}.png`);
     }, "image/png");
   }
 

@@ -26,6 +26,8 @@ let toastTimer = 0;
 
 export function toast(text, isBad = false) {
   const element = document.getElementById("toast");
+  // A dialog covers all that is not in it.
+  (document.querySelector("dialog[open]") ?? document.body).append(element);
   element.textContent = text;
   element.className = isBad ? "bad" : "";
   element.hidden = false;

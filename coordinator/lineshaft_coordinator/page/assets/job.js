@@ -1,14 +1,16 @@
 // One job: why it is where it is, its curves, output, story and files; and what may be done to it.
 import { ApiError, download, get, job, post } from "./api.js";
-import { Grid, inOrder } from "./charts.js";
+import { curvesPane } from "./curves.js";
 import { h, show, toast } from "./dom.js";
 import { empty, pill, settle, took, when } from "./parts.js";
-import { Series, followNumbers, history } from "./series.js";
+import { preview, tried } from "./preview.js";
+import { tabList } from "./tabs.js";
 import { may } from "./who.js";
-import { bytes, clock, duration, isLive, number, plural } from "./words.js";
+import { bytes, clock, duration, isLive, number, shortName } from "./words.js";
 
 const TABS = ["curves", "output", "story", "files", "details"];
 const HIDDEN = "What a job prints is not shown to viewers: it may hold secrets.";
+const RECORD_MS = 5000, RECORD_TRIES = 3;
 const OUTPUT_MAX = 400_000; // characters kept in the page; the file has all
 
 export function jobView(id, firstTab) {
@@ -16,42 +18,35 @@ export function jobView(id, firstTab) {
   const base = job(id);
   const head = h("section", { class: "head" });
   const panel = h("section", { role: "tabpanel", id: "panel", tabindex: "0" });
-  const tabs = h("div", { role: "tablist", class: "tabs", "aria-label": "About the job" });
-  const state = { facts: null, tab: null, panes: {}, progress: null };
-  const buttons = TABS.map((name) => h("button", {
-    role: "tab", type: "button", id: `tab-${name}`, "aria-controls": "panel",
-    onclick: () => { location.hash = `#/jobs/${encodeURIComponent(id)}/${name}`; } }, name));
-  tabs.append(...buttons);
-  tabs.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const shown = buttons.filter((button) => !button.hidden);
-    const next = shown[(shown.indexOf(event.target) + step + shown.length) % shown.length];
-    next.focus();
-    next.click();
-  });
-  const panes = { curves: curvesPane, output: outputPane, story: storyPane, files: filesPane, details: detailsPane };
+  const tabs = tabList("About the job", TABS, (name) => { location.hash = `#/jobs/${encodeURIComponent(id)}/${name}`; });
+  const state = { tab: null, panes: {}, record: null, asked: "", askedAt: 0, tries: 0 };
+  const panes = { curves: (_, __, signal) => curvesPane(id, signal), output: outputPane, story: storyPane, files: filesPane, details: detailsPane };
 
   function select(name) {
     state.tab = TABS.includes(name) ? name : "curves";
-    for (const [index, button] of buttons.entries()) {
-      button.setAttribute("aria-selected", String(TABS[index] === state.tab));
-      button.tabIndex = TABS[index] === state.tab ? 0 : -1;
-    }
-    panel.setAttribute("aria-labelledby", `tab-${state.tab}`);
+    tabs.mark(state.tab, panel);
     state.panes[state.tab] ??= panes[state.tab](id, base, abort.signal);
     panel.replaceChildren(state.panes[state.tab].element);
     view.update().catch(() => {});
   }
 
+  /** The record may come a moment after what it tells of; but who keeps records sleeps unless asked, so not for ever. */
+  function seekRecord(status) {
+    if (state.asked !== status) [state.asked, state.askedAt, state.tries] = [status, 0, RECORD_TRIES];
+    if (state.record || !state.tries || Date.now() - state.askedAt < RECORD_MS) return;
+    state.askedAt = Date.now();
+    state.tries -= 1;
+    recordOf(id, abort.signal).then((found) => { state.record = found; }, () => {});
+  }
+
   const view = {
     abort, select,
-    element: h("div", null, head, tabs, panel),
+    element: h("div", null, head, tabs.element, panel),
     async update() {
       const [facts, why] = await Promise.all([get(base, abort.signal), get(`${base}/why`, abort.signal)]);
-      state.facts = facts;
-      show(head, ...headOf(facts, why, act));
-      buttons[TABS.indexOf("output")].hidden = !may("read_output");
+      seekRecord(facts.status);
+      show(head, ...headOf(facts, why, act, state.record));
+      tabs.button("output").hidden = !may("read_output");
       const pane = state.panes[state.tab];
       await pane.update(facts);
       settle(view.element);
@@ -73,7 +68,13 @@ export function jobView(id, firstTab) {
   return view;
 }
 
-function headOf(facts, why, act) {
+/** Which experiment has a record of the job; fails if none has, or nobody can tell now. */
+async function recordOf(id, signal) {
+  return (await get(`api/v1/runs/${encodeURIComponent(id)}`, signal)).experiment;
+}
+
+function headOf(facts, why, act, record) {
+  const id = facts.job_id;
   const live = isLive(facts.status);
   const is = (...states) => states.includes(facts.status);
   const button = (verb, text, question) => h("button", {
@@ -84,7 +85,8 @@ function headOf(facts, why, act) {
     h("p", { class: "facts" },
       h("code", null, facts.job_id), ` ${facts.kind}, submitted `, when(facts.submitted_at), facts.finished_at ? `, took ${took(facts)}` : "",
       facts.worker_id ? `${facts.finished_at ? "" : ","} on ${facts.worker_id}` : "", facts.attempt > 1 ? `, attempt ${facts.attempt}` : "",
-      facts.checkpoint_step !== null && facts.checkpoint_step !== undefined ? `, saved at step ${number(facts.checkpoint_step)}` : ""),
+      facts.checkpoint_step !== null && facts.checkpoint_step !== undefined ? `, saved at step ${number(facts.checkpoint_step)}` : "",
+      record ? ", " : "", record ? h("a", { href: `#/runs/${encodeURIComponent(record)}/${encodeURIComponent(id)}`, "data-key": "record" }, "its record") : ""),
     h("ul", { class: "why" }, ...why.reasons.map((reason) => h("li", null, reason))),
     may("control") ? h("div", { class: "actions" },
       is("running") ? button("pause", "Pause") : null,
@@ -93,50 +95,6 @@ function headOf(facts, why, act) {
       live ? button("cancel", "Cancel", `Cancel ${facts.name || facts.job_id}?`) : null,
       is("failed", "cancelled") ? button("retry", "Run again") : null) : null,
   ];
-}
-
-function curvesPane(id, base, signal) {
-  const series = new Series();
-  const grid = new Grid(`job-${id}`);
-  const note = h("div");
-  let isLoaded = false, isDue = false, drawn = 0;
-  function draw() {
-    const { x } = grid.options;
-    const metrics = [...series.metrics].map(([name, attempts]) => {
-      const numbers = [...attempts.keys()].sort((a, b) => a - b);
-      let strange = 0;
-      const lines = numbers.map((attempt) => {
-        const points = attempts.get(attempt);
-        strange += points.strange;
-        const isOld = attempt !== numbers.at(-1);
-        return { label: numbers.length > 1 ? `attempt ${attempt}` : name, isOld, ...inOrder(x === "time" ? points.at : points.step, points.value) };
-      });
-      const last = lines.at(-1).ys.at(-1);
-      const shown = series.labels.has(name) ? ` · ${series.labels.get(name)} points` : "";
-      return [name, lines, `${number(last)}${shown}${strange ? ` · ${plural(strange, "value")} not finite or no number` : ""}`];
-    });
-    grid.draw(metrics);
-    show(note, series.metrics.size ? null : empty("It has told no numbers. In the job: ", h("code", null, "run.log({\"loss\": loss}, step=step)")));
-  }
-  grid.redraw = () => { if (isLoaded) draw(); };
-  function drawSoon() {
-    if (isDue || drawn === series.version) return;
-    isDue = true;
-    requestAnimationFrame(() => { isDue = false; drawn = series.version; draw(); });
-  }
-  return {
-    element: h("div", null, grid.controls, note, grid.element),
-    async update() {
-      if (!isLoaded) {
-        await history(id, series, signal);
-        isLoaded = true;
-        draw();
-        followNumbers(id, series, signal, drawSoon);
-      }
-      grid.fit();
-    },
-    stop: () => grid.destroy(),
-  };
 }
 
 function outputPane(id, base, signal) {
@@ -205,9 +163,10 @@ function told(name, value) {
 
 function filesPane(id, base, signal) {
   const list = h("div");
-  async function fetchFile(file) {
-    try { await download(`${base}/files/${encodeURIComponent(file.file_id)}`); }
-    catch (error) { if (error instanceof ApiError) toast(error.message, true); else throw error; }
+  const fetchFile = (file) => tried(() => download(`${base}/files/${encodeURIComponent(file.file_id)}`));
+  function look(file) {
+    const content = `${base}/files/${encodeURIComponent(file.file_id)}`;
+    preview({ name: file.name, size: file.size_bytes, content, table: `${content}/preview`, save: () => fetchFile(file) }, signal);
   }
   return {
     element: list,
@@ -216,13 +175,14 @@ function filesPane(id, base, signal) {
       show(list, files.length ? h("table", { class: "cards" },
         h("thead", null, h("tr", null, ...["file", "kind", "step", "size", "kept", ""].map((text) => h("th", { scope: "col" }, text)))),
         h("tbody", null, ...files.toReversed().map((file) => h("tr", null,
-          h("td", { "data-label": "file" }, file.name, file.blob ? h("span", { class: "note" }, `sha256 ${file.blob.slice(0, 16)}…`) : null),
+          h("td", { "data-label": "file" }, h("span", { class: "name" }, shortName(file.name)), file.blob ? h("span", { class: "note" }, `sha256 ${file.blob.slice(0, 16)}…`) : null),
           h("td", { "data-label": "kind" }, file.kind),
           h("td", { "data-label": "step" }, number(file.step)),
           h("td", { "data-label": "size" }, bytes(file.size_bytes)),
           h("td", { "data-label": "kept" }, when(file.at)),
           h("td", { "data-label": "" }, file.blob && !may("download") ? null : file.blob
-            ? h("button", { type: "button", "data-key": file.file_id, onclick: () => fetchFile(file) }, "Download")
+            ? h("span", { class: "pair" }, file.is_folder ? null : h("button", { type: "button", "data-key": `look ${file.file_id}`, "aria-label": `Look at ${shortName(file.name)}`, onclick: () => look(file) }, "Look"),
+              h("button", { type: "button", "data-key": file.file_id, "aria-label": `Download ${shortName(file.name)}`, onclick: () => fetchFile(file) }, "Download"))
             : h("span", { class: "note" }, file.problem ?? "not kept"))))))
         : empty("It keeps no files. In the job: ", h("code", null, "run.checkpoint(path)"), " or ", h("code", null, "run.artifact(path)")));
     },

@@ -3,6 +3,7 @@ import { ApiError, forgetToken, get, setToken, takeToken } from "./api.js";
 import { h } from "./dom.js";
 import { settle } from "./parts.js";
 import { compareView, runsView } from "./runs.js";
+import { runView } from "./run.js";
 import { jobView } from "./job.js";
 import { jobsView } from "./jobs.js";
 import { overviewView } from "./overview.js";
@@ -15,11 +16,18 @@ let current = null; // { stop, update }
 
 const routes = [
   [/^\/?$/, "overview", () => overviewView()],
-  [/^\/jobs\/([^/?]+)(?:\/([a-z]+))?$/, "jobs", (id, tab) => jobView(decodeURIComponent(id), tab ?? "curves")],
+  [/^\/jobs\/([^/?]+)(?:\/([a-z]+))?$/, "jobs", (id, tab) => jobView(id, tab ?? "curves"), true],
   [/^\/jobs$/, "jobs", () => jobsView()],
-  [/^\/runs$/, "runs", () => runsView()],
-  [/^\/compare\/([^/?]+)$/, "runs", (ids) => compareView(ids.split(",").map(decodeURIComponent))],
+  [/^\/runs(?:\/([^/?]+))?$/, "runs", (experiment) => runsView(experiment)],
+  [/^\/runs\/([^/?]+)\/([^/?]+?)(?:\/([a-z]+))?$/, "runs", (experiment, id, tab) => runView(experiment, id, tab ?? "curves"), true],
+  [/^\/compare\/([^/?]+)$/, "runs", (ids) => compareView(ids.split(","))],
 ];
+
+/** What an address says, or null if it is no address of this kind. */
+function words(match) {
+  try { return match && match.slice(1).map((each) => each && decodeURIComponent(each)); }
+  catch { return null; } // a stray %
+}
 
 function tell(text, isBad) {
   link.textContent = text;
@@ -52,11 +60,12 @@ function stop() {
 function open() {
   takeToken();
   const path = location.hash.slice(1).split("?")[0];
-  const found = routes.map(([pattern, page, make]) => [pattern.exec(path), page, make]).find(([match]) => match);
+  const found = routes.map(([pattern, page, make, hasTabs]) => [words(pattern.exec(path)), page, make, hasTabs]).find(([asked]) => asked);
   if (!found) { location.hash = "#/"; return; }
-  const [match, page, make] = found;
-  if (current?.path === path.replace(/\/(curves|output|story|files|details)$/, "") && current.select) {
-    current.select(match[2] ?? "curves");
+  const [asked, page, make, hasTabs] = found;
+  const place = [page, ...(hasTabs ? asked.slice(0, -1) : asked)].join("/");
+  if (hasTabs && current?.place === place) {
+    current.select(asked.at(-1) ?? "curves");
     return;
   }
   stop();
@@ -64,9 +73,9 @@ function open() {
     if (each.dataset.page === page) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
   }
-  const view = make(...match.slice(1));
+  const view = make(...asked);
   view.abort ??= new AbortController();
-  view.path = path.replace(/\/(curves|output|story|files|details)$/, "");
+  view.place = place;
   current = view;
   content.replaceChildren(view.element);
   loop(view);

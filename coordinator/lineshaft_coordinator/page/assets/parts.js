@@ -20,6 +20,11 @@ export const when = (at) => at ? h("time", { title: clock(at), datetime: new Dat
 export const took = (job) => job.finished_at ? duration(job.finished_at - job.submitted_at)
   : isLive(job.status) ? duration(Date.now() / 1000 - job.submitted_at) : "–";
 
+/** What people call a run: the name that somebody gave it, else its job's, else its id. */
+export const runName = (run) => run.name && run.name !== run.run ? run.name : (run.description ?? "").split("\n")[0].slice(0, 200) || run.run;
+
+export const tagList = (tags) => Array.isArray(tags) && tags.length ? h("ul", { class: "tags", "aria-label": "Tags" }, ...tags.map((tag) => h("li", null, String(tag)))) : null;
+
 export const empty = (...text) => h("p", { class: "empty" }, ...text);
 
 export function jobTable(jobs) {

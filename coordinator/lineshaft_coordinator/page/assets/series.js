@@ -40,10 +40,10 @@ export class Series {
 }
 
 /** Everything so far, thinned if it is much: from the run's record and what it does not have yet, or from the events. */
-export async function history(id, series, signal) {
+export async function history(id, series, signal, experiment) {
   let isComplete = false;
   try {
-    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?attempts=all&max_points=${POINTS}`, signal);
+    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?attempts=all&max_points=${POINTS}${experiment === undefined ? "" : `&experiment=${encodeURIComponent(experiment)}`}`, signal);
     isComplete = takeRecord(found, series);
   } catch (error) {
     // No run (yet), or no recorder: the events have all, one by one.

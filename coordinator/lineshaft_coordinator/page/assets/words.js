@@ -45,3 +45,9 @@ export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString(
 const LIVE = ["waiting", "queued", "assigned", "preparing", "running", "pausing", "frozen", "paused", "cancelling"];
 export const isLive = (status) => !["succeeded", "failed", "cancelled"].includes(status);
 export const STATUSES = ["live", ...LIVE, "succeeded", "failed", "cancelled"];
+
+/** A name that somebody else chose: no control characters, none that turn the text around, and no longer than a line. */
+export function shortName(name) {
+  const clean = name.replace(/[\u0000-\u001f\u007f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+  return clean.length > 200 ? `${clean.slice(0, 120)}…${clean.slice(-60)}` : clean;
+}
