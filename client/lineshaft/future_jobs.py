@@ -11,7 +11,7 @@ from typing_extensions import override
 from lineshaft.endings import Ending
 from lineshaft.errors import ClientClosedError, ForkedClientError, LineshaftError
 from lineshaft.futures import LineshaftFuture
-from lineshaft.job import inline_result, packed_result
+from lineshaft.job import packed_result, result_at_hand
 from lineshaft.shell import Shell
 from lineshaft.shipping import Prepared
 from lineshaft_protocol.ids import JobId
@@ -93,7 +93,7 @@ class _Waiting(weakref.ref[LineshaftFuture[ResultT]], Generic[ResultT]):
             return
         if isinstance(ending, LineshaftError) or ending.status != "succeeded":
             future.settle(ending, None)
-        elif (data := inline_result(ending)) is not None:
+        elif (data := result_at_hand(self._shell, ending)) is not None:
             future.settle(ending, data)
         else:
             self._shell.spawn(_fetch(self._shell, ending, future))

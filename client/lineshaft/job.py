@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from lineshaft.endings import Ending, error_of, raise_no_result
 from lineshaft.errors import LineshaftError, NotPausedError, QueryError
-from lineshaft.fetching import fetch
+from lineshaft.fetching import at_hand, fetch
 from lineshaft.job_events import Event, Log
 from lineshaft.kept_files import AsyncKeptFile, files_of
 from lineshaft.questions import LogPage, LogsWanted
@@ -341,6 +341,13 @@ def inline_result(outcome: Outcome) -> bytes | None:
     if outcome.result is None or outcome.result.inline is None:
         return None
     return base64.b64decode(outcome.result.inline)
+
+
+def result_at_hand(shell: Shell, outcome: Outcome) -> BytesLike | None:
+    """Return the packed result if it came along, or lies where we were told; None if neither."""
+    if outcome.result is None:
+        return None
+    return inline_result(outcome) or at_hand(shell, outcome.result)
 
 
 async def packed_result(shell: Shell, outcome: Outcome) -> BytesLike:

@@ -253,7 +253,10 @@ class JobDesk:
         before: list[asyncio.Task[None]],
     ) -> None:
         try:
-            await asyncio.gather(*map(self._upload_one, blobs))
+            if len(blobs) == 1:
+                await self._upload_one(blobs[0])
+            else:
+                await asyncio.gather(*map(self._upload_one, blobs))
             if before:
                 await asyncio.wait(before)
         except LineshaftError as error:

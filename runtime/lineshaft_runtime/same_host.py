@@ -149,6 +149,13 @@ class SameHostFiles:
             (folder / name).unlink(missing_ok=True)
             self._settle_given(blob_id, is_stored=False)
 
+    def told(self, blob_id: BlobId) -> Path | None:
+        """Say where a blob lies, once, if the coordinator said so before anybody asked.
+
+        The file may be gone a moment later, as with `find`.
+        """
+        return self._told.pop(blob_id, None)
+
     async def find(self, blob_id: BlobId, size_bytes: int | None) -> Path | None:
         """Say where the coordinator has a blob; None if it must come over the connection.
 
@@ -159,7 +166,7 @@ class SameHostFiles:
         await self._is_known.wait()
         if self._folder is None:
             return None
-        if (told := self._told.pop(blob_id, None)) is not None:
+        if (told := self.told(blob_id)) is not None:
             return told
         answer = self._wanted.get(blob_id)
         if answer is None:

@@ -49,13 +49,22 @@ class Supply:
         self._held: dict[AttemptKey, list[BlobId]] = {}
 
     def hold(self, key: AttemptKey, blob_ids: Sequence[BlobId]) -> list[BlobId]:
-        """Keep blobs for as long as the attempt is known; returns those that are not here."""
+        """Keep blobs for as long as the attempt is known; returns those that are not here.
+
+        What the coordinator said the place of is linked on the way, without a task that waits.
+        """
         held = self._held.setdefault(key, [])
         for blob_id in blob_ids:
             if blob_id not in held:
                 held.append(blob_id)
                 self._cache.hold(blob_id)
-        return [blob_id for blob_id in blob_ids if blob_id not in self._cache]
+        return [blob_id for blob_id in blob_ids if not self._is_here(blob_id)]
+
+    def _is_here(self, blob_id: BlobId) -> bool:
+        if blob_id in self._cache:
+            return True
+        path = self._files.told(blob_id)
+        return path is not None and self._cache.link(blob_id, path)
 
     def release(self, key: AttemptKey) -> list[BlobId]:
         """The attempt is forgotten; returns blobs that were removed to make room."""

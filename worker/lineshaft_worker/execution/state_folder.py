@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -61,10 +62,14 @@ def delete_files(folder: Path, ticket: int, *, has_begun: bool = True) -> None:
     """
     # First, so that a daemon that comes after a crash finds no end whose result is gone.
     (folder / f"a{ticket}.ended").unlink(missing_ok=True)
-    for path in folder.glob(f"a{ticket}.*"):
-        if path.suffix == ".code" and not has_begun:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    mine = f"a{ticket}."
+    # Not `glob`, which compiles a pattern for each attempt.
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if entry.name.startswith(mine)]:
+            if entry.name.endswith(".code") and not has_begun:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)  # noqa: PTH108 - the entry has its path already
