@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 EventT = TypeVar("EventT")
@@ -13,8 +13,8 @@ _EventT_contra = TypeVar("_EventT_contra", contravariant=True)
 class Core(Protocol[_EventT_contra, EffectT]):
     """All decisions of one process: synchronous, without clock, input or output of its own."""
 
-    def handle(self, event: _EventT_contra, now: float) -> list[EffectT]:
-        """Take in one event and say what is to be done, in order."""
+    def handle(self, events: Iterable[_EventT_contra], now: float) -> list[EffectT]:
+        """Take in what has happened, in order, and say what is to be done, in order."""
         ...
 
     def next_deadline(self) -> float | None:
@@ -98,21 +98,17 @@ class Pump(Generic[EventT, EffectT]):
             self._disarm()
 
     def _handle_batch(self, now: float, *, is_due: bool) -> list[EffectT]:
-        handle, inbox = self._core.handle, self._inbox
+        inbox = self._inbox
         # Deadlines come before news, so that a lease ends when it ends, however long the inbox.
-        effects: list[EffectT] = []
-        if is_due:
-            effects += handle(self._tick, now)
+        events = [self._tick] if is_due else []
         room = self._batch_max
         if urgent := self._urgent:
             kept = min(len(inbox), room // 8)
             count = min(len(urgent), room - kept)
             room -= count
-            for _ in range(count):
-                effects += handle(urgent.popleft(), now)
-        for _ in range(min(len(inbox), room)):
-            effects += handle(inbox.popleft(), now)
-        return effects
+            events += [urgent.popleft() for _ in range(count)]
+        events += [inbox.popleft() for _ in range(min(len(inbox), room))]
+        return self._core.handle(events, now)
 
     async def _wait(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], deadline: float | None

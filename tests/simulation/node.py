@@ -17,7 +17,7 @@ LATE_S = 5.0
 class Core(Protocol):
     """What all three cores have in common."""
 
-    def handle(self, event: object, now: float) -> list[object]: ...
+    def handle(self, events: list[object], now: float) -> list[object]: ...
     def next_deadline(self) -> float | None: ...
 
 
@@ -131,14 +131,14 @@ class Node(ABC):
         assert core is not None, "a process that is up has a core"
         self._armed = None
         now = self._floor = self.clock()
-        effects: list[object] = []
+        events: list[object] = []
         if (deadline := core.next_deadline()) is not None and deadline <= now:
             if now - deadline > LATE_S:
                 self.world.mark("late_tick")
-            effects += core.handle(self.tick, now)
+            events.append(self.tick)
         most = self.dice.randint(1, 12) if self.faults.handles_in_batches else 64
-        for _ in range(min(len(self._inbox), most)):
-            effects += core.handle(self._inbox.popleft(), now)
+        events += [self._inbox.popleft() for _ in range(min(len(self._inbox), most))]
+        effects = core.handle(events, now)
         self.after_batch()
         if effects:
             self.perform(effects)

@@ -4,6 +4,7 @@ On every connection it says again whatever may not have arrived: jobs that were 
 submitted again under the same id, the others are watched again from the last event that came.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lineshaft.core.io import (
@@ -114,10 +115,16 @@ class ClientCore:
         self._link = _Link(retry_s=settings.reconnect_first_s, wake_at=now)
         self._effects: list[Effect] = []
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in, and say what must be done about it, in order."""
+    def handle(self, events: Iterable[Event], now: float) -> list[Effect]:
+        """Take in events of one moment, and say what must be done about them, in order."""
         assert now >= self._now, "time runs forward"
         self._now = now
+        for event in events:
+            self._take(event, now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _take(self, event: Event, now: float) -> None:
         match event:
             case Received(session=session, message=message):
                 if session == self._link.session:
@@ -141,8 +148,6 @@ class ClientCore:
             case Disconnected(session=session):
                 if session == self._link.session:
                     self._on_disconnected()
-        effects, self._effects = self._effects, []
-        return effects
 
     def next_deadline(self) -> float | None:
         """When to send the next Tick, on the clock of ``now``."""

@@ -1,5 +1,6 @@
 """The coordinator's core: events in, effects out; no I/O, no clock, no dice, no log."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from lineshaft_coordinator.core.clients import ClientDesk
@@ -57,11 +58,23 @@ class CoordinatorCore:
         self._clients = ClientDesk(self.shop, self._flow, self._roster, self._pauses, self._gangs)
         self._recover()
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in, and say what must be done about it, in order."""
+    def handle(self, events: Iterable[Event], now: float) -> list[Effect]:
+        """Take in events of one moment, and say what must be done about them, in order.
+
+        Work is given away once, when all of them are known.
+        """
         shop = self.shop
         assert now >= shop.now, "time runs forward"
         shop.now = now
+        for event in events:
+            self._take(event, now)
+        self._scheduler.settle()
+        self._preemption.watch()
+        effects, shop.effects = shop.effects, []
+        return effects
+
+    def _take(self, event: Event, now: float) -> None:
+        shop = self.shop
         match event:
             case Received(session=session, message=message):
                 # The shell decodes by the session's role, so the role tells the type.
@@ -89,10 +102,6 @@ class CoordinatorCore:
                     self._pauses.resume(job_id, checkpoint=checkpoint)
             case StopPlacing():
                 shop.is_stopping = True
-        self._scheduler.settle()
-        self._preemption.watch()
-        effects, shop.effects = shop.effects, []
-        return effects
 
     def next_deadline(self) -> float | None:
         """When to send the next Tick, on the clock of ``now``."""

@@ -142,10 +142,20 @@ class Scheduler:
             return False
         if queue.shape.nodes > 1:
             return has_room(worker, queue.shape) and self._start_gang(job_id, queue.shape, -rank[0])
-        if not has_room(worker, queue.shape) and not self._may_queue(worker, queue.shape, job_id):
+        if not self._may_give(worker, job_id, queue.shape):
             return False
         self._give(job_id, worker, queue.shape)
+        # While no other shape waits its heads follow each other, and are not looked for anew.
+        while queue.size and len(self._shop.queues.by_shape) == 1:
+            following, job_id = self._shop.queues.head(queue)
+            is_admitted = following[0] == rank[0] and worker.reserved_for is None
+            if not is_admitted or not self._may_give(worker, job_id, queue.shape):
+                break
+            self._give(job_id, worker, queue.shape)
         return True
+
+    def _may_give(self, worker: Worker, job_id: JobId, shape: Shape) -> bool:
+        return has_room(worker, shape) or self._may_queue(worker, shape, job_id)
 
     def _admits(self, worker: Worker, shape: Shape, priority: int) -> bool:
         if not worker.is_here or worker.is_draining or not suits(worker, shape):

@@ -142,7 +142,7 @@ class CoordinatorBench:
 
     def handle(self, event: Event) -> list[Effect]:
         """Anything happens; all indexes agree with each other afterwards."""
-        effects = self.core.handle(event, self.now)
+        effects = self.core.handle((event,), self.now)
         check(self.shop)
         self.journal += [effect.record for effect in effects if isinstance(effect, Append)]
         return effects

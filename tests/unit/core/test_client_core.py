@@ -85,7 +85,7 @@ class ClientBench:
 
     def handle(self, what: Event) -> list[Effect]:
         """Anything happens."""
-        return self._core.handle(what, self.now)
+        return self._core.handle((what,), self.now)
 
     def after(self, seconds: float, *, until: type[object] | None = None) -> list[Effect]:
         """Time passes, at most until such an effect."""

@@ -140,7 +140,7 @@ class WorkerBench:
 
     def handle(self, event: Event) -> list[Effect]:
         """Anything happens."""
-        effects = self.core.handle(event, self.now)
+        effects = self.core.handle((event,), self.now)
         check_bench(self.core)
         return effects
 

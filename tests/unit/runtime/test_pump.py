@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
@@ -17,7 +17,10 @@ class Echo:
         self.deadlines = list(deadlines)
         self.handled: list[tuple[str, float]] = []
 
-    def handle(self, event: str, now: float) -> list[str]:
+    def handle(self, events: Iterable[str], now: float) -> list[str]:
+        return [effect for event in events for effect in self.take(event, now)]
+
+    def take(self, event: str, now: float) -> list[str]:
         self.handled.append((event, now))
         if event == "broken":
             raise ValueError("the core is broken")
@@ -138,8 +141,8 @@ async def test_the_next_batch_waits_until_the_last_one_is_performed() -> None:
 
 async def test_nothing_is_performed_when_nothing_is_to_be_done() -> None:
     class Silent(Echo):
-        def handle(self, event: str, now: float) -> list[str]:
-            super().handle(event, now)
+        def take(self, event: str, now: float) -> list[str]:
+            super().take(event, now)
             return []
 
     core, batches = Silent(), Batches()
@@ -228,8 +231,8 @@ def test_the_clock_of_the_caller_decides_when_a_deadline_has_come(in_virtual_tim
 
 async def test_a_deadline_that_stays_due_leaves_turns_to_others() -> None:
     class Nagging(Echo):
-        def handle(self, event: str, now: float) -> list[str]:
-            super().handle("seen", now)
+        def take(self, event: str, now: float) -> list[str]:
+            super().take("seen", now)
             return []
 
         def next_deadline(self) -> float | None:
@@ -245,14 +248,15 @@ async def test_a_deadline_that_stays_due_leaves_turns_to_others() -> None:
 
 
 async def test_an_exception_of_the_core_ends_the_run() -> None:
-    pump = Pump(Echo(), Batches().perform, tick="tick")
+    core = Echo()
+    pump = Pump(core, Batches().perform, tick="tick")
     pump.post("broken")
     pump.post("never handled")
 
     with pytest.raises(ValueError, match="the core is broken"):
         await pump.run()
 
-    assert pump.waiting == 1
+    assert [event for event, _ in core.handled] == ["broken"]
 
 
 async def test_an_urgent_event_overtakes_those_that_wait() -> None:

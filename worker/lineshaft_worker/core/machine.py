@@ -4,6 +4,8 @@ On every connection it says what it holds, then repeats what was not acknowledge
 reconnect and restart of the coordinator are one code path.
 """
 
+from collections.abc import Iterable
+
 from pydantic import JsonValue
 
 from lineshaft_protocol.ids import JobId, Session
@@ -109,8 +111,7 @@ class WorkerCore:
         self._now = self._wake_at = self._heard_at = self._registered_at = now
         self._agreed: Registered | None = None
         self._lease_s = self._shortest_s = settings.lease_s
-        """The lease of attempts without one of their own; the shortest of all, at most so old as
-        the last heartbeat."""
+        """Of attempts without a lease of their own; the shortest of all at the last heartbeat."""
         self._told_capacity, self._meeting = capacity, meeting
         heard_at = now if acked_at is None else min(acked_at, now)
         self._acked_at: float | None = heard_at if adopted else None
@@ -125,11 +126,19 @@ class WorkerCore:
         for key in found:
             self.flow.find(key)
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take one event in, and say what must be done about it, in order."""
+    def handle(self, events: Iterable[Event], now: float) -> list[Effect]:
+        """Take in events of one moment, and say what must be done about them, in order."""
         assert now >= self._now, "time runs forward"
         self._now = now
         self._watchdog.hold(now)
+        for event in events:
+            self._take(event, now)
+        self.flow.fill(now, acked_at=self._acked_at)
+        self._leave_if_done()
+        effects, self._effects[:] = self._effects[:], []
+        return effects
+
+    def _take(self, event: Event, now: float) -> None:
         match event:
             case Received(session=session, message=message):
                 # Our Register on a newer session already said what we hold; acting on the older
@@ -169,10 +178,6 @@ class WorkerCore:
             case DrainAsked():
                 self._is_stopping_after_drain = True
                 self._drain(is_hurried=event.is_hurried)
-        self.flow.fill(now, acked_at=self._acked_at)
-        self._leave_if_done()
-        effects, self._effects[:] = self._effects[:], []
-        return effects
 
     def next_deadline(self) -> float | None:
         """When to send the next Tick, on the clock of ``now``."""
