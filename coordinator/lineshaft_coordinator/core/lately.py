@@ -34,13 +34,17 @@ class Done:
     def characters(self) -> int:
         """About how much it holds beyond what every job has."""
         spec, result, failure = self.spec, self.outcome.result, self.outcome.failure
-        wanted = spec.environment.requirements if spec.environment is not None else None
-        texts = [spec.payload.inline, spec.params, *(spec.variables or {}).values()]
-        texts += [each.inline for each in (wanted, result) if each is not None]
+        texts = [spec.payload.inline, spec.params]
+        if result is not None:
+            texts.append(result.inline)
+        if spec.variables is not None:
+            texts += spec.variables.values()
+        if spec.environment is not None and spec.environment.requirements is not None:
+            texts.append(spec.environment.requirements.inline)
         if failure is not None:
             texts += [failure.message, failure.traceback, failure.pickled, *failure.last_lines]
         names = len(spec.files or ()) + len(spec.after or ())
-        return sum(len(text) for text in texts if text) + names * NAME_CHARACTERS
+        return sum([len(text) for text in texts if text]) + names * NAME_CHARACTERS
 
 
 @dataclass(slots=True)
@@ -57,18 +61,19 @@ class Lately:
 
     def add(self, job_id: JobId, done: Done) -> None:
         """Keep an ended job at hand, in place of those that ended longest ago."""
-        self._forget(job_id)
+        whole, ended = self._whole, self._ended
+        if job_id in ended:
+            self._forget(job_id)
+            del ended[job_id]
         size = done.characters()
-        self._whole[job_id] = (done, size)
+        whole[job_id] = (done, size)
         self._characters += size
-        while len(self._whole) > 1 and (
-            len(self._whole) > self.whole_max or self._characters > CHARACTERS_MAX
-        ):
-            self._forget(next(iter(self._whole)))
-        self._ended[job_id] = done.outcome.status
-        self._ended.move_to_end(job_id)
-        if len(self._ended) > ENDED_MAX:
-            self._ended.popitem(last=False)
+        while len(whole) > 1 and (len(whole) > self.whole_max or self._characters > CHARACTERS_MAX):
+            _, (_, size) = whole.popitem(last=False)
+            self._characters -= size
+        ended[job_id] = done.outcome.status
+        if len(ended) > ENDED_MAX:
+            ended.popitem(last=False)
 
     def _forget(self, job_id: JobId) -> None:
         if (kept := self._whole.pop(job_id, None)) is not None:

@@ -114,14 +114,14 @@ class Meter:
     def _on_record(self, record: Record, now: float) -> None:
         job_id = record.job_id
         match record:
-            case JobSubmitted():
-                self._submitted_at[job_id] = now
             case AttemptStarted():
                 self._leased.add(job_id)
                 # After a restart the clock is another one: those waits are not told.
                 submitted_at = self._submitted_at.pop(job_id, None)
                 if submitted_at is not None:
                     self.waits.observe(now - submitted_at)
+            case JobSubmitted():
+                self._submitted_at[job_id] = now
             case AttemptLeft(cause=cause):
                 self._end_attempt(job_id, cause)
             case JobFinished(outcome=outcome):
@@ -132,7 +132,8 @@ class Meter:
                 pass
 
     def _end_attempt(self, job_id: str, cause: str) -> None:
-        self._end_build(job_id)
+        if self._builds:
+            self._end_build(job_id)
         # A job may end while nobody runs it: then no attempt ends with it.
         if job_id in self._leased:
             self._leased.discard(job_id)

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lineshaft_coordinator.core.io import Append, AppendEvents, Effect, Send
+from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.ledger import Ledger
-from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished
+from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished, Record
 from lineshaft_coordinator.recorder.link import HEAD, decoded, encoded
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import JobId
@@ -83,36 +83,39 @@ class Recorder:
     def tap(self, effects: Sequence[Effect]) -> None:
         """Note which runs have news; called after each commit."""
         for effect in effects:
-            if isinstance(effect, Send):  # Most of them, and nothing to record.
+            # Most effects are nothing to record, and this is asked for each of every job.
+            if not isinstance(effect, Append | AppendEvents):
                 continue
-            job_id = self._run_of(effect)
+            if isinstance(effect, AppendEvents):
+                job_id = self._run_that_spoke(effect)
+            else:
+                job_id = self._run_of(effect.record)
             if job_id is not None:
                 self._news.add(job_id)
                 self._wanted.set()
 
-    def _run_of(self, effect: Effect) -> JobId | None:
-        match effect:
-            case AppendEvents(events=events):
-                job_id = JobId(events[0].job_id)
-                if job_id in self._followed:
-                    return job_id
-                if any(event.kind in TELLING for event in events):
-                    self._followed.add(job_id)
-                    return job_id
-            case Append(record=JobFinished(job_id=name)):
-                job_id = JobId(name)
-                if job_id in self._followed:
-                    self._followed.discard(job_id)
-                    return job_id
-            case Append(record=FileKept(job_id=name)):
-                return JobId(name) if JobId(name) in self._followed else None
-            case Append(record=AttemptStarted(job_id=name)):
-                job = self._ledger.jobs.get(JobId(name))
-                if job is not None and job.spec.kind == "pipeline":
-                    self._followed.add(JobId(name))
-                    return JobId(name)
-            case _:
-                pass
+    def _run_that_spoke(self, told: AppendEvents) -> JobId | None:
+        job_id = JobId(told.events[0].job_id)
+        if job_id in self._followed:
+            return job_id
+        if any(event.kind in TELLING for event in told.events):
+            self._followed.add(job_id)
+            return job_id
+        return None
+
+    def _run_of(self, record: Record) -> JobId | None:
+        job_id = JobId(record.job_id)
+        if isinstance(record, AttemptStarted):
+            job = self._ledger.jobs.get(job_id)
+            if job is not None and job.spec.kind == "pipeline":
+                self._followed.add(job_id)
+                return job_id
+        elif job_id in self._followed:
+            if isinstance(record, JobFinished):
+                self._followed.discard(job_id)
+                return job_id
+            if isinstance(record, FileKept):
+                return job_id
         return None
 
     # --- what is asked ---

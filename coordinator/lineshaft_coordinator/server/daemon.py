@@ -261,7 +261,8 @@ class Daemon:
 
     def submit(self, session: Session, submit: Submit) -> None:
         """Give the core a job whose blobs are here; a job that was accepted before needs none."""
-        text = None if submit.is_repeat else self._secret_missing(submit.job)
+        must_look = submit.job.secrets and not submit.is_repeat
+        text = self._secret_missing(submit.job) if must_look else None
         if text is not None:
             refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
             self.sessions.send(session, [refused])
@@ -351,7 +352,9 @@ class Daemon:
         for effect in effects:
             match effect:
                 case Send(session=session, message=message):
-                    outgoing.setdefault(session, []).append(self._with_secrets(message))
+                    if isinstance(message, Assign | Registered):
+                        message = self._with_secrets(message)
+                    outgoing.setdefault(session, []).append(message)
                 case Append() | AppendEvents():
                     pass
                 case Close(session=session, code=code, reason=reason):
@@ -367,7 +370,8 @@ class Daemon:
                     outgoing.setdefault(effect.session, []).extend(kept)
         for session, messages in outgoing.items():
             self.sessions.send(session, messages)
-            if any(isinstance(message, Assign) for message in messages):
+            is_worker = session in self.shop.fleet.by_session
+            if is_worker and any(isinstance(message, Assign) for message in messages):
                 now = asyncio.get_running_loop().time()
                 self.meter.dispatches.observe(now - self.core.shop.now)
 

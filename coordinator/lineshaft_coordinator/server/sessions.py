@@ -241,6 +241,10 @@ class Sessions:
 
     def _route(self, session: Session, link: _Link, message: FromClient | FromWorker) -> None:
         match message:
+            case Submit():  # Those two first: there is one of each for every job.
+                self._desk.submit(session, message)
+            case Ended() | SpawnChild():
+                self._desk.told_by_worker(session, message)
             case BlobOffer() | FetchBlob() | BlobAck() | SameHost():
                 link.transfers.on_message(message)
             case Query():
@@ -249,10 +253,6 @@ class Sessions:
                 self._desk.retry(session, message)
             case KeepSecret():
                 self._desk.keep_secret(session, message)
-            case Submit():
-                self._desk.submit(session, message)
-            case Ended() | SpawnChild():
-                self._desk.told_by_worker(session, message)
             case _:
                 self._desk.post(Received(session, message), is_urgent=link.role in URGENT)
 

@@ -142,5 +142,7 @@ def _event_crc(event: EventRow) -> int:
 
 def _row_crc(cells: _RowValues) -> int:
     # Spelled with separators that no column has; a float's shortest spelling is one to one.
+    a, b, c, d, e, f, g, h, i, j, k, m, owner = cells
+    text = f"{a}\0{b}\0{c}\0{d}\0{e}\0{f}\0{g}\0{h}\0{i}\0{j}\0{k}\0{m}"
     # Rows from before there were owners have none, and their checksums do not know of any.
-    return crc32("\0".join(map(str, cells if cells[_OWNER] else cells[:_OWNER])).encode())
+    return crc32((f"{text}\0{owner}" if owner else text).encode())
