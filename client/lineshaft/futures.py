@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lineshaft.endings import Ending, error_of
 from lineshaft.errors import JobCancelledError, LineshaftError
+from lineshaft_protocol.outcomes import Outcome
 from lineshaft_runtime.packing import BytesLike, unpack
 
 ResultT = TypeVar("ResultT")
@@ -60,6 +61,8 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._reading: threading.Lock | None = None
         self._error: Exception | None = None
         self._is_read = False
+        self._ending: Ending | None = None
+        """How the job ended, if it did not succeed."""
 
     @override
     def result(self, timeout: float | None = None) -> ResultT:
@@ -132,11 +135,14 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         """
         if not self._decide():
             return
-        self._ending, self._data = ending, data
+        self._data = data
+        if isinstance(ending, Outcome) and ending.status == "succeeded":
+            # The outcome is not kept: six objects more that the collector would look at.
+            self.set_result(cast("ResultT", None))  # `result` reads the data instead.
+            return
+        self._ending = ending
         if isinstance(ending, LineshaftError):
             self.set_exception(ending)
-        elif ending.status == "succeeded":
-            self.set_result(cast("ResultT", None))  # `result` reads the data instead.
         elif ending.status == "cancelled":
             self._become_cancelled()
         else:
@@ -157,7 +163,7 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self.set_running_or_notify_cancel()
 
     def _read(self) -> None:
-        self._error = error_of(self._ending)
+        self._error = None if self._ending is None else error_of(self._ending)
         if self._error is not None:
             return
         assert self._data is not None, "a job that succeeded has a result"
@@ -168,8 +174,7 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._data = None  # Not before: Ctrl-C may come meanwhile, and it is asked for again.
 
     def _cancelled(self) -> JobCancelledError:
-        ending: Ending | None = getattr(self, "_ending", None)
-        error = None if ending is None else error_of(ending)
+        error = None if self._ending is None else error_of(self._ending)
         if isinstance(error, JobCancelledError):
             return error
         return JobCancelledError(self.id, _CANCELLED)

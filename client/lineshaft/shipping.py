@@ -1,6 +1,5 @@
 """What a job consists of, made ready to be sent: its description, and the blobs it needs."""
 
-import base64
 import hashlib
 import itertools
 import secrets
@@ -74,6 +73,16 @@ class Prepared:
     blobs: tuple[Blob, ...] = ()
 
 
+@value()
+class _Call:
+    """A call of a function without anything special, which others are likely to be like."""
+
+    options: Options
+    code: Code
+    name: str
+    prepared: Prepared
+
+
 LETTERS = "0123456789abcdefghijklmnopqrstuv"
 LETTER_BITS = 5
 LETTER_COUNT = 6
@@ -98,6 +107,7 @@ class Shipper:
             secrets.randbits(LETTER_BITS * LETTER_COUNT)
         )
         self._numbers = itertools.count(1)
+        self._last: _Call | None = None
         self.lay: Lay = _kept_in_memory
         """Writes a large payload to where it will be taken from; None if it must be kept here."""
 
@@ -126,7 +136,16 @@ class Shipper:
                 buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
         code = self._codes.code(function, found.by_value)
         name = _name_of(function) if options.name is None else options.name
-        return self._prepared("function", buffers, options, name=name, code=code, found=found)
+        last = self._last
+        is_inline = found is _NOTHING and packed_size(buffers) <= INLINE_BYTES_MAX
+        if last is not None and is_inline and _is_like(last, options, code, name):
+            # What they share was checked then; of thousands of calls this is half of the work.
+            spec = last.prepared.spec.like(self._new_id(), Payload.of_bytes(b"".join(buffers)))
+            return Prepared(spec, last.prepared.blobs)
+        made = self._prepared("function", buffers, options, name=name, code=code, found=found)
+        if is_inline:
+            self._last = _Call(options, code, name, made)
+        return made
 
     def value(self, value: object) -> Blob:
         """Pack a value that jobs will refer to.
@@ -294,8 +313,7 @@ class Shipper:
 
     def _payload(self, buffers: list[BytesLike]) -> tuple[Payload, Blob | None]:
         if packed_size(buffers) <= INLINE_BYTES_MAX:
-            data = b"".join(buffers)
-            return Payload(inline=base64.b64encode(data).decode("ascii")), None
+            return Payload.of_bytes(b"".join(buffers)), None
         blob = self._blob(buffers)
         return Payload(blob=blob.id, size_bytes=len(blob.data)), blob
 
@@ -308,6 +326,10 @@ class Shipper:
 
     def _new_id(self) -> JobId:
         return JobId(f"{self._prefix}-{next(self._numbers)}")
+
+
+def _is_like(last: _Call, options: Options, code: Code, name: str) -> bool:
+    return last.options is options and last.code is code and last.name == name
 
 
 def _unusual(options: Options) -> dict[str, object]:

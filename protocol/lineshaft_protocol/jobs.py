@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from lineshaft_protocol.ids import Digest, Name
+from lineshaft_protocol.ids import Digest, JobId, Name
 from lineshaft_protocol.resources import Resources
-from lineshaft_protocol.wire import NUMBER_MAX, Wire
+from lineshaft_protocol.wire import NUMBER_MAX, Wire, put_together
 
 INLINE_BYTES_MAX = 32 * 1024
 """A payload or result longer than this travels as a blob."""
@@ -38,6 +38,9 @@ MODULES_MAX = 200
 JobKind = Literal["function", "plan", "stream", "pipeline"]
 
 
+_INLINE = {"inline"}
+
+
 class Payload(Wire):
     """Bytes that a control message carries itself, or the blob that holds them.
 
@@ -61,7 +64,10 @@ class Payload(Wire):
     @classmethod
     def of_bytes(cls, data: bytes) -> "Payload":
         """A payload that the message carries itself; at most ``INLINE_BYTES_MAX`` bytes."""
-        return cls(inline=base64.b64encode(data).decode())
+        assert len(data) <= INLINE_BYTES_MAX, "more bytes than this are a blob"
+        inline = base64.b64encode(data).decode("ascii")
+        fields: dict[str, object] = {"inline": inline, "blob": None, "size_bytes": None}
+        return put_together(cls, fields, _INLINE)
 
     def inline_bytes(self) -> bytes:
         """The bytes that the message carries.
@@ -203,6 +209,11 @@ class JobSpec(Wire):
     """Where its run record lies; ``None`` for its name."""
     params: str | None = Field(default=None, max_length=PARAMS_CHARACTERS_MAX)
     """Parameters as JSON, to be shown and recorded; what the job gets is in its payload."""
+
+    def like(self, job_id: JobId, payload: Payload) -> "JobSpec":
+        """Describe a job that differs in this alone; both are as they are in any job."""
+        fields = {**self.__dict__, "job_id": job_id, "payload": payload}
+        return put_together(JobSpec, fields, self.__pydantic_fields_set__)
 
     @property
     def blobs(self) -> tuple[str, ...]:

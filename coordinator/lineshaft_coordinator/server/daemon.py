@@ -352,9 +352,9 @@ class Daemon:
         for effect in effects:
             match effect:
                 case Send(session=session, message=message):
-                    if isinstance(message, Assign | Registered):
-                        message = self._with_secrets(message)
-                    outgoing.setdefault(session, []).append(message)
+                    is_whole = not isinstance(message, Assign | Registered)
+                    whole = message if is_whole else self._with_secrets(message)
+                    outgoing.setdefault(session, []).append(whole)
                 case Append() | AppendEvents():
                     pass
                 case Close(session=session, code=code, reason=reason):
