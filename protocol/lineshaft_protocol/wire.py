@@ -1,6 +1,7 @@
 """How Lineshaft's own models behave on the wire."""
 
-from typing import ClassVar, TypeVar
+from collections.abc import Callable
+from typing import ClassVar, ParamSpec, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,18 +26,41 @@ class Wire(BaseModel):
 
 
 WireT = TypeVar("WireT", bound=Wire)
+Fields = ParamSpec("Fields")
+
+
+def unchecked(model: Callable[Fields, WireT]) -> Callable[Fields, WireT]:
+    """Return what makes messages of this model of parts that need no check, in half of the time.
+
+    For the few that are made for every job, of what was checked when it came or what we made; the
+    type checkers still see to the fields, and the peer to all of it.
+
+    Args:
+        model: A message's class; its fields are then given by name.
+    """
+    made_of = cast("type[WireT]", model)
+    whole = {
+        name: None if field.is_required() else field.get_default()
+        for name, field in made_of.model_fields.items()
+    }
+    named = set(whole)
+
+    def make(*_: Fields.args, **given: Fields.kwargs) -> WireT:
+        return put_together(made_of, {**whole, **given}, named)
+
+    return make
 
 
 def put_together(model: type[WireT], fields: dict[str, object], named: set[str]) -> WireT:
-    """Make a message of parts that were checked already: to check them again takes four times it.
+    """Make a message of all its fields, unchecked; it keeps the dictionary.
 
     Args:
         model: What it is.
-        fields: All of its fields; the message keeps the dictionary.
-        named: Those that were not left to what the model says; messages may share the set.
+        fields: All of its fields, in their order.
+        named: Those that were given; messages may share the set.
     """
     made = model.__new__(model)
-    # As pydantic's own model_construct, which looks at each field that there is.
+    # As pydantic's own model_construct does it, which looks at each field that there is.
     object.__setattr__(made, "__dict__", fields)
     object.__setattr__(made, "__pydantic_fields_set__", named)
     object.__setattr__(made, "__pydantic_extra__", None)

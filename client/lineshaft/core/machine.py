@@ -53,7 +53,9 @@ from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import ClientId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.versions import Versions
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import Wire, unchecked
+
+_submit = unchecked(Submit)
 
 
 class CoreSettings(Wire):
@@ -238,7 +240,7 @@ class ClientCore:
         job = self.jobs[job_id] = _Tracked(spec, has_new_id=has_new_id)
         if self._link.is_welcome:
             job.was_sent = True
-            self._tell(Submit(job=spec, is_fresh=has_new_id))
+            self._tell(_submit(job=spec, is_fresh=has_new_id))
 
     def _on_watch(self, job_id: JobId, *, events: bool) -> None:
         job = self.jobs.setdefault(job_id, _Tracked(None))

@@ -34,7 +34,10 @@ from lineshaft_protocol.client_messages import (
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
+from lineshaft_protocol.wire import unchecked
 from lineshaft_protocol.worker_messages import HealDevice
+
+_accepted = unchecked(Accepted)
 
 
 class ClientDesk:
@@ -137,7 +140,7 @@ class ClientDesk:
         else:
             # Watched before it is accepted: a job that comes after a failed one ends at once.
             self._flow.watch(job_id, session, events=bool(submit.events))
-            shop.send(session, Accepted(job_id=job_id))
+            shop.send(session, _accepted(job_id=job_id))
             self._flow.accept(spec, client.client_id, client.owner)
 
     def _unknown_dependency(self, spec: JobSpec) -> JobId | None:

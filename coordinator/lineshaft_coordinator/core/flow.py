@@ -19,7 +19,13 @@ from lineshaft_protocol.client_messages import Answer, Finished, StateChanged
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome, Status
+from lineshaft_protocol.wire import unchecked
 from lineshaft_protocol.worker_messages import Assign, ChildFinished, GangSeat, Stop
+
+# Of each of these there is one for every job.
+_submitted, _started = unchecked(JobSubmitted), unchecked(AttemptStarted)
+_assign, _job_finished = unchecked(Assign), unchecked(JobFinished)
+_finished = unchecked(Finished)
 
 
 class JobFlow:
@@ -40,7 +46,7 @@ class JobFlow:
         """Keep a new job, for the token of this id."""
         job_id = JobId(spec.job_id)
         shop = self._shop
-        shop.record(JobSubmitted(job_id=job_id, client_id=client_id, job=spec, owner=owner))
+        shop.record(_submitted(job_id=job_id, client_id=client_id, job=spec, owner=owner))
         if spec.parent is None and (spec.nodes or 1) > 1:
             for part in parts_of(spec):
                 shop.record(
@@ -108,7 +114,7 @@ class JobFlow:
             shop.queues.remove(job_id, now=shop.now, is_served=True)
         shop.deadlines.clear(("queue", job_id))
         shop.record(
-            AttemptStarted(
+            _started(
                 job_id=job_id,
                 attempt=attempt,
                 worker_id=worker.worker_id,
@@ -124,7 +130,7 @@ class JobFlow:
         lease_s, grace_s = shop.settings.lease_of(job.spec)
         shop.send(
             worker.session,
-            Assign(
+            _assign(
                 job=job.spec,
                 attempt=attempt,
                 epoch=shop.epoch,
@@ -220,7 +226,7 @@ class JobFlow:
         """Record the one outcome, and tell everybody who waits for it."""
         shop, job = self._shop, self._shop.job(job_id)
         state, spec = job.state, job.spec
-        shop.record(JobFinished(job_id=job_id, outcome=outcome))
+        shop.record(_job_finished(job_id=job_id, outcome=outcome))
         match state:
             case Leased():
                 self._vacate(job_id, state)
@@ -230,7 +236,7 @@ class JobFlow:
         self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
         for session in shop.watchers.pop(job_id, {}):
             events = shop.clients[session].watched.pop(job_id, False)
-            shop.send(session, Finished(outcome=outcome, events=events or None))
+            shop.send(session, _finished(outcome=outcome, events=events or None))
         self._end_children(job_id, f"its plan {job_id} ended")
         if spec.parent is not None:
             self._tell_parent(spec, outcome)

@@ -22,6 +22,7 @@ from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.wire import unchecked
 from lineshaft_protocol.worker_messages import (
     Began,
     ChildFinished,
@@ -40,6 +41,8 @@ from lineshaft_protocol.worker_messages import (
     Settled,
     SpawnChild,
 )
+
+_outcome, _settled = unchecked(Outcome), unchecked(Settled)
 
 
 class WorkerDesk:
@@ -160,13 +163,13 @@ class WorkerDesk:
         else:
             self._count_stale(worker, job_id, result.attempt)
         if is_settled:
-            self._shop.send(session, Settled(job_id=job_id, attempt=result.attempt))
+            self._shop.send(session, _settled(job_id=job_id, attempt=result.attempt))
 
     def _conclude(self, worker: Worker, job_id: JobId, job: Job, result: AttemptResult) -> None:
         match result.status:
             case "succeeded":
                 self._shop.note_pace(job.spec, result.run_s)
-                outcome = Outcome(
+                outcome = _outcome(
                     job_id=job_id,
                     status="succeeded",
                     attempt=result.attempt,

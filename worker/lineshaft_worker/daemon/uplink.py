@@ -20,7 +20,7 @@ from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.stream_frames import is_stream_frame
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Registered, ToWorker
+from lineshaft_protocol.worker_messages import Assign, Registered, Settled, ToWorker
 from lineshaft_runtime.connection import Connection
 from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.transfers import BlobTransfers
@@ -122,7 +122,8 @@ class Uplink:
             connection.close(PROTOCOL_FAULT, error.reason[:100])
             return
         for message in messages:
-            if not self._take_blob_message(message):
+            # Those two first: there is one of each for every attempt.
+            if isinstance(message, Assign | Settled) or not self._take_blob_message(message):
                 self._post(io.Received(session, message))
             if isinstance(message, Registered):
                 self.files.on_connected(message.features)
