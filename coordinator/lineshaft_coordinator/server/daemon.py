@@ -261,9 +261,8 @@ class Daemon:
 
     def submit(self, session: Session, submit: Submit) -> None:
         """Give the core a job whose blobs are here; a job that was accepted before needs none."""
-        must_look = submit.job.secrets and not submit.is_repeat
-        text = self._secret_missing(submit.job) if must_look else None
-        if text is not None:
+        text = self._secret_missing(submit.job) if submit.job.secrets else None
+        if text is not None and not submit.is_repeat:
             refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
             self.sessions.send(session, [refused])
             return
