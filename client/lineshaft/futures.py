@@ -2,8 +2,8 @@
 
 import concurrent.futures
 import threading
+from _thread import RLock
 from collections.abc import Callable
-from types import TracebackType
 from typing import Generic, Protocol, TypeVar, cast
 
 from typing_extensions import override
@@ -184,35 +184,17 @@ class _FailedError(Exception):
     """Stands in for an exception that nobody has asked for yet."""
 
 
-class _Condition:
+class _Condition(RLock):  # type: ignore[misc]  # not final while it runs
     """A lock, and a `threading.Condition` of it from when somebody first waits."""
 
-    __slots__ = ("_lock", "_waiting")
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._waiting: threading.Condition | None = None
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        return self._lock.acquire(blocking, timeout)
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.__exit__(kind, error, trace)
 
     def wait(self, timeout: float | None = None) -> bool:
         # Who waits has the lock, so there is only ever one.
-        self._waiting = self._waiting or threading.Condition(self._lock)
+        self._waiting = self._waiting or threading.Condition(self)
         return self._waiting.wait(timeout)
 
     def notify_all(self) -> None:

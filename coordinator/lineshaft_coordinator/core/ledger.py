@@ -40,8 +40,7 @@ from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.values import value
 
 LiveRecord = (
-    AttemptStarted
-    | AttemptLeft
+    AttemptLeft
     | PauseRequested
     | PauseWithdrawn
     | JobResumed
@@ -49,7 +48,7 @@ LiveRecord = (
     | CancelRequested
     | JobFinished
 )
-"""What is said of a job that is live."""
+"""What is said of a job that is live, besides the start of an attempt."""
 
 
 @value()
@@ -152,14 +151,18 @@ class Ledger:
             return
         if job is None:
             raise CorruptJournalError(f"{record!r} is about no live job")
+        if isinstance(record, AttemptStarted):
+            self._start(job, record)  # Which no paused job is.
+            return
         self.paused_count -= isinstance(job.state, Paused)
         self._change(job_id, job, record)
         self.paused_count += isinstance(job.state, Paused) and job_id in self.jobs
 
     def _change(self, job_id: JobId, job: Job, record: LiveRecord) -> None:
         match record:
-            case AttemptStarted():
-                self._start(job, record)
+            case JobFinished():
+                del self.jobs[job_id]
+                self.recent.add(job_id, Done(job.spec, record.outcome))
             case AttemptLeft():
                 self._leave(job, record)
             case PauseRequested() | PauseWithdrawn() | JobResumed():
@@ -168,9 +171,6 @@ class Ledger:
                 self._keep(job, record)
             case CancelRequested():
                 job.cancel_reason = record.reason
-            case JobFinished():
-                del self.jobs[job_id]
-                self.recent.add(job_id, Done(job.spec, record.outcome))
 
     def _start(self, job: Job, record: AttemptStarted) -> None:
         if not isinstance(job.state, Queued) or record.attempt != job.attempt_count + 1:

@@ -83,13 +83,12 @@ class Recorder:
     def tap(self, effects: Sequence[Effect]) -> None:
         """Note which runs have news; called after each commit."""
         for effect in effects:
-            # Most effects are nothing to record, and this is asked for each of every job.
-            if not isinstance(effect, Append | AppendEvents):
-                continue
-            if isinstance(effect, AppendEvents):
+            if isinstance(effect, Append):
+                job_id = self._run_of(effect.record)
+            elif isinstance(effect, AppendEvents):
                 job_id = self._run_that_spoke(effect)
             else:
-                job_id = self._run_of(effect.record)
+                continue
             if job_id is not None:
                 self._news.add(job_id)
                 self._wanted.set()

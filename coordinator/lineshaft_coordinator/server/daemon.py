@@ -73,7 +73,7 @@ from lineshaft_runtime.pump import Pump
 logger = logging.getLogger(__name__)
 
 Tap: TypeAlias = Callable[[Sequence[Effect]], None]
-"""Hears what was committed. Must not block or raise, and does for most batches next to nothing."""
+"""Hears what was committed, and all else but Sends. Must not block or raise, nor do much."""
 
 
 class Daemon:
@@ -247,9 +247,11 @@ class Daemon:
 
     def _with_secrets(self, message: Wire) -> Wire:
         """Add what neither the core nor the journal may know, or need to."""
-        if isinstance(message, Registered) and self._mover is not None:
-            return message.model_copy(update={"blob_store": self._mover.notice})
-        if not isinstance(message, Assign) or not message.job.secrets:
+        if not isinstance(message, Assign):
+            if isinstance(message, Registered) and self._mover is not None:
+                return message.model_copy(update={"blob_store": self._mover.notice})
+            return message
+        if not message.job.secrets:
             return message
         try:
             values = self._secrets.values(message.job.secrets)
@@ -337,23 +339,23 @@ class Daemon:
     # --- what the core wants ---
 
     async def _perform(self, effects: list[Effect]) -> None:
-        batch = self._facts.batch(effects, time.time())
+        others = [effect for effect in effects if not isinstance(effect, Send)]
+        batch = self._facts.batch(others, time.time())
         if batch is not None:
             started = time.monotonic()
             # All or nothing: while there is no room, nobody hears anything of it.
             await self.room.wait_for(partial(self._store.append, batch))
             now = time.monotonic()
             self.meter.commits.observe(now - started)
-            self.meter.on_commit(effects, now)
+            self.meter.on_commit(others, now)
             for tap in self.taps:
-                tap(effects)
+                tap(others)
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:
                 case Send(session=session, message=message):
-                    is_whole = not isinstance(message, Assign | Registered)
-                    whole = message if is_whole else self._with_secrets(message)
-                    outgoing.setdefault(session, []).append(whole)
+                    told = outgoing.setdefault(session, [])
+                    told.append(self._with_secrets(message))
                 case Append() | AppendEvents():
                     pass
                 case Close(session=session, code=code, reason=reason):

@@ -31,6 +31,9 @@ from lineshaft_worker.runner.files import tell_runners
 
 logger = logging.getLogger(__name__)
 
+_OF_ATTEMPTS = (Assign, Settled)
+"""There is one of each for every attempt; the others are few."""
+
 PROTOCOL_FAULT = 1002
 GOING_AWAY = 1001
 
@@ -122,8 +125,8 @@ class Uplink:
             connection.close(PROTOCOL_FAULT, error.reason[:100])
             return
         for message in messages:
-            # Those two first: there is one of each for every attempt.
-            if isinstance(message, Assign | Settled) or not self._take_blob_message(message):
+            is_of_attempt = isinstance(message, _OF_ATTEMPTS)
+            if is_of_attempt or not self._take_blob_message(message):
                 self._post(io.Received(session, message))
             if isinstance(message, Registered):
                 self.files.on_connected(message.features)
