@@ -107,11 +107,10 @@ class Handover:
 
 def named_by(message: Wire) -> BlobId | None:
     """Name the blob that a message makes its reader ask for next; None if there is none."""
-    match message:
-        case Assign(job=job):
-            blob_id = job.payload.blob
-        case Finished(outcome=outcome) if outcome.result is not None:
-            blob_id = outcome.result.blob
-        case _:
-            return None
-    return None if blob_id is None else BlobId(blob_id)
+    if isinstance(message, Assign):
+        payload = message.job.payload
+    elif isinstance(message, Finished) and message.outcome.result is not None:
+        payload = message.outcome.result
+    else:
+        return None
+    return None if payload.blob is None else BlobId(payload.blob)

@@ -247,11 +247,9 @@ class Daemon:
 
     def _with_secrets(self, message: Wire) -> Wire:
         """Add what neither the core nor the journal may know, or need to."""
-        if not isinstance(message, Assign):
-            if isinstance(message, Registered) and self._mover is not None:
-                return message.model_copy(update={"blob_store": self._mover.notice})
-            return message
-        if not message.job.secrets:
+        if isinstance(message, Registered) and self._mover is not None:
+            return message.model_copy(update={"blob_store": self._mover.notice})
+        if not isinstance(message, Assign) or not message.job.secrets:
             return message
         try:
             values = self._secrets.values(message.job.secrets)

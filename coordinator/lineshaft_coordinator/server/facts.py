@@ -1,6 +1,6 @@
 """From what the core decided to what the store keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.ledger import Job
@@ -33,7 +33,7 @@ class Facts:
             job_id: (job.spec, job.client_id, job.owner or "") for job_id, job in live.items()
         }
 
-    def batch(self, effects: list[Effect], at: float) -> Batch | None:
+    def batch(self, effects: Sequence[Effect], at: float) -> Batch | None:
         """Collect what must be durable before anything of these effects is visible.
 
         Args:
