@@ -88,8 +88,16 @@ class ObjectStore:
             found: dict[str, str] = json.loads(text)
             return str(found["store_id"])
 
-    def put(self, blob_id: str, source: Path, beat: Beat = _no_beat) -> None:
+    def put(
+        self, blob_id: str, source: Path, beat: Beat = _no_beat, *, replaces: bool = False
+    ) -> None:
         """Make an object of a file whose hash is known; nothing is sent if it is there.
+
+        Args:
+            blob_id: The blob.
+            source: The file.
+            beat: Called with each piece.
+            replaces: Whether what is there is known to be damaged, though its length is right.
 
         Raises:
             ObjectStoreTakenError: Another one's place is there by now.
@@ -97,7 +105,7 @@ class ObjectStore:
         """
         name = object_name(blob_id)
         with self._asked():
-            if self._place.size(name) != source.stat().st_size:
+            if replaces or self._place.size(name) != source.stat().st_size:
                 self._look_for_marker()
                 self._place.write(name, source, beat)
 
@@ -187,6 +195,16 @@ class ObjectStore:
             for each in old:
                 self._place.remove(f"{DRAFTS}/{each.name}")
         return len(old)
+
+    def look_for_marker(self) -> None:
+        """Make sure that the store is there and ours, as when it was claimed.
+
+        Raises:
+            ObjectStoreTakenError: Another one's place is there by now.
+            ObjectStoreUnreachableError: It is not.
+        """
+        with self._asked():
+            self._look_for_marker()
 
     def _look_for_marker(self) -> None:
         """An empty mount point must not pass for a store that lost all its objects.

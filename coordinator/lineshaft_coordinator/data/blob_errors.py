@@ -81,7 +81,8 @@ class BlobLostError(BlobNotFoundError):
     """A blob is no longer in the object store where it should be."""
 
     def __init__(self, blob_id: str, detail: str) -> None:
-        BlobError.__init__(self, f"blob {blob_id} is lost: {detail}")
+        text = f"blob {blob_id} is lost: {detail}; send it again, or do again what made it"
+        BlobError.__init__(self, text)
         self.blob_id, self.detail, self.for_peers = blob_id, detail, str(self)
 
 

@@ -7,9 +7,7 @@ is on our disk. While the store is away, blobs stay here and room is all that ru
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
@@ -61,7 +59,6 @@ class ObjectMover:
         self.problem: str | None = None
         """Why nothing can be moved now."""
         self._is_claimed = False
-        self._held = Counter[str]()
 
     @property
     def notice(self) -> BlobStoreNotice:
@@ -126,7 +123,9 @@ class ObjectMover:
         try:
             with self._stored.expected(blob_id) as is_free:
                 if is_free:
-                    await self._lane.run(partial(self._stored.store.put, blob_id, file.path))
+                    replaces = self._stored.is_distrusted(blob_id)
+                    put = partial(self._stored.store.put, replaces=replaces)
+                    await self._lane.run(partial(put, blob_id, file.path))
                     await asyncio.to_thread(self._stored.enter, blob_id, file.size_bytes)
         except (ObjectStoreError, OSError):
             if self._blobs.is_here(blob_id):
@@ -136,7 +135,7 @@ class ObjectMover:
 
     async def _trim(self) -> None:
         most = self._copies_bytes_max
-        surplus = self._stored.surplus_copies(bytes_max=most, but=self._held)
+        surplus = self._stored.surplus_copies(bytes_max=most)
         if surplus:
             await asyncio.to_thread(self._blobs.drop_copies, surplus)
 
@@ -158,16 +157,9 @@ class ObjectMover:
         """Length in bytes of a blob that is in the store; None of others."""
         return self._stored.size(blob_id)
 
-    @contextmanager
-    def holding(self, blob_id: str) -> Generator[None]:
+    def holding(self, blob_id: str) -> AbstractContextManager[None]:
         """Keep the copy of a blob that is read, though it be larger than all copies may be."""
-        self._held[blob_id] += 1
-        try:
-            yield
-        finally:
-            self._held[blob_id] -= 1
-            if not self._held[blob_id]:
-                del self._held[blob_id]
+        return self._stored.holding(blob_id)
 
     async def bring(self, blob_id: str) -> None:
         """Have a copy of a blob here, if it is only in the store.
@@ -190,8 +182,8 @@ class ObjectMover:
             return self._stored.make_young(blob_id)
         try:
             with self._stored.expected(blob_id) as is_free:
-                if not is_free:
-                    return False
+                if not is_free or self._stored.is_distrusted(blob_id):
+                    return False  # What was damaged has to come here first, and replaces it.
                 found = await self._lane.run(lambda _: self._stored.store.size(blob_id))
                 if found != size_bytes:
                     return False

@@ -11,11 +11,16 @@ store, some time; a strike outlives us. What is struck cannot be entered until i
 removal under way would take what was just put there; and what somebody puts there or looks for
 is *expected*, and until it is entered it is nobody's stray. A removal is done once: one that hangs
 may come through long after, so another one of the same object waits for its end.
+
+What somebody else removed or changed there is found out by who reads it, looked at once more, and
+*forgotten*: the next who offers the blob sends it again. A damaged object is left as it is, since
+it may be our reading that is at fault; but it is distrusted, and what comes next replaces it.
 """
 
+import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Container, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -25,9 +30,15 @@ from typing import Final
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobLostError
 from lineshaft_coordinator.data.blob_files import BLOB_ID, FOLDER_MODE, is_younger, make_young
 from lineshaft_runtime.durable import sync_path
-from lineshaft_runtime.object_errors import ObjectMissingError, ObjectStoreError
+from lineshaft_runtime.object_errors import (
+    ObjectDamagedError,
+    ObjectMissingError,
+    ObjectStoreError,
+)
 from lineshaft_runtime.object_places import Beat
 from lineshaft_runtime.object_store import ObjectStore
+
+logger = logging.getLogger(__name__)
 
 INDEX: Final = "objects"
 """Folder of the index, among the blobs."""
@@ -78,6 +89,8 @@ class StoredObjects:
         self._lock = threading.Lock()
         self._entries, self._struck = _read(folder)
         self._expected = Counter[str]()
+        self._held = Counter[str]()
+        self._distrusted: set[str] = set()
         self._removing: set[str] = set()
         self._waiting: dict[str, int] = {}
         self._copies: OrderedDict[str, int] = OrderedDict()
@@ -126,12 +139,26 @@ class StoredObjects:
             if (size_bytes := self._waiting.pop(blob_id, None)) is not None:
                 self._waiting[blob_id] = size_bytes
 
-    def surplus_copies(self, *, bytes_max: int, but: Container[str] = ()) -> list[str]:
+    @contextmanager
+    def holding(self, blob_id: str) -> Generator[None]:
+        """Keep the copy of a blob that is read, whatever needs its room."""
+        with self._lock:
+            self._held[blob_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[blob_id] -= 1
+                if not self._held[blob_id]:
+                    del self._held[blob_id]
+
+    def surplus_copies(self, *, bytes_max: int) -> list[str]:
         """Copies that must go so that the others have so many bytes at most, oldest use first.
+
+        None that is held is among them.
 
         Args:
             bytes_max: What may stay.
-            but: What is in use, and stays.
         """
         with self._lock:
             surplus_bytes = sum(self._copies.values()) - bytes_max
@@ -139,7 +166,7 @@ class StoredObjects:
             for blob_id, size_bytes in self._copies.items():
                 if surplus_bytes <= 0:
                     break
-                if blob_id in but:
+                if blob_id in self._held:
                     continue
                 names.append(blob_id)
                 surplus_bytes -= size_bytes
@@ -187,6 +214,7 @@ class StoredObjects:
                         path.unlink(missing_ok=True)
                     raise
                 self._entries[blob_id] = _Entry(size_bytes, path)
+            self._distrusted.discard(blob_id)
             if self._waiting.pop(blob_id, None) is not None:
                 self._copies[blob_id] = size_bytes
         return True
@@ -263,16 +291,48 @@ class StoredObjects:
         """Read an object whole.
 
         Raises:
-            BlobLostError: It is gone, or something else.
+            BlobLostError: It is gone or something else, and is forgotten here.
             BlobElsewhereError: The store cannot be read.
             OSError: Raised by the sink.
         """
         try:
             self.store.get(blob_id, sink, beat)
-        except ObjectMissingError as error:
+        except (ObjectMissingError, ObjectDamagedError) as error:
+            if not self._is_lost(blob_id, beat):
+                raise BlobElsewhereError(blob_id, str(error)) from error
+            self._forget(blob_id, is_damaged=isinstance(error, ObjectDamagedError))
             raise BlobLostError(blob_id, str(error)) from error
         except ObjectStoreError as error:
             raise BlobElsewhereError(blob_id, str(error)) from error
+
+    def _is_lost(self, blob_id: str, beat: Beat) -> bool:
+        """Look once more, in a store that shows its marker: it may have been away, or come back."""
+        try:
+            self.store.look_for_marker()
+            self.store.get(blob_id, lambda _: None, beat)
+        except (ObjectMissingError, ObjectDamagedError):
+            return True
+        except ObjectStoreError:
+            return False
+        return False
+
+    def _forget(self, blob_id: str, *, is_damaged: bool) -> None:
+        with self._lock:
+            # Whom somebody is putting there just now is not lost.
+            if blob_id in self._expected or (entry := self._entries.pop(blob_id, None)) is None:
+                return
+            self._copies.pop(blob_id, None)
+            if is_damaged:
+                self._distrusted.add(blob_id)
+            with suppress(OSError):  # The next start would believe it, until it is read again.
+                entry.path.unlink(missing_ok=True)
+                sync_path(entry.path.parent)
+        fields = {"blob_id": blob_id, "url": self.store.url, "is_damaged": is_damaged}
+        logger.warning("an object was removed or changed by somebody else", extra=fields)
+
+    def is_distrusted(self, blob_id: str) -> bool:
+        """Whether what lies under the name of a blob was found to be damaged."""
+        return blob_id in self._distrusted
 
 
 def _read(folder: Path) -> tuple[dict[str, _Entry], dict[str, _Entry]]:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from lineshaft_coordinator.data.blob_errors import BlobError
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
 from lineshaft_coordinator.finetune.access import Access, LimitName, detail
 from lineshaft_coordinator.finetune.archives import Archives, Content, Entry, file_entry
 from lineshaft_coordinator.finetune.controls import WrongStateError
@@ -285,7 +285,7 @@ def _told(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
             return detail(409, str(error))
         except TrainingRefusedError as error:
             return detail(_REFUSED.get(error.code, 400), str(error))
-        except (NoTrainerError, StoreFullError) as error:
+        except (NoTrainerError, StoreFullError, BlobElsewhereError) as error:
             return detail(503, str(error))
         except BlobError as error:
             return detail(507, str(error))

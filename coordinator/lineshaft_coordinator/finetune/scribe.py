@@ -15,6 +15,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
 from lineshaft_coordinator.finetune import fold as folds
 from lineshaft_coordinator.finetune import views
 from lineshaft_coordinator.finetune.files import ShortLogError, TrainingFiles, read_json, replace
@@ -96,7 +97,7 @@ class Scribe:
         async with self._unpacking:
             try:
                 await asyncio.to_thread(unpack_all, folder, files, blob_file)
-            except (OSError, tarfile.TarError) as error:
+            except (OSError, tarfile.TarError, BlobElsewhereError) as error:
                 fields = {"job_id": job_id, "why": str(error)}
                 logger.warning("a checkpoint cannot be laid out as a folder", extra=fields)
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.core.shop import Shop
-from lineshaft_coordinator.data.blob_errors import BlobError
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.gateway import machines
 from lineshaft_coordinator.gateway.conversation import LIMITS, Conversation, Desks
@@ -126,7 +126,10 @@ class Gateway:
             ref = read_data_ref(decode_json(request.query_params.get("ref", "")))
         except ProtocolError as error:
             return PlainTextResponse(f"{error}\n", status_code=400)
-        text = await self._uploads.text(grant.token_id, ref)
+        try:
+            text = await self._uploads.text(grant.token_id, ref)
+        except BlobElsewhereError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
         if text is None:
             return Response(status_code=404)
         return Response(text, media_type="application/json")

@@ -83,6 +83,32 @@ def test_a_log_that_lost_its_end_is_made_again(tmp_path: Path) -> None:
         assert place.log(job_id) == whole.splitlines()
 
 
+def test_a_model_that_the_object_store_does_not_give_now_is_a_503(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    flags = ("--blob-store", f"file://{store}")
+    with town(tmp_path / "town", *flags) as place:
+        job_id = place.execute(steps=1, weights=300_000)
+        place.until_status(job_id, "completed")
+        path = f"/api/training/{job_id}/download/model"
+        until(lambda: list(store.glob("??/*")), what="the model lies in the store")
+        assert place.farm.coordinator is not None
+        place.farm.coordinator.terminate()
+        for copy in (place.farm.folder / "data" / "blobs").glob("??/*"):
+            if copy.stat().st_size > 1 << 20:
+                copy.unlink()
+        store.rename(store.with_name("away"))
+
+        place.farm.start_coordinator(*flags)
+        away = place.response("GET", path)
+        store.with_name("away").rename(store)
+        back = until(lambda: (found := place.response("GET", path)).status_code == 200 and found)
+
+        assert away.status_code == 503
+        assert "try again later" in away.json()["detail"]
+        assert len(back.content) > 2_000_000
+
+
 def test_files_go_with_the_history(tmp_path: Path) -> None:
     with town(tmp_path / "town") as place:
         job_id = place.execute(steps=1, dataset_content="{}")

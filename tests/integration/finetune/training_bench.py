@@ -63,7 +63,7 @@ def main(config, dataset_path=None):
         print("ERROR: step 18 went wrong", file=sys.stderr, flush=True)
         stumble(config["fail"])
     Path("outputs").mkdir()
-    Path("outputs/model.bin").write_bytes(b"weights" * 1000)
+    Path("outputs/model.bin").write_bytes(b"weights" * config.get("weights", 1000))
     return {"loss": 1.0 / steps}
 
 def stumble(why):
@@ -145,7 +145,9 @@ class Town:
 
 
 @contextmanager
-def town(folder: Path, *, trainer: Path | None = None, **settings: object) -> Iterator[Town]:
+def town(
+    folder: Path, *flags: str, trainer: Path | None = None, **settings: object
+) -> Iterator[Town]:
     """A coordinator and a worker with two slots; everything is gone afterwards."""
     made = Farm(folder)
     made.home.mkdir(parents=True)
@@ -164,7 +166,7 @@ def town(folder: Path, *, trainer: Path | None = None, **settings: object) -> It
     lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items() if value is not None]
     (made.home / "lineshaft.toml").write_text("\n".join(["[training]", *lines]) + "\n")
     try:
-        made.start_coordinator()
+        made.start_coordinator(*flags)
         made.start_worker("w1", "--slots", "2")
         with made.client() as client:
             made.until_ready(client)

@@ -1,16 +1,14 @@
 """Blobs that move between the coordinator's disk and an object store, which is a folder here."""
 
 import asyncio
-import hashlib
-import os
 import shutil
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.integration.gateway.seed_bench import until
+from tests.integration.store.moving_bench import LARGE, NAME, Bench
 
 from lineshaft_coordinator.data.blob_errors import (
     BlobElsewhereError,
@@ -19,70 +17,20 @@ from lineshaft_coordinator.data.blob_errors import (
 )
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
-from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.store_note import (
     ObjectStoreSettingError,
-    StoreNote,
     note_for,
     read_note,
 )
-from lineshaft_coordinator.data.stored_objects import INDEX, StoredObjects
+from lineshaft_coordinator.data.stored_objects import INDEX
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.blob_room import moving, open_blobs
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_protocol.blob_messages import BlobHere, FetchBlob, SameHost, SameHostFolder
 from lineshaft_protocol.wire import Wire
 from lineshaft_runtime.object_errors import ObjectStoreTakenError, ObjectStoreUnreachableError
-from lineshaft_runtime.object_store import MARKER, ObjectStore, object_name
+from lineshaft_runtime.object_store import MARKER, ObjectStore
 from lineshaft_runtime.same_host import SECRET_FILE, boot_id
-
-LARGE = os.urandom(300_000)
-NAME = hashlib.sha256(LARGE).hexdigest()
-
-
-@dataclass
-class Bench:
-    data: Path
-    store: Path
-    copies_bytes_max: int = 1 << 30
-    total_bytes_max: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        self.open()
-
-    def open(self) -> None:
-        """As a coordinator does when it starts."""
-        note = note_for(self.data, f"file://{self.store}")
-        assert note is not None
-        self.note: StoreNote = note
-        objects = ObjectStore(note.url)
-        self.stored = StoredObjects(self.data / "blobs" / INDEX, objects, bytes_min=1000)
-        self.blobs = BlobStore(
-            self.data / "blobs",
-            blob_bytes_max=1 << 20,
-            total_bytes_max=self.total_bytes_max,
-            free_bytes_min=1,
-            stored=self.stored,
-        )
-        self.mover = ObjectMover(
-            self.blobs, self.stored, note, copies_bytes_max=self.copies_bytes_max
-        )
-
-    def object(self, name: str = NAME) -> Path:
-        return self.store / object_name(name)
-
-    async def moved(self, name: str = NAME) -> None:
-        await until(lambda: name in self.stored)
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "store").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store")
-    await bench.mover.claim()
-    async with moving(bench.mover):
-        yield bench
 
 
 async def test_what_is_large_moves_and_what_is_small_stays(bench: Bench) -> None:
@@ -187,18 +135,6 @@ async def test_what_cannot_be_had_now_is_told_apart_from_what_is_lost(bench: Ben
 
     assert list((bench.data / "blobs" / "partial").iterdir()) == []
     assert bench.blobs.total_bytes == 0
-
-
-async def test_an_object_that_was_changed_is_never_passed_on(bench: Bench) -> None:
-    bench.blobs.put_bytes(LARGE)
-    await bench.moved()
-    bench.blobs.drop_copies([NAME])
-    bench.object().write_bytes(LARGE[::-1])
-
-    with pytest.raises(BlobElsewhereError, match="damaged"):
-        bench.blobs.read(NAME, 0, 1)
-
-    assert not bench.blobs.is_here(NAME)
 
 
 async def test_an_object_of_a_worker_counts_once_it_was_looked_at(bench: Bench) -> None:
@@ -428,6 +364,23 @@ async def test_a_copy_that_is_read_stays_though_it_is_too_large(tmp_path: Path) 
         await bench.mover.bring(other)
 
         assert bench.blobs.is_here(other)
+        assert not bench.blobs.is_here(NAME)
+
+
+async def test_a_copy_that_is_read_stays_though_others_need_room(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store", total_bytes_max=400_000)
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        bench.blobs.put_bytes(LARGE)
+        await bench.moved()
+
+        with bench.mover.holding(NAME), pytest.raises(BlobStoreFullError):
+            bench.blobs.put_bytes(LARGE[::-1])
+
+        assert bench.blobs.is_here(NAME)
+        bench.blobs.put_bytes(LARGE[::-1])
         assert not bench.blobs.is_here(NAME)
 
 

@@ -1,0 +1,97 @@
+"""Objects that somebody else removed or changed: told as lost, sent again, and whole then."""
+
+import shutil
+
+import pytest
+from tests.integration.store.moving_bench import LARGE, NAME, Bench
+
+from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobLostError
+from lineshaft_runtime.object_store import ObjectStore
+
+
+async def test_an_object_that_was_changed_is_never_passed_on(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    bench.object().write_bytes(LARGE[::-1])
+
+    with pytest.raises(BlobLostError, match="damaged"):
+        bench.blobs.read(NAME, 0, 1)
+
+    assert not bench.blobs.is_here(NAME)
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed", "cut off"])
+async def test_what_somebody_else_spoilt_in_the_store_is_sent_again_and_is_whole_then(
+    bench: Bench, damage: str
+) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    if damage == "removed":
+        bench.object().unlink()
+    else:
+        bench.object().write_bytes(LARGE[::-1] if damage == "changed" else LARGE[:-1])
+
+    # Nobody knows until somebody reads it.
+    assert bench.blobs.begin(NAME, len(LARGE)) == len(LARGE)
+    with pytest.raises(BlobLostError, match="send it again, or do again what made it"):
+        await bench.mover.bring(NAME)
+    forgotten = not bench.blobs.is_complete(NAME), not bench.blobs.refer(NAME)
+    offered_from = bench.blobs.begin(NAME, len(LARGE))
+    # A worker took what lies there for whole; it has to send it to us.
+    is_taken = damage == "changed" and await bench.mover.look(NAME, len(LARGE))
+    bench.blobs.write(NAME, 0, LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+
+    assert forgotten == (True, True)
+    assert offered_from == 0
+    assert not is_taken
+    assert bench.object().read_bytes() == LARGE
+    assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_what_was_forgotten_is_not_there_after_a_restart_either(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    bench.object().unlink()
+    with pytest.raises(BlobLostError):
+        await bench.mover.bring(NAME)
+
+    bench.open()
+
+    assert bench.blobs.names() == []
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+async def test_a_store_that_is_not_ours_now_has_lost_nothing(bench: Bench, is_empty: bool) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    ours = bench.store.with_name("ours")
+    bench.store.rename(ours)
+    bench.store.mkdir()
+    if not is_empty:
+        ObjectStore(f"file://{bench.store}").claim("of somebody else", is_new=True)
+
+    with pytest.raises(BlobElsewhereError):
+        await bench.mover.bring(NAME)
+
+    shutil.rmtree(bench.store)
+    ours.rename(bench.store)
+    await bench.mover.bring(NAME)
+    assert bench.blobs.read(NAME, 0, 1 << 20) == LARGE
+
+
+async def test_what_is_being_put_there_is_not_forgotten(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    bench.object().unlink()
+
+    with bench.stored.expected(NAME), pytest.raises(BlobLostError):
+        await bench.mover.bring(NAME)
+
+    assert NAME in bench.stored
