@@ -45,6 +45,7 @@ class Bench:
         self._core = CoordinatorCore(
             CoreSettings(), ledger=Ledger.replay([]), epoch=1, now=self._now
         )
+        self._now += 60.0  # Right after its start a coordinator refuses nothing, and looks at less.
         self._core.handle((Connected(CLIENT, "client"),), self._now)
         self._tell(CLIENT, ClientHello(client_id="c", versions=Versions()))
         for number in range(worker_count):

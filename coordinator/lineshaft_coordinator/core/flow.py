@@ -108,10 +108,11 @@ class JobFlow:
         """Promise the job to a worker that is here, and tell it."""
         shop, job = self._shop, self._shop.job(job_id)
         assert worker.session is not None, "work goes to workers that are here"
-        shape = Shape.of(job.spec)
         attempt = job.attempt_count + 1
-        if job_id in shop.queues:  # Else it is a part of a gang: only their lead waits in a line.
-            shop.queues.remove(job_id, now=shop.now, is_served=True)
+        if job_id in shop.queues:
+            shape = shop.queues.remove(job_id, now=shop.now, is_served=True)
+        else:  # It is a part of a gang: only their lead waits in a line.
+            shape = Shape.of(job.spec)
         shop.deadlines.clear(("queue", job_id))
         shop.record(
             _started(

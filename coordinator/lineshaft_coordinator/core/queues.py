@@ -106,7 +106,7 @@ class Queues:
         assert best is not None, "an empty line is removed"
         return best
 
-    def remove(self, job_id: JobId, *, now: float, is_served: bool) -> None:
+    def remove(self, job_id: JobId, *, now: float, is_served: bool) -> Shape:
         """Take a job out; ``is_served`` counts it against its client's share."""
         place = self._places.pop(job_id)
         queue = self.by_shape[place.shape]
@@ -125,6 +125,7 @@ class Queues:
                 del queue.lines[place.priority]
                 if not queue.lines:
                     del self.by_shape[place.shape]
+        return place.shape
 
     def forget_client(self, client_id: ClientId) -> None:
         """The client is gone and nothing of it waits: its share starts anew."""

@@ -1,5 +1,7 @@
 """What is not kept, whoever submits it: clients their jobs, running plans their children."""
 
+import itertools
+
 from lineshaft_coordinator.core.gangs import gang_fault
 from lineshaft_coordinator.core.placement import lacks, may_ever
 from lineshaft_coordinator.core.shapes import Shape
@@ -44,9 +46,13 @@ def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
         return None
     shape = Shape.of(spec)
     # A worker known only by its leases, since our restart, may be able to run anything.
-    able_count = sum(
-        worker.capacity is None or may_ever(worker, shape) for worker in shop.fleet.known.values()
+    able = (
+        worker
+        for worker in shop.fleet.known.values()
+        if worker.capacity is None or may_ever(worker, shape)
     )
+    # No more of them than it needs: this is asked for every job, of a thousand workers.
+    able_count = len(list(itertools.islice(able, shape.nodes)))
     if able_count >= shape.nodes:
         return None
     if able_count:
