@@ -3,15 +3,19 @@
 import json
 import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
+from lineshaft_coordinator.recorder.looks import Look, columns_of
 from lineshaft_coordinator.recorder.source import Begun, Source
 from lineshaft_records import artifacts
 from lineshaft_records.documents import RunInfo, Status, merge_config
 from lineshaft_records.layout import RunFolder, run_folder, safe_name
 from lineshaft_records.rows import Row, row_of_event
+from lineshaft_records.side_tables import SYSTEM, SideRow, add, count_lines
 from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_records.writer import RunWriter
 
@@ -71,6 +75,7 @@ class JobRun:
         self._console_bytes = self.writer.sizes.get("console.log", 0)
         self._log_bytes = self.writer.sizes.get("run.log", 0)
         self._list_bytes = self.writer.sizes.get("artifacts.jsonl", 0)
+        self._look_count = count_lines(self.folder, SYSTEM)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -107,6 +112,17 @@ class JobRun:
             self._remember(told)
             count += len(page)
         return count
+
+    def note_machine(self, looks: Sequence[Look]) -> None:
+        """Write down how busy its machine was. A full disk costs these looks, and nothing else."""
+        rows = [
+            SideRow(self._look_count + place, round(at * 1e6), columns_of(seen))
+            for place, (at, seen) in enumerate(looks)
+        ]
+        if rows:
+            with suppress(OSError):
+                add(self.folder, SYSTEM, rows)
+                self._look_count += len(rows)
 
     def end(self, source: Source) -> None:
         """Record how the job ended; all its events are recorded already.

@@ -20,6 +20,7 @@ from typing import Any, Final
 from lineshaft_coordinator.recorder.answers import Answers
 from lineshaft_coordinator.recorder.job_run import JobRun, folder_of
 from lineshaft_coordinator.recorder.link import Link
+from lineshaft_coordinator.recorder.looks import Look
 from lineshaft_coordinator.recorder.source import Source
 from lineshaft_records import optional
 from lineshaft_records.documents import (
@@ -82,6 +83,8 @@ class Recorder:
         self._no_runs: set[str] = set()
         """Jobs that were looked at and are no runs so far."""
         self._dirty: set[str] = set()
+        self._looks: dict[str, list[Look]] = {}
+        """What was seen of machines, and is not written yet."""
         self._flush_at = self._look_at = self._sync_at = 0.0
         self._heard_at = time.monotonic()
         self._hints = 0
@@ -120,6 +123,10 @@ class Recorder:
                 self._hints += 1
                 self._dirty.update(message["news"])
                 self._no_runs.difference_update(message["news"])
+            elif "machines" in message:
+                for job_id, looks in message["machines"].items():
+                    self._looks.setdefault(job_id, []).extend(looks)
+                    self._dirty.add(job_id)
             elif message.get("ask") in ("edit", "edit_experiment"):
                 answer = self._edited(**message["with"])
                 self._asked.submit(self._link.send, {"id": message["id"], **answer}, b"{}")
@@ -197,8 +204,10 @@ class Recorder:
         # First where the job is, then what it said: an end that is seen comes after all of it.
         row = self._source.row(job_id)
         run = self._runs.get(job_id) or self._opened(job_id)
+        looks = self._looks.pop(job_id, [])
         if run is None:
             return
+        run.note_machine(looks)
         run.advance(self._source)
         if row is None or not row.is_live:
             run.end(self._source)

@@ -12,6 +12,7 @@ import os
 import random
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,6 +20,7 @@ from typing import Any, Final, cast
 from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.ledger import Ledger
 from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished, Record
+from lineshaft_coordinator.recorder.gauges import Gauges
 from lineshaft_coordinator.recorder.link import HEAD, decoded, encoded
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.ids import JobId
@@ -33,6 +35,7 @@ STEADY_S: Final = 60.0
 ANSWER_S: Final = 20.0
 EXIT_MISSING: Final = 3
 LATER_S: Final = 600.0
+LOOK_S: Final = 15.0
 END_S: Final = 10.0
 LEAN: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """Arrow's own allocator keeps some 20 MiB that one writer of small batches never needs."""
@@ -61,12 +64,22 @@ class Recorder:
         ledger: Which jobs are live.
         has_past: Whether jobs were there before this coordinator started.
         answer_s: How long a question may wait for its answer, in seconds.
+        gauges: Looks at the machines of jobs.
+        look_s: After how many seconds it looks again.
     """
 
     def __init__(
-        self, data: Path, ledger: Ledger, *, has_past: bool, answer_s: float = ANSWER_S
+        self,
+        data: Path,
+        ledger: Ledger,
+        *,
+        has_past: bool,
+        answer_s: float = ANSWER_S,
+        gauges: Gauges | None = None,
+        look_s: float = LOOK_S,
     ) -> None:
         self._answer_s = answer_s
+        self._gauges, self._look_s = gauges, look_s
         self._data, self._ledger, self._has_past = data, ledger, has_past
         self._followed: set[JobId] = set()
         self._news: set[JobId] = set()
@@ -150,6 +163,20 @@ class Recorder:
 
     async def run(self) -> None:
         """Keep a recorder while there is something to record, until cancelled."""
+        looking = asyncio.create_task(self._look())
+        try:
+            await self._serve()
+        finally:
+            looking.cancel()
+
+    async def _look(self) -> None:
+        """Look at the machines of jobs, for ever; a recorder is started for what is seen so far."""
+        while self._gauges is not None:
+            await asyncio.sleep(self._look_s)
+            if self._gauges.look(self._followed, time.time()):
+                self._wanted.set()
+
+    async def _serve(self) -> None:
         if self._has_past:
             asyncio.get_running_loop().call_later(FIRST_LOOK_S, self._wanted.set)
         backoff = Backoff(1.0, 2.0, 60.0, random.Random())  # noqa: S311 - no secret
@@ -222,6 +249,9 @@ class Recorder:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            if self._gauges is not None and (seen := self._gauges.take()):
+                # Before the news, which may be that the job has ended.
+                writer.write(encoded({"machines": seen}))
             if self._news:
                 news, self._news = sorted(self._news), set()
                 self._told += 1

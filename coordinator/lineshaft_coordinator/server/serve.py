@@ -12,6 +12,7 @@ from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.metrics.lag import watch_lag
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
+from lineshaft_coordinator.recorder.gauges import Gauges
 from lineshaft_coordinator.recorder.supervisor import Recorder
 from lineshaft_coordinator.server.actions import DaemonActions
 from lineshaft_coordinator.server.admission import (
@@ -39,6 +40,8 @@ from lineshaft_runtime.stopping import stop_on_signals
 
 logger = logging.getLogger(__name__)
 
+LOOK_HEARTBEATS = 3
+"""After so many heartbeats it is looked again at the machines of jobs, for their records."""
 CONTROL_FRAME_BYTES = 4 * 1024 * 1024
 CHUNK_FRAME_BYTES = FRAME_BYTES_MAX + 1024
 
@@ -88,7 +91,7 @@ async def serve(settings: CoordinatorSettings) -> None:
         jobs = daemon.core.shop.ledger.jobs
         keep_s = settings.keep_finished_s
         upkeep = Upkeep(store, blobs, daemon.room, jobs, keep_finished_s=keep_s, mover=mover)
-        recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=epoch > 1)
+        recorder = _recorder(settings, daemon, has_past=epoch > 1)
         daemon.taps.append(recorder.tap)
         async with announcing(
             settings.notices, store, blobs, data=settings.data, keep_s=keep_s
@@ -99,6 +102,17 @@ async def serve(settings: CoordinatorSettings) -> None:
                 await _run(settings, daemon, blobs, upkeep, announcer, recorder)
     finally:
         await store.close()
+
+
+def _recorder(settings: CoordinatorSettings, daemon: Daemon, *, has_past: bool) -> Recorder:
+    shop = daemon.core.shop
+    return Recorder(
+        settings.data,
+        shop.ledger,
+        has_past=has_past,
+        gauges=Gauges(shop.fleet),
+        look_s=LOOK_HEARTBEATS * settings.core.heartbeat_s,
+    )
 
 
 async def _run(

@@ -43,7 +43,7 @@ export class Series {
 export async function history(id, series, signal, experiment) {
   let isComplete = false;
   try {
-    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?attempts=all&max_points=${POINTS}${experiment === undefined ? "" : `&experiment=${encodeURIComponent(experiment)}`}`, signal);
+    const found = await get(`api/v1/runs/${encodeURIComponent(id)}/metrics?attempts=all&system=true&max_points=${POINTS}${experiment === undefined ? "" : `&experiment=${encodeURIComponent(experiment)}`}`, signal);
     isComplete = takeRecord(found, series);
   } catch (error) {
     // No run (yet), or no recorder: the events have all, one by one.
