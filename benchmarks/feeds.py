@@ -279,14 +279,15 @@ def listen(url: str, count: int, seconds: float, pipe: Connection) -> None:
 
 async def _listen(url: str, count: int, seconds: float) -> list[int]:
     limits = httpx.Limits(max_connections=count)
-    got = [0] * count
+    # The first event has what was there before; what comes after it is counted.
+    got = [-1] * count
 
     async def subscribe(number: int, client: httpx.AsyncClient) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), client.stream("GET", url) as answer:
                 async for line in answer.aiter_lines():
                     if line.startswith("data: ["):
-                        got[number] += len(json.loads(line[6:]))
+                        got[number] += 1 if got[number] < 0 else len(json.loads(line[6:]))
 
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
         await asyncio.gather(*(subscribe(number, client) for number in range(count)))

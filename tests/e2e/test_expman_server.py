@@ -78,6 +78,17 @@ class Both:
         ours, theirs = found
         return (json.loads(ours), json.loads(theirs)) if ours[:1] in "[{" else (ours, theirs)
 
+    def begun(self, path: str) -> tuple[Any, Any]:
+        """The first event of both streams."""
+        return tuple(self._first(*each, path) for each in (self._ours, self._theirs))  # type: ignore[return-value]
+
+    @staticmethod
+    def _first(url: str, headers: dict[str, str], path: str) -> Any:
+        request = urllib.request.Request(url + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            line = next(each for each in answer if each.startswith(b"data: "))
+            return json.loads(line.removeprefix(b"data: "))
+
     def edit(self, path: str, said: object) -> Any:
         """Change something with us, whose records the seed's server reads."""
         url, headers = self._ours
@@ -160,3 +171,12 @@ def test_s004_16_a_log_is_streamed_as_plain_text(both: Both, recorded: tuple[Far
     data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     assert data[-1] == "{}", "that of the end"
     assert "\n".join(data[:-1]) == log.read_text()
+
+
+def test_s004_16_the_stream_of_rows_begins_with_those_that_there_are(
+    both: Both, recorded: tuple[Farm, str]
+) -> None:
+    ours, theirs = both.begun(f"/api/run/digits/{recorded[1]}/stream/vectors")
+
+    assert len(ours) == 3000
+    assert ours == theirs

@@ -16,6 +16,8 @@ from lineshaft_records.errors import NoSuchExperimentError, NoSuchRunError, Reco
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.rows import Row
 
+REPLAYS = 5
+
 
 class Answers:
     """Answers in a thread of its own.
@@ -54,6 +56,7 @@ class Answers:
             "path": catalog.path,
             "log_path": catalog.log_path,
             "tail": self._tail,
+            "replay": self._replay,
             "preview": preview,
             "seed_rows": self._seed_rows,
             "seed_preview": seed_preview,
@@ -85,6 +88,21 @@ class Answers:
     def _seed_rows(self, **about: Any) -> list[dict[str, Any]]:
         """Rows of a run in the words of seed 004."""
         return seed_rows(self._catalog.rows(**about))
+
+    def _replay(self, *, run: str, max_points: int) -> dict[str, Any]:
+        """Rows so far, and the place behind them; no place: there will be no others."""
+        name = run.rpartition("/")[2]
+        place: tuple[int, int] | None = None
+        rows: list[dict[str, Any]] = []
+        for _ in range(REPLAYS):
+            found = self._live.get(name) or self._ended.get(name)
+            place = None if found is None else found.place
+            rows = self._seed_rows(run=run, max_points=max_points)
+            # What is written while it is read may be among the rows, and comes again: once more,
+            # and in the end rather twice than never.
+            if found is None or found.place == place:
+                break
+        return {"place": place, "rows": rows}
 
     def _tail(self, *, run: str, after: Sequence[int] = ()) -> dict[str, Any]:
         """Recent rows behind a place; `place` is where they end, no place: they are not known.

@@ -17,6 +17,9 @@ from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, Record
 EVERY_S: Final = 0.5
 KEEP_ALIVE_S: Final = 15.0
 ROWS_MAX: Final = 4096
+REPLAYED_MAX: Final = 10_000
+"""How many of the rows that there are already are told."""
+_ROWS: Final = b',"rows":'
 TEXT_BYTES: Final = 256 * 1024
 STILL_HERE: Final = b": still here\n\n"
 END: Final = b"event: end\ndata: {}\n\n"
@@ -24,6 +27,8 @@ HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 Place = tuple[int, int]
 """Attempt and number of an event of the job."""
+OVER: Final[Place] = (1 << 53, 0)
+"""Behind all events that a run could have."""
 
 
 class Tail:
@@ -39,6 +44,8 @@ class Tail:
         self.floor: Place = (0, 0)
         """What is later than this is in the rows."""
         self.is_open = True
+        self._replaying = asyncio.Lock()
+        self._replay: tuple[Place, bytes] | None = None
         self._joined: tuple[Place, Place, bytes] | None = None
 
     async def refresh(self) -> None:
@@ -70,6 +77,23 @@ class Tail:
                     self._rows.append((_place(where), text))
                 while len(self._rows) > ROWS_MAX:
                     self.floor, _ = self._rows.popleft()
+
+    async def replay(self) -> tuple[Place, bytes]:
+        """Return a place, and the rows up to there as a JSON array; once for all who listen.
+
+        Raises:
+            AskError: There is no such run.
+            RecorderAwayError: Nobody knows now.
+        """
+        async with self._replaying:
+            # What follows it must still be among the rows.
+            if self._replay is None or self._replay[0] < self.floor:
+                about = {"run": self._run, "max_points": REPLAYED_MAX}
+                head, _, rows = (await self._recorder.ask("replay", **about)).partition(_ROWS)
+                # A megabyte that need not be looked into: the place stands before it.
+                place: list[int] | None = json.loads(head + b"}")["place"]
+                self._replay = (OVER if place is None else _place(place), rows[:-1])
+            return self._replay
 
     def since(self, after: Place) -> bytes:
         """Return the rows after a place as one JSON array; empty if there are none."""
@@ -124,7 +148,10 @@ class Streams:
         await self._recorder.ask("tail", run=run)
 
     async def rows(self, run: str) -> AsyncIterator[bytes]:
-        """Yield what was recorded since the last time, some times a second, until the run ends."""
+        """Yield the rows of a run, and then what is recorded since, until the run ends.
+
+        Of many rows those come first that its curves need; see `REPLAYED_MAX`.
+        """
         after: Place | None = None
         silence = _Silence()
         async with self._tail(run) as tail:
@@ -134,19 +161,26 @@ class Streams:
                     await tail.refresh()
                 except AskError:
                     break  # Somebody removed it.
-                text = b""
-                if tail.place is not None:
+                texts: list[bytes] = []
+                try:
                     if after is None:
-                        after = tail.place
-                    elif after < tail.floor:
+                        after, first = await tail.replay()
+                        texts.append(first)
+                except AskError:
+                    break
+                except RecorderAwayError:
+                    pass  # As in `refresh`.
+                if after is not None and tail.place is not None:
+                    if after < tail.floor:
                         yield b'event: gap\ndata: {"fetch":"metrics"}\n\n'
                         after = tail.floor
-                    text = tail.since(after)
+                    texts.append(tail.since(after))
                     after = max(after, tail.place)
-                if text:
-                    yield b"data: %b\n\n" % text
-                    silence.end()
-                if not tail.is_open:
+                for text in texts:
+                    if text not in (b"", b"[]"):
+                        yield b"data: %b\n\n" % text
+                        silence.end()
+                if after is not None and not tail.is_open:
                     break
                 if await silence.goes_on():
                     yield STILL_HERE
