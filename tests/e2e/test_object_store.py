@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.e2e.farm import Farm, until
@@ -140,7 +141,35 @@ def test_a_job_whose_argument_vanished_fails_and_says_so(farm: Farm, store: Path
 
         lost = client.submit(turned, client.put(LARGE)).exception(timeout=60)
 
+        again = client.submit(turned, client.put(LARGE)).result(timeout=60)
+
     assert isinstance(lost, PayloadLostError)
+    assert again == LARGE[::-1]  # It was sent anew.
+
+
+def test_why_says_that_the_store_with_what_a_job_needs_is_away(farm: Farm, store: Path) -> None:
+    seen_direct(farm)
+    farm.workers["w1"].kill()
+    with farm.client() as client:
+        ref = client.put(LARGE)
+        index = farm.folder / "data" / "blobs" / "objects"
+        until(lambda: list(index.glob("??/*")), what="it is in the store, and on record")
+        assert farm.coordinator is not None
+        farm.coordinator.terminate()
+        for path in files_here(farm):
+            path.unlink()
+        store.rename(store.with_name("away"))
+        farm.start_coordinator("--blob-store", f"file://{store}", "--blobs-by-wire")
+        job = client.submit(turned, ref)
+
+        def reason() -> str | None:
+            told = cast("dict[str, list[str]]", client.why(job.id))["reasons"]
+            return next((each for each in told if "object store alone" in each), None)
+
+        said = until(lambda: reason(), what="it says so")
+
+    assert "1 of the blobs" in said
+    assert "no folder" in said
 
 
 def test_a_coordinator_says_in_one_line_why_it_cannot_start(tmp_path: Path, store: Path) -> None:

@@ -91,6 +91,8 @@ def _coordinator(url: str | None, token: str | None) -> Finding:
     except OSError as error:
         return Finding(what, "broken", f"{one_line(error)} (exit code {exit_code_of(error):d})")
     match info:
+        case {"object_store": {"problem": str(problem)}}:
+            return Finding(what, "note", f"{place} answers; {problem}")
         case {"lineshaft": str(version), "workers": int(count)}:
             return Finding(what, "ok", f"{place} answers: lineshaft {version}, {count} workers")
         case _:

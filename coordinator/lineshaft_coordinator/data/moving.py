@@ -16,7 +16,7 @@ from lineshaft_coordinator.data.store_note import StoreNote
 from lineshaft_coordinator.data.stored_objects import StoredObjects
 from lineshaft_protocol.blob_messages import BlobStoreNotice
 from lineshaft_runtime.object_errors import ObjectStoreError, ObjectStoreTakenError
-from lineshaft_runtime.object_lane import ObjectLane
+from lineshaft_runtime.object_lane import DOUBT_S, ObjectLane
 from lineshaft_runtime.object_places import Beat
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ COPIES_BYTES_MAX = 4 * 1024**3
 """Length of the copies that stay here of what is in the store: the ones used last."""
 AT_A_TIME = 2
 WAIT_S_MAX = 60.0
+LOOK_EVERY_S = 60.0
 
 
 class ObjectMover:
@@ -35,6 +36,8 @@ class ObjectMover:
         stored: What lies in the store.
         note: Whose store it is.
         copies_bytes_max: See `COPIES_BYTES_MAX`.
+        doubt_s: When a store that does not answer is probed; see `ObjectLane`.
+        look_every_s: How often the store is looked at while there is nothing to do, in seconds.
     """
 
     def __init__(
@@ -44,10 +47,14 @@ class ObjectMover:
         note: StoreNote,
         *,
         copies_bytes_max: int = COPIES_BYTES_MAX,
+        doubt_s: float = DOUBT_S,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._blobs, self._stored, self._note = blobs, stored, note
         self._copies_bytes_max = copies_bytes_max
-        self._lane = ObjectLane(stored.store.url)
+        self._look_every_s = look_every_s
+        store = stored.store
+        self._lane = ObjectLane(store.url, probe=store.look_for_marker, doubt_s=doubt_s)
         self._wanted = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -56,9 +63,19 @@ class ObjectMover:
                 loop.call_soon_threadsafe(self._wanted.set)
 
         stored.on_waiting = wake
-        self.problem: str | None = None
-        """Why nothing can be moved now."""
+        self._problem: str | None = None
         self._is_claimed = False
+        self._is_noted = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store cannot be used now; None as far as we know that it can."""
+        return self._lane.outage or self._problem
+
+    @property
+    def waiting_count(self) -> int:
+        """How many blobs wait to be moved there."""
+        return self._stored.waiting_count
 
     @property
     def notice(self) -> BlobStoreNotice:
@@ -79,8 +96,9 @@ class ObjectMover:
         if not note.is_claimed:
             await asyncio.to_thread(note.saved, is_claimed=False)
         await self._lane.run(lambda _: store.claim(note.store_id, is_new=not note.is_claimed))
-        self._note = await asyncio.to_thread(note.saved, is_claimed=True)
-        self._is_claimed = True
+        if not self._is_noted:
+            self._note = await asyncio.to_thread(note.saved, is_claimed=True)
+        self._is_claimed = self._is_noted = True
 
     async def run(self) -> None:
         """Move until cancelled, whatever becomes of the store."""
@@ -93,19 +111,23 @@ class ObjectMover:
                 await self._remove_struck()
                 await self._move_waiting()
             except (ObjectStoreError, BlobError, OSError) as error:
-                if self.problem is None or wait_s >= WAIT_S_MAX:
+                if self._problem is None or wait_s >= WAIT_S_MAX:
                     is_final = isinstance(error, ObjectStoreTakenError)
                     level = logging.ERROR if is_final else logging.WARNING
                     logger.log(level, "the object store waits", extra={"why": str(error)})
-                self.problem = str(error)
+                self._problem = str(error)
                 self._is_claimed = False  # Another place may be there when it is back.
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
                 continue
-            if self.problem is not None:
+            if self._problem is not None:
                 logger.info("the object store is back", extra={"url": self._stored.store.url})
-            self.problem, wait_s = None, 1.0
-            await self._wanted.wait()
+            self._problem, wait_s = None, 1.0
+            try:
+                async with asyncio.timeout(self._look_every_s):
+                    await self._wanted.wait()
+            except TimeoutError:
+                self._is_claimed = False  # Look whether it is there: nobody else may ask for long.
 
     async def _move_waiting(self) -> None:
         while names := self._stored.waiting(AT_A_TIME):
@@ -173,8 +195,17 @@ class ObjectMover:
             try:
                 await self._lane.run(partial(self._blobs.bring, blob_id))
             except ObjectStoreError as error:
+                self._doubt()
                 raise BlobElsewhereError(blob_id, str(error)) from error
+            except BlobElsewhereError:
+                self._doubt()
+                raise
             await self._trim()
+
+    def _doubt(self) -> None:
+        """Somebody could not read: look soon whether the store is there."""
+        self._is_claimed = False
+        self._wanted.set()
 
     async def look(self, blob_id: str, size_bytes: int) -> bool:
         """Look for an object that a worker says to have put there, and enter it."""
@@ -190,6 +221,7 @@ class ObjectMover:
                 return await asyncio.to_thread(self._stored.enter, blob_id, size_bytes)
         except (ObjectStoreError, OSError) as error:
             # Whatever it is, the worker waits for an answer.
+            self._doubt()
             logger.warning("an object cannot be entered", extra={"why": str(error)})
             return False
 

@@ -133,6 +133,11 @@ class StoredObjects:
             found = (blob_id for blob_id in self._waiting if blob_id not in self._struck)
             return list(islice(found, count))
 
+    @property
+    def waiting_count(self) -> int:
+        """How many blobs are to be moved."""
+        return len(self._waiting)
+
     def postpone(self, blob_id: str) -> None:
         """A blob could not be moved: the others that wait come first."""
         with self._lock:

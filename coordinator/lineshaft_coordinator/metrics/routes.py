@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.metrics.census import census
 from lineshaft_coordinator.metrics.exposition import CONTENT_TYPE, Family, exposition
 from lineshaft_coordinator.metrics.meter import Meter
@@ -30,6 +31,7 @@ class MetricsRoutes:
         data: The coordinator's folder.
         blob_bytes: How much is stored as blobs.
         drops: How many messages to live viewers were dropped.
+        objects: To and from the object store; None if there is none.
         is_loopback: Whether only this machine can reach us.
     """
 
@@ -42,8 +44,10 @@ class MetricsRoutes:
         data: Path,
         blob_bytes: Callable[[], int],
         drops: Callable[[], int],
+        objects: ObjectMover | None = None,
         is_loopback: bool,
     ) -> None:
+        self._objects = objects
         self._shop, self._meter, self._guard = shop, meter, guard
         self._data, self._blob_bytes, self._drops = data, blob_bytes, drops
         self._is_loopback = is_loopback
@@ -63,6 +67,8 @@ class MetricsRoutes:
         now = asyncio.get_running_loop().time()
         free_bytes = await asyncio.to_thread(_free_bytes, self._data)
         told = [*self._meter.families, *census(self._shop, now), *self._rest(free_bytes)]
+        if self._objects is not None:
+            told += _of_objects(self._objects)
         return Response(exposition(told), media_type=CONTENT_TYPE)
 
     def _refusal(self, request: Request) -> Refusal | None:
@@ -92,6 +98,23 @@ class MetricsRoutes:
                 {(): free_bytes},
             ),
         )
+
+
+def _of_objects(objects: ObjectMover) -> tuple[Family, Family]:
+    return (
+        Family(
+            "lineshaft_object_store_up",
+            "Whether the object store can be used, as far as is known.",
+            "gauge",
+            {(): int(objects.problem is None)},
+        ),
+        Family(
+            "lineshaft_object_store_waiting_blobs",
+            "Blobs on the disk that are to be moved to the object store.",
+            "gauge",
+            {(): objects.waiting_count},
+        ),
+    )
 
 
 def _free_bytes(data: Path) -> int:

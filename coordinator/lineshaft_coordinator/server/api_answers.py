@@ -17,6 +17,16 @@ class Problem(_Answer):
     error: str
 
 
+class ObjectStoreAnswer(_Answer):
+    """How the object store is."""
+
+    url: str
+    problem: str | None
+    """Why it cannot be used now."""
+    waiting: int
+    """Blobs that are to be moved there."""
+
+
 class InfoAnswer(_Answer):
     """What the coordinator is and has to do."""
 
@@ -28,6 +38,8 @@ class InfoAnswer(_Answer):
     clients: int
     jobs: dict[str, int]
     """By status, as the journal has them."""
+    object_store: ObjectStoreAnswer | None
+    """None where blobs are files of the coordinator."""
 
 
 class MeAnswer(_Answer):

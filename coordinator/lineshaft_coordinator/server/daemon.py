@@ -112,7 +112,7 @@ class Daemon:
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
-        self.questions = Questions(self.core.shop, store, secrets)
+        self.questions = Questions(self.core.shop, store, secrets, mover)
         self.job_source = JobSource(self.sessions, store)
         self.feeds = Hub(self.job_source)
         self.taps: list[Tap] = [self.questions.history.kept]

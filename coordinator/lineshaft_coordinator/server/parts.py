@@ -90,6 +90,7 @@ def _groups(
             data=settings.data,
             blob_bytes=lambda: blobs.total_bytes,
             drops=lambda: daemon.feeds.drops.count + runs.hub.drops.count,
+            objects=daemon.questions.objects,
             is_loopback=is_local,
         ),
         MeRoutes(guard),

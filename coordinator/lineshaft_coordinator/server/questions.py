@@ -11,6 +11,7 @@ from lineshaft_coordinator.core import views
 from lineshaft_coordinator.core.records import FILE_KEPT, FileKept, JobFinished, Record
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.core.ways_out import way_out
+from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.secrets import SecretBox
 from lineshaft_coordinator.journal import read_record
 from lineshaft_coordinator.server.families import Families, next_number
@@ -43,8 +44,12 @@ class UnknownJobError(Exception):
 class Questions:
     """Reads, and changes nothing."""
 
-    def __init__(self, shop: Shop, store: Store, secrets: SecretBox) -> None:
+    def __init__(
+        self, shop: Shop, store: Store, secrets: SecretBox, objects: ObjectMover | None = None
+    ) -> None:
         self._shop, self._store, self._secrets = shop, store, secrets
+        self.objects = objects
+        """To and from the object store; None if there is none."""
         self.history = History(store)
         self.families = Families(store)
 
@@ -222,6 +227,11 @@ class Questions:
         """
         found = views.why(self._shop, job_id, shows_output=shows_output)
         if found is not None:
+            match self._blobs_out_of_reach(job_id), found["reasons"]:
+                case str(away), list(told):
+                    told.append(away)
+                case _:
+                    pass
             return found
         job = await self.job(job_id)
         text = "it was cancelled" if job["status"] == "cancelled" else f"it {job['status']}"
@@ -241,6 +251,15 @@ class Questions:
             if not again and outcome is not None and (hint := way_out(outcome)) is not None:
                 reasons.append(hint)
         return {"job_id": job_id, "status": job["status"], "reasons": reasons}
+
+    def _blobs_out_of_reach(self, job_id: JobId) -> str | None:
+        """What a live job needs and cannot have now, in a sentence; None if it has all."""
+        objects, job = self.objects, self._shop.ledger.jobs.get(job_id)
+        if objects is None or job is None or objects.problem is None:
+            return None
+        count = sum(map(objects.is_away, job.spec.blobs))
+        text = f"{count} of the blobs that it needs lie in the object store alone"
+        return f"{text}, and {objects.problem}" if count else None
 
     async def story(self, job_id: JobId) -> list[JsonValue]:
         """Every record about a job, in order, with wall times."""
@@ -308,7 +327,7 @@ class Questions:
 
     async def info(self) -> dict[str, JsonValue]:
         """What the coordinator is and how much it has to do."""
-        shop = self._shop
+        shop, objects = self._shop, self.objects
         return {
             "lineshaft": __version__,
             "epoch": shop.epoch,
@@ -317,6 +336,13 @@ class Questions:
             "workers": len(shop.fleet.by_session),
             "clients": len(shop.clients),
             "jobs": dict(await self._store.counts()),
+            "object_store": None
+            if objects is None
+            else {
+                "url": objects.notice.url,
+                "problem": objects.problem,
+                "waiting": objects.waiting_count,
+            },
         }
 
 

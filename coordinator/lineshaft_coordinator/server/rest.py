@@ -45,6 +45,7 @@ from lineshaft_runtime.serving import let_in
 LIMIT_MAX = 1000
 TAIL_MAX = 10_000
 WAIT_S_MAX = 60
+OBJECTS_AWAY = "the object store cannot be used; blobs that lie there alone cannot be had"
 _RETRY_STATUS = {"unknown_job": 404, "blob_missing": 410, "draining": 503}
 
 
@@ -152,7 +153,10 @@ class Rest:
         del request
         obstacle = self._is_ready()
         if obstacle is None:
-            return PlainTextResponse("ok\n")
+            objects = self._questions.objects
+            is_whole = objects is None or objects.problem is None
+            # Whose address it is, only who has a token is told.
+            return PlainTextResponse("ok\n" if is_whole else f"ok\n{OBJECTS_AWAY}\n")
         return PlainTextResponse(f"{obstacle}\n", status_code=503)
 
     def _guarded(

@@ -101,12 +101,19 @@ def test_a_model_that_the_object_store_does_not_give_now_is_a_503(tmp_path: Path
 
         place.farm.start_coordinator(*flags)
         away = place.response("GET", path)
+        told = until(lambda: (said := place.response("GET", "/readyz")).text != "ok\n" and said)
+        info = place.ask("GET", "/api/v1/info")["object_store"]
+        numbers = place.response("GET", "/metrics").text
         store.with_name("away").rename(store)
         back = until(lambda: (found := place.response("GET", path)).status_code == 200 and found)
 
         assert away.status_code == 503
         assert "try again later" in away.json()["detail"]
         assert len(back.content) > 2_000_000
+        assert (told.status_code, told.text[:24]) == (200, "ok\nthe object store cann")
+        assert "no folder" in info["problem"]
+        assert "lineshaft_object_store_up 0\n" in numbers
+        until(lambda: place.response("GET", "/readyz").text == "ok\n", what="it is noticed")
 
 
 def test_files_go_with_the_history(tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
-"""Objects that somebody else removed or changed: told as lost, sent again, and whole then."""
+"""Objects that somebody else removed or changed, and stores that hang or go away meanwhile."""
 
+import asyncio
+import os
 import shutil
+from pathlib import Path
 
 import pytest
+from tests.integration.gateway.seed_bench import until
 from tests.integration.store.moving_bench import LARGE, NAME, Bench
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError, BlobLostError
-from lineshaft_runtime.object_store import ObjectStore
+from lineshaft_coordinator.data.moving import ObjectMover
+from lineshaft_coordinator.server.blob_room import moving
+from lineshaft_runtime.object_store import MARKER, ObjectStore
 
 
 async def test_an_object_that_was_changed_is_never_passed_on(bench: Bench) -> None:
@@ -95,3 +101,56 @@ async def test_what_is_being_put_there_is_not_forgotten(bench: Bench) -> None:
         await bench.mover.bring(NAME)
 
     assert NAME in bench.stored
+
+
+async def test_a_store_that_hangs_costs_one_wait_and_not_one_for_each_blob(bench: Bench) -> None:
+    names = [bench.blobs.put_bytes(LARGE[number:]) for number in range(6)]
+    for name in names:
+        await bench.moved(name)
+    bench.blobs.drop_copies(names)
+    bench.mover = ObjectMover(bench.blobs, bench.stored, bench.note, doubt_s=0.1)
+    await bench.mover.claim()
+    marker = (bench.store / MARKER).read_bytes()
+    hung = [bench.store / MARKER, *map(bench.object, names)]
+    whole = {path: path.read_bytes() for path in hung}
+    for path in hung:
+        path.unlink()
+        os.mkfifo(path)  # Who opens it waits until somebody writes.
+
+    ends = await asyncio.gather(*map(bench.mover.bring, names), return_exceptions=True)
+
+    assert [type(end) for end in ends] == [BlobElsewhereError] * len(names)
+    assert "not answered" in str(bench.mover.problem)
+    with pytest.raises(BlobElsewhereError, match="not answered"):
+        await bench.mover.bring(names[0])
+    for path, data in whole.items():  # The server is back, and all that hung goes on.
+        writing = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        path.unlink()
+        path.write_bytes(data)
+        if path.name == MARKER:
+            os.write(writing, marker)
+        os.close(writing)
+    await until(lambda: bench.mover.problem is None)
+    await bench.mover.bring(names[0])
+    assert bench.blobs.read(names[0], 0, 1 << 20) == LARGE
+
+
+async def test_a_store_that_goes_away_is_noticed_though_nobody_asks_for_anything(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").mkdir()
+    bench = Bench(tmp_path / "data", tmp_path / "store")
+    mover = ObjectMover(bench.blobs, bench.stored, bench.note, look_every_s=0.01)
+    await mover.claim()
+    async with moving(mover):
+        well = mover.problem
+
+        bench.store.rename(tmp_path / "away")
+        await until(lambda: mover.problem)
+        problem = str(mover.problem)
+        (tmp_path / "away").rename(bench.store)
+        await until(lambda: mover.problem is None)
+
+    assert well is None
+    assert "no folder" in problem

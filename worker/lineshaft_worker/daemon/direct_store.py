@@ -10,6 +10,7 @@ this way", and the blob goes by the coordinator, which has the last word on erro
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lineshaft_protocol.blob_messages import BlobInStore, BlobOffer, BlobStoreNotice, FetchBlob
@@ -143,7 +144,7 @@ class DirectStore:
 
     async def _probe(self, notice: BlobStoreNotice) -> None:
         """Look whether we can reach it, until we can."""
-        lane, told = ObjectLane(notice.url), ""
+        lane, told = ObjectLane(notice.url, probe=partial(_looked_up, notice.url)), ""
         while True:
             try:
                 store, marker = await lane.run(lambda _: _looked_up(notice.url))
