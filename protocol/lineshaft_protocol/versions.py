@@ -20,6 +20,7 @@ FEATURES = (
     "gangs",
     "processes",
     "retry",
+    "unplaced",
 )
 """What this build can do beyond the protocol's first version; a peer uses what both name."""
 

@@ -45,6 +45,8 @@ class Held(Wire):
     devices: tuple[str, ...] | None = None
     pause: PauseMode | Literal["unknown"] = "none"
     """What it was asked last; ``unknown`` to a daemon that took it over."""
+    is_unplaced: bool | None = None
+    """Whether it waits for its Place; ``None`` for one that has a place."""
 
 
 class MeetingPlace(Wire):
@@ -104,6 +106,14 @@ class Preparing(Wire):
     attempt: int = Field(ge=1, le=NUMBER_MAX)
     doing: str = Field(max_length=1000)
     """In words, as ``downloading: torch``."""
+
+
+class Prepared(Wire):
+    """All that an unplaced attempt needs is here; said again on each connection."""
+
+    type: Literal["Prepared"] = "Prepared"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
 
 
 class Began(Wire):
@@ -222,6 +232,19 @@ class Assign(Wire):
     this attempt, in seconds; ``None`` for the one of ``Registered``."""
     lease_grace_s: float | None = Field(default=None, ge=0)
     """How long the attempt may take to end itself once that is over, in seconds."""
+    is_unplaced: bool | None = None
+    """Prepare it, say ``Prepared``, and begin it when ``Place`` names its devices: it has no slot
+    and no device before. ``None`` for an attempt that begins as soon as it is prepared."""
+
+
+class Place(Wire):
+    """A prepared attempt has its place now: begin it. Harmless to repeat."""
+
+    type: Literal["Place"] = "Place"
+    job_id: Name
+    attempt: int = Field(ge=1, le=NUMBER_MAX)
+    devices: tuple[str, ...] | None = None
+    """UUIDs of the GPUs it may see."""
 
 
 class Stop(Wire):
@@ -301,6 +324,7 @@ FromWorker = Annotated[
     Register
     | Heartbeat
     | Preparing
+    | Prepared
     | Began
     | Ended
     | Returned
@@ -320,6 +344,7 @@ ToWorker = Annotated[
     Registered
     | HeartbeatAck
     | Assign
+    | Place
     | Stop
     | Recall
     | SetPause

@@ -14,10 +14,11 @@ from tests.simulation.stays import DRIFT_MAX, Stays
 from tests.simulation.world import SimulationError, World
 
 from lineshaft_coordinator.core.invariants import check
-from lineshaft_coordinator.core.ledger import Leased, Ledger
+from lineshaft_coordinator.core.ledger import Job, Leased, Ledger
 from lineshaft_coordinator.core.machine import CoordinatorCore
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
+    AttemptPlaced,
     AttemptStarted,
     CancelRequested,
     FileKept,
@@ -34,7 +35,15 @@ from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import Outcome
 from lineshaft_protocol.wire import Wire
-from lineshaft_protocol.worker_messages import Assign, EventsAck, KeptAck, Recall, SetPause, Stop
+from lineshaft_protocol.worker_messages import (
+    Assign,
+    EventsAck,
+    KeptAck,
+    Place,
+    Recall,
+    SetPause,
+    Stop,
+)
 from lineshaft_worker.core.attempts import Phase
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.core.machine import WorkerCore
@@ -134,8 +143,12 @@ class Checks:
                     raise SimulationError(f"{record.job_id} is not of its client: {record.owner}")
             case AttemptStarted():
                 self._on_started(record)
+            case AttemptPlaced():
+                self._on_placed(record)
             case AttemptLeft():
                 self._world.mark(f"left: {record.cause}")
+                if "others have the room" in record.reason:
+                    self._world.mark("prepared_and_sent_back")
                 if "was lost" in record.reason:
                     kind = self._disk.specs[record.job_id].kind
                     self._world.mark(f"lease_expired: {kind}")
@@ -188,6 +201,11 @@ class Checks:
             outcome = self._ended.get(other)
             if outcome is None or outcome.status != "succeeded":
                 raise SimulationError(f"{job_id} starts before {other}, which it comes after")
+
+    def _on_placed(self, record: AttemptPlaced) -> None:
+        self._world.mark("placed")
+        if record.job_id in self._cancelled or record.job_id in self._wanted_still:
+            raise SimulationError(f"{record.job_id} was cancelled or paused and is placed")
 
     def _check_array(self, job_id: str) -> None:
         item = self._disk.specs[job_id].array
@@ -270,6 +288,8 @@ class Checks:
                     raise SimulationError(f"the outcome of {outcome.job_id} is not on disk")
             case Assign():
                 self._on_assign(message)
+            case Place(job_id=job_id, attempt=attempt):
+                self._on_place(job_id, attempt)
             case KeptAck():
                 self._on_kept_ack(message)
             case SetPause(mode=mode):
@@ -303,6 +323,13 @@ class Checks:
         if assign.checkpoint is not None:
             self._world.mark("goes_on_from_checkpoint")
 
+    def _on_place(self, job_id: str, attempt: int) -> None:
+        match self._shadow.jobs.get(JobId(job_id)):
+            case Job(state=Leased(attempt=current, is_placed=False)) if current == attempt:
+                raise SimulationError(f"the place of {job_id}#{attempt} is not on disk")
+            case _:
+                pass
+
     def _on_kept_ack(self, ack: KeptAck) -> None:
         job = self._shadow.jobs.get(JobId(ack.job_id))
         is_current = (
@@ -319,6 +346,10 @@ class Checks:
         if (job_id, attempt) not in self._started:
             raise SimulationError(f"{process.key} begins and nobody promised it")
         self._world.note(machine.name, f"begins {job_id}#{attempt}")
+        job = self._shadow.jobs.get(job_id)
+        state = job.state if job is not None else None
+        if isinstance(state, Leased) and state.attempt == attempt and not state.is_placed:
+            raise SimulationError(f"{process.key} begins and has no place")
         if process.assign.job.kind != "pipeline":
             return
         ranks = self._ranks(job_id)

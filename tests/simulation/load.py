@@ -26,7 +26,9 @@ PYTHON = "3.11"
 ARGUMENTS = Payload(inline="eA==")
 """What every job is called with."""
 
-ENVIRONMENT = Environment(requirements=Payload(inline="bnVtcHk="))
+ENVIRONMENTS = tuple(
+    Environment(requirements=Payload(inline=text)) for text in ("bnVtcHk=", "dG9yY2g=", "YXR0cnM=")
+)
 """What some jobs want made before they start."""
 
 IMPOSSIBLE = Resources(cpus=4000.0)
@@ -237,12 +239,17 @@ def _draw_wish(dice: Random, job_id: str, at: float, before: list[Wish], theme: 
         after=after,
         timeouts=_draw_timeouts(job_id, at, kind, queue_s),
         python=PYTHON if dice.random() < 0.5 else None,
-        environment=ENVIRONMENT if dice.random() < 0.2 else None,
+        environment=_draw_environment(job_id, at) if dice.random() < 0.2 else None,
     )
     cancel_after_s = dice.uniform(0.0, 8.0) if dice.random() < 0.2 else None
     if cancel_after_s is not None and dice.random() < 0.3:
         cancel_after_s = 0.0
     return Wish(at, spec, dice.random() < 0.7, cancel_after_s, is_impossible)
+
+
+def _draw_environment(job_id: str, at: float) -> Environment:
+    # Dice of its own, so that what else a seed does stays what it was.
+    return Random(f"{job_id}/{at}/environment").choice(ENVIRONMENTS)
 
 
 def _draw_after(dice: Random, at: float, before: list[Wish]) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.coordinator_node import CoordinatorNode
+from tests.simulation.place_mutants import PLACE_PLANTS
 
 from lineshaft.core.machine import ClientCore
 from lineshaft_coordinator.core import arrays, ledger, placement
@@ -509,8 +510,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "a silent worker is not noticed": Mutant(_silence_is_fine),
     "ended attempts are not among the held": Mutant(_ended_not_held),
     "a shared GPU is packed over its memory": Mutant(_shared_gpu_overfull),
-    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 1634),
-    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 455),
+    "the worker trusts the coordinator's devices": Mutant(_worker_trusts_devices, 427),
+    "the worker trusts the coordinator's sums": Mutant(_worker_trusts_memory, 14),
     "a job starts before what it comes after": Mutant(_dependencies_ignored),
     "a job submitted twice runs twice": Mutant(_submit_twice_is_two),
     "the client repeats events": Mutant(_events_not_deduplicated, 0),
@@ -549,4 +550,5 @@ MUTANTS: Mapping[str, Mutant] = {
     "what is known to have ended is looked up for ever": Mutant(_unreadable_is_looked_up_again),
     "nobody is told that a record cannot be read": Mutant(_unreadable_is_not_told),
     "whose a plan is, is forgotten": Mutant(_owner_forgotten),
+    **{name: Mutant(plant, seed) for name, (plant, seed) in PLACE_PLANTS.items()},
 }

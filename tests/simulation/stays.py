@@ -226,7 +226,7 @@ def _of_attempt(worker: Daemon, core: WorkerCore, attempt: Attempt, who: str) ->
             yield Stay("stopping", who, (boot,), DYING_S)
         case Phase.CHECKING:
             yield Stay("checking", who, (boot,), GIVE_BACK_S)
-        case Phase.FETCHING | Phase.STORING if core._agreed is not None:
+        case Phase.FETCHING | Phase.PREPARED | Phase.STORING if core._agreed is not None:
             yield Stay(attempt.phase.value, who, (boot, core._session), ANSWER_S)
         case Phase.ENDED if core._agreed is not None and attempt.assign.gang is None:
             yield Stay("ended and not settled", who, (boot, core._session), ANSWER_S)

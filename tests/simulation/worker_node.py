@@ -1,5 +1,6 @@
 """A worker's daemon: it may crash while what it started goes on."""
 
+from random import Random
 from typing import cast
 
 from tests.simulation.checks import Checks, check_bench
@@ -13,9 +14,10 @@ from tests.simulation.world import SimulationError, World
 
 from lineshaft_protocol.codec import TO_WORKER, Codec
 from lineshaft_protocol.ids import Session, WorkerId
+from lineshaft_protocol.jobs import Environment
 from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.resources import Capacity
-from lineshaft_protocol.versions import Versions
+from lineshaft_protocol.versions import FEATURES, Versions
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import MeetingPlace
 from lineshaft_worker.core.identity import Identity
@@ -94,8 +96,12 @@ class WorkerNode(Node):
         self.is_gone = False
         """It never comes back."""
         self._open: dict[int, None] = {}
-        self._building: dict[AttemptKey, None] = {}
+        self._building: dict[AttemptKey, Environment | None] = {}
         """Attempts whose environment is made."""
+        self._built_before: list[Environment | None] = []
+        """Environments on the machine's disk."""
+        # Some daemons are of a release before attempts without a place.
+        self._is_old = Random(f"{faults.drift}/{name}/old").random() < 0.15
         self._meeting_port = 20_000
         self._is_leaving = self._had_lease = False
 
@@ -119,7 +125,7 @@ class WorkerNode(Node):
                 capabilities={},
                 tags=self.tags,
                 pythons=(PYTHON,),
-                versions=Versions(),
+                versions=self._versions(),
             ),
             capacity=self._offers(),
             now=self.clock(),
@@ -128,6 +134,10 @@ class WorkerNode(Node):
             acked_at=self.machine.leases_since(),
         )
         return cast("Core", core)
+
+    def _versions(self) -> Versions:
+        known = tuple(name for name in FEATURES if name != "unplaced" or not self._is_old)
+        return Versions(features=known)
 
     def start(self) -> None:
         super().start()
@@ -317,20 +327,30 @@ class WorkerNode(Node):
             self._building.pop(key, None)
             return
         self.machine.prepared.discard(key)
-        self._building[key] = None
-        self.later(self.dice.uniform(0.0, 3.0), lambda: self._built(key))
+        environment = effect.assign.job.environment
+        self._building[key] = environment
+        if environment in self._built_before and self.dice.random() < 0.2:
+            self.world.mark("environment_pruned")
+            self._built_before.remove(environment)
+        is_there = environment in self._built_before
+        if not is_there and not effect.assign.is_unplaced:
+            self.world.mark("built_while_placed")
+        longest_s = 0.02 if is_there else 5.0
+        self.later(self.dice.uniform(0.0, longest_s), lambda: self._built(key))
 
     def _built(self, key: AttemptKey) -> None:
         if key not in self._building:
             return
         self.post(EnvironmentProgress(key, "installing"))
-        del self._building[key]
+        environment = self._building.pop(key)
         if self.dice.random() < self.faults.blob_fails:
             self.world.mark("build_failed")
             failure = Failure(cause="environment", message="no such package")
             self.post(EnvironmentFailed(key, failure))
         else:
             self.world.mark("built")
+            if environment not in self._built_before:
+                self._built_before.append(environment)
             self.machine.prepared.add(key)
             self.post(EnvironmentReady(key))
 

@@ -174,7 +174,12 @@ def _sentence(record: dict[str, JsonValue]) -> str:
         case {"type": "AttemptStarted", "attempt": attempt, "worker_id": worker_id, **rest}:
             devices = rest.get("devices")
             gpus = f" with GPUs {_listed(devices)}" if isinstance(devices, list) else ""
-            return f"attempt {attempt} given to worker {text_of(worker_id)}{gpus}"
+            what = "to be prepared by" if rest.get("is_unplaced") else "given to"
+            return f"attempt {attempt} {what} worker {text_of(worker_id)}{gpus}"
+        case {"type": "AttemptPlaced", "attempt": attempt, **rest}:
+            devices = rest.get("devices")
+            gpus = f" with GPUs {_listed(devices)}" if isinstance(devices, list) else ""
+            return f"attempt {attempt} is prepared and has its place{gpus}"
         case {"type": "AttemptLeft", "attempt": attempt, "cause": cause, **rest}:
             where = "waits to be resumed" if cause == "paused" else "goes back to the queue"
             what = LEAVES.get(text_of(cause), text_of(cause))

@@ -1,9 +1,10 @@
 """What we believe about the workers; all of it is gone, and rebuilt, when we restart.
 
 A worker is *here* while it has a session, and *away* while leases name it and it has none. Its
-leases are of two sorts: ``running`` ones occupy its resources, ``backlog`` ones wait at the
-worker for its next free slot and occupy nothing yet. ``suspended`` ones run a plan that waits
-for a child job: they keep memory and devices but give their slot away.
+leases are of three sorts: ``running`` ones occupy its resources, ``backlog`` ones wait at the
+worker for its next free slot and occupy nothing yet, and for ``preparing`` ones it makes an
+environment: they occupy nothing either, until they are placed. ``suspended`` ones run a plan that
+waits for a child job: they keep memory and devices but give their slot away.
 """
 
 from collections import OrderedDict
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.shapes import EnvironmentKey, Shape
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
 from lineshaft_protocol.worker_messages import LeaveNow, MeetingPlace, Register
+
+ENVIRONMENTS_MAX = 256
+"""Of how many environments is remembered that a worker has them."""
 
 NO_SESSION = Session(0)
 """Older than every session."""
@@ -77,6 +81,11 @@ class Worker:
     """Where a gang can meet whose rank 0 runs there, as it said last."""
     running: dict[JobId, Lease] = field(default_factory=dict)
     backlog: OrderedDict[JobId, Lease] = field(default_factory=OrderedDict[JobId, Lease])
+    preparing: dict[JobId, Lease] = field(default_factory=dict)
+    environments: OrderedDict[EnvironmentKey, None] = field(
+        default_factory=OrderedDict[EnvironmentKey, None]
+    )
+    """Those it had when we last heard of them; wrong ones cost time, and nothing else."""
     used_slots: int = 0
     used_cpus: float = 0.0
     used_memory_bytes: int = 0
@@ -106,11 +115,15 @@ class Worker:
 
     def lease_of(self, job_id: JobId) -> Lease | None:
         """Its lease of this job."""
-        return self.running.get(job_id) or self.backlog.get(job_id)
+        return self.running.get(job_id) or self.backlog.get(job_id) or self.preparing.get(job_id)
 
     def lease_ids(self) -> tuple[JobId, ...]:
         """Every job it has."""
-        return (*self.running, *self.backlog)
+        return (*self.running, *self.backlog, *self.preparing)
+
+    def has_only_waiting(self, job_id: JobId) -> bool:
+        """Whether it has this job and cannot have begun it, as far as we know."""
+        return job_id in self.backlog or job_id in self.preparing
 
     def occupy(self, job_id: JobId, lease: Lease) -> None:
         """Count a lease against the worker's resources."""
@@ -129,6 +142,8 @@ class Worker:
         """Forget a lease and what it occupied."""
         if (waiting := self.backlog.pop(job_id, None)) is not None:
             return waiting
+        if (unplaced := self.preparing.pop(job_id, None)) is not None:
+            return unplaced
         if (lease := self.running.pop(job_id, None)) is None:
             return None
         wanted = lease.shape.resources
@@ -164,6 +179,22 @@ class Worker:
         """A backlog lease started."""
         if (lease := self.backlog.pop(job_id, None)) is not None:
             self.occupy(job_id, lease)
+
+    def place(self, job_id: JobId, devices: tuple[str, ...]) -> Lease:
+        """A lease that was prepared gets its slot and these devices."""
+        lease = self.preparing.pop(job_id)
+        lease.devices = devices
+        self.occupy(job_id, lease)
+        return lease
+
+    def note_environment(self, key: EnvironmentKey | None) -> None:
+        """It has this environment, if it is one."""
+        if key is None:
+            return
+        self.environments[key] = None
+        self.environments.move_to_end(key)
+        if len(self.environments) > ENVIRONMENTS_MAX:
+            self.environments.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -202,7 +233,7 @@ class Fleet:
 
     def forget_if_idle(self, worker: Worker) -> None:
         """Drop a worker that is away and has nothing of ours."""
-        if worker.session is None and not worker.running and not worker.backlog:
+        if worker.session is None and not worker.lease_ids():
             self.workers.pop(worker.worker_id, None)
 
     def changed(self, worker: Worker) -> None:

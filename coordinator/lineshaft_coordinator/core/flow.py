@@ -37,6 +37,9 @@ class JobFlow:
         """Shapes with something more urgent waiting than before: the scheduler's next."""
         self.freed: dict[WorkerId, Worker] = {}
         """Workers that may have room they had not before."""
+        self.prepared: dict[JobId, tuple[Worker, int]] = {}
+        """Jobs that their worker has prepared, and in which attempt: each begins there now, or
+        goes back to its line."""
         self._ripples: list[Outcome] = []
         self._is_rippling = False
 
@@ -103,9 +106,10 @@ class JobFlow:
         *,
         devices: tuple[str, ...],
         is_backlog: bool,
+        is_unplaced: bool = False,
         seat: GangSeat | None = None,
     ) -> None:
-        """Promise the job to a worker that is here, and tell it."""
+        """Promise the job to a worker that is here, or have it prepared there (see `leasing`)."""
         shop, job = self._shop, self._shop.job(job_id)
         assert worker.session is not None, "work goes to workers that are here"
         attempt = job.attempt_count + 1
@@ -122,12 +126,11 @@ class JobFlow:
                 epoch=shop.epoch,
                 devices=devices or None,
                 incarnation=worker.incarnation,
+                is_unplaced=is_unplaced or None,
             )
         )
         lease = Lease(attempt, shape, devices)
-        if seat is not None and seat.rank == 0:
-            lease.port = seat.meeting.port
-        self._book(job_id, worker, lease, is_backlog=is_backlog)
+        self._book(job_id, worker, lease, is_backlog=is_backlog, is_unplaced=is_unplaced)
         lease_s, grace_s = shop.settings.lease_of(job.spec)
         shop.send(
             worker.session,
@@ -141,30 +144,22 @@ class JobFlow:
                 lease_s=lease_s,
                 lease_grace_s=grace_s,
                 gang=seat,
+                is_unplaced=is_unplaced or None,
             ),
         )
         self.tell_state(job_id)
 
-    def _book(self, job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool) -> None:
+    def _book(
+        self, job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool, is_unplaced: bool
+    ) -> None:
         if self._shop.job(job_id).spec.preemptible:
             self._shop.preemptible[job_id] = None
-        if is_backlog:
+        if is_unplaced:
+            worker.preparing[job_id] = lease
+        elif is_backlog:
             worker.backlog[job_id] = lease
         else:
             worker.occupy(job_id, lease)
-
-    def restore_lease(self, job_id: JobId) -> None:
-        """After our restart: count a lease from the ledger for the worker it names."""
-        shop, job = self._shop, self._shop.job(job_id)
-        assert isinstance(job.state, Leased), "only a leased job has a lease"
-        worker = shop.fleet.worker(job.state.worker_id)
-        worker.gone_at = shop.now
-        lease = Lease(job.state.attempt, Shape.of(job.spec), job.state.devices, is_started=True)
-        self._book(job_id, worker, lease, is_backlog=False)
-        if job.spec.parent is not None:
-            shop.children.setdefault(JobId(job.spec.parent.job_id), {})[job_id] = None
-        if (item := limited_item(job.spec)) is not None:
-            shop.arrays.restore(job_id, item)
 
     def leave(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import DeviceUse, Worker
 from lineshaft_coordinator.core.ledger import Leased, Paused
-from lineshaft_coordinator.core.placement import EPSILON, gang_workers, has_room, suits
+from lineshaft_coordinator.core.placement import EPSILON, can_take, gang_workers, suits
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId
@@ -30,6 +30,7 @@ def check(shop: Shop) -> None:
     """
     wrong = [
         *_places(shop),
+        *_unplaced(shop),
         *_queues(shop),
         *_gangs(shop),
         *_workers(shop),
@@ -85,6 +86,24 @@ def _places(shop: Shop) -> Iterator[str]:
         yield f"{paused} jobs are paused, but {shop.ledger.paused_count} are counted"
     if waiting + len(leased) != len(shop.ledger.jobs):
         yield f"{waiting} waiting and {len(leased)} leased are not {len(shop.ledger.jobs)} jobs"
+
+
+def _unplaced(shop: Shop) -> Iterator[str]:
+    """What is only prepared has nothing of its worker, here as in the ledger."""
+    for worker in shop.fleet.workers.values():
+        environments = [lease.shape.environment for lease in worker.preparing.values()]
+        if None in environments or len(set(environments)) < len(environments):
+            yield f"{worker.worker_id} prepares one environment for several jobs, or none"
+        if len(environments) > shop.settings.preparing_max:
+            yield f"{worker.worker_id} prepares {len(environments)} jobs at a time"
+        for job_id, lease in worker.preparing.items():
+            if lease.devices or lease.is_started or lease.child_count:
+                yield f"{job_id} has no place on {worker.worker_id} and has {lease}"
+    for job_id, job in shop.ledger.jobs.items():
+        if isinstance(job.state, Leased):
+            holder = shop.fleet.workers[job.state.worker_id]
+            if (job_id in holder.preparing) == job.state.is_placed:
+                yield f"{job_id} has a place, or has none: {job.state}"
 
 
 def _waits_for_its_gang(shop: Shop, job_id: JobId) -> bool:
@@ -332,7 +351,12 @@ def _idleness(shop: Shop) -> Iterator[str]:
         for worker in shop.fleet.open.values():
             is_heard = shop.now - worker.heard_at <= shop.settings.suspect_s - EPSILON
             is_free = worker.reserved_for in (None, shape) or priority > worker.reserved_priority
-            if is_heard and is_free and suits(worker, shape) and has_room(worker, shape):
+            if (
+                is_heard
+                and is_free
+                and suits(worker, shape)
+                and can_take(worker, shape, shop.settings.preparing_max)
+            ):
                 able.append(worker)
         if able if shape.nodes == 1 else gang_workers(able, shape.nodes):
             names = ", ".join(worker.worker_id for worker in able)

@@ -12,18 +12,21 @@ A leased job that is asked to pause stays leased, with ``pause`` set, until its 
 whatever ends it without an outcome, its slot is free and the job waits for its user. A job comes
 back from a preemption by itself: it goes from Leased to Queued.
 
+A leased job has a place, or gets it by AttemptPlaced once its worker has prepared it.
+
 A job that comes after others is Queued here too: what it waits for is read from its spec.
 ``cancel_reason`` is set beside the state: a leased job that was cancelled stays leased until its
 worker says that the attempt is really over.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import intern
 
 from lineshaft_coordinator.core.lately import Done, Lately
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
+    AttemptPlaced,
     AttemptStarted,
     CancelRequested,
     FileKept,
@@ -40,7 +43,8 @@ from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.values import value
 
 LiveRecord = (
-    AttemptLeft
+    AttemptPlaced
+    | AttemptLeft
     | PauseRequested
     | PauseWithdrawn
     | JobResumed
@@ -65,6 +69,8 @@ class Leased:
     devices: tuple[str, ...]
     incarnation: str | None
     """Which start of the worker's daemon was told of it."""
+    is_placed: bool = True
+    """Whether it has a slot and its devices; else it is prepared, and may not begin."""
 
 
 @value()
@@ -163,6 +169,8 @@ class Ledger:
             case JobFinished():
                 del self.jobs[job_id]
                 self.recent.add(job_id, Done(job.spec, record.outcome))
+            case AttemptPlaced():
+                self._place(job, record)
             case AttemptLeft():
                 self._leave(job, record)
             case PauseRequested() | PauseWithdrawn() | JobResumed():
@@ -181,7 +189,15 @@ class Ledger:
             WorkerId(record.worker_id),
             record.devices or (),
             record.incarnation,
+            is_placed=not record.is_unplaced,
         )
+
+    def _place(self, job: Job, record: AttemptPlaced) -> None:
+        match job.state:
+            case Leased(attempt=record.attempt, is_placed=False) as state:
+                job.state = replace(state, devices=record.devices or (), is_placed=True)
+            case _:
+                raise CorruptJournalError(f"{record!r} does not follow {job!r}")
 
     def _leave(self, job: Job, record: AttemptLeft) -> None:
         if not isinstance(job.state, Leased) or job.state.attempt != record.attempt:

@@ -20,6 +20,7 @@ from lineshaft_coordinator.core.io import (
     Tick,
 )
 from lineshaft_coordinator.core.lately import Done
+from lineshaft_coordinator.core.leasing import LeaseDesk
 from lineshaft_coordinator.core.ledger import Leased, Ledger, Queued
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.preemption import PREEMPT, Preemption
@@ -49,12 +50,15 @@ class CoordinatorCore:
     def __init__(self, settings: CoreSettings, *, ledger: Ledger, epoch: int, now: float) -> None:
         self.shop = Shop(settings, ledger, epoch, started_at=now, now=now)
         self._flow = JobFlow(self.shop)
-        self._scheduler = Scheduler(self.shop, self._flow)
+        self._leases = LeaseDesk(self.shop, self._flow)
+        self._scheduler = Scheduler(self.shop, self._flow, self._leases)
         self._gangs = GangDesk(self.shop, self._flow)
-        self._roster = Roster(self.shop, self._flow, self._gangs)
+        self._roster = Roster(self.shop, self._flow, self._gangs, self._leases)
         self._pauses = PauseDesk(self.shop, self._flow)
-        self._preemption = Preemption(self.shop, self._pauses)
-        self._workers = WorkerDesk(self.shop, self._flow, self._roster, self._pauses, self._gangs)
+        self._preemption = Preemption(self.shop, self._flow, self._pauses)
+        self._workers = WorkerDesk(
+            self.shop, self._flow, self._roster, self._pauses, self._gangs, self._leases
+        )
         self._clients = ClientDesk(self.shop, self._flow, self._roster, self._pauses, self._gangs)
         self._recover()
 
@@ -111,7 +115,7 @@ class CoordinatorCore:
         shop = self.shop
         for job_id, job in shop.ledger.jobs.items():
             if isinstance(job.state, Leased):
-                self._flow.restore_lease(job_id)
+                self._leases.restore(job_id)
                 not_before = shop.started_at + shop.settings.recovery_s
                 self._roster.expect_return(job_id, not_before=not_before)
                 self._pauses.restore(job_id)

@@ -57,6 +57,36 @@ def has_room(worker: Worker, shape: Shape) -> bool:
     return not wanted.gpus or pick_devices(worker, wanted) is not None
 
 
+def must_prepare(worker: Worker, shape: Shape) -> bool:
+    """Whether the worker has to make the shape's environment, and can before it has a place."""
+    return (
+        shape.environment is not None
+        and shape.environment not in worker.environments
+        and shape.nodes == 1
+        and _knows(worker, "unplaced")
+    )
+
+
+def may_prepare(worker: Worker, shape: Shape, most: int) -> bool:
+    """Whether the worker may begin to: once for each environment, and for so many at a time."""
+    return len(worker.preparing) < most and shape.environment not in (
+        lease.shape.environment for lease in worker.preparing.values()
+    )
+
+
+def can_take(worker: Worker, shape: Shape, most: int) -> bool:
+    """Whether a job of the shape could start there now, or be prepared for a place it would have.
+
+    Args:
+        worker: One that is here.
+        shape: What is asked for.
+        most: How many jobs a worker may prepare at a time.
+    """
+    return has_room(worker, shape) and (
+        not must_prepare(worker, shape) or may_prepare(worker, shape, most)
+    )
+
+
 def gang_workers(able: Iterable[Worker], nodes: int) -> list[Worker] | None:
     """Which workers a gang would get now, rank 0's first; None when they are too few.
 
@@ -77,7 +107,7 @@ def suits(worker: Worker, shape: Shape) -> bool:
         (shape.worker_id is None or shape.worker_id == worker.worker_id)
         and (not shape.tags or worker.tags.issuperset(shape.tags))
         and (shape.python is None or shape.python in worker.pythons)
-        and (not shape.has_environment or _knows(worker, "environments"))
+        and (shape.environment is None or _knows(worker, "environments"))
         and (not shape.has_processes or _knows(worker, "processes"))
         and (shape.nodes == 1 or worker.has_gangs)
     )
@@ -130,7 +160,7 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
         found.append(Lack("it is too old for jobs on several workers", is_for_ever=True))
     if shape.has_processes and not _knows(worker, "processes"):
         found.append(Lack("it is too old for jobs in several processes", is_for_ever=True))
-    if shape.has_environment and not _knows(worker, "environments"):
+    if shape.environment is not None and not _knows(worker, "environments"):
         found.append(Lack("it is too old to make environments; update it", is_for_ever=True))
     if worker.session is None:
         found.append(Lack("it is not connected", is_for_ever=False))
@@ -142,6 +172,22 @@ def lacks(worker: Worker, shape: Shape) -> list[Lack]:
     if worker.reserved_for not in (None, shape):
         found.append(Lack("it is set aside for a job that has waited longer", is_for_ever=False))
     return found
+
+
+def preparing_lacks(worker: Worker, shape: Shape, most: int) -> list[Lack]:
+    """What else keeps a job from being prepared there, see `may_prepare`."""
+    if not must_prepare(worker, shape) or may_prepare(worker, shape, most):
+        return []
+    others = [
+        job_id
+        for job_id, lease in worker.preparing.items()
+        if lease.shape.environment == shape.environment
+    ]
+    if others:
+        text = f"it makes the same environment for job {others[0]}"
+    else:
+        text = f"it makes {len(worker.preparing)} other environments, as many as it may at a time"
+    return [Lack(text, is_for_ever=False)]
 
 
 def _amount_lacks(worker: Worker, capacity: Capacity, wanted: Resources) -> list[Lack]:

@@ -8,8 +8,9 @@ themselves: to the front of their line, from their checkpoint, with no retry cou
 from copy import deepcopy
 
 from lineshaft_coordinator.core.fleet import Lease, Worker
+from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.pausing import PauseDesk
-from lineshaft_coordinator.core.placement import has_room, may_ever
+from lineshaft_coordinator.core.placement import has_room, may_ever, may_prepare, must_prepare
 from lineshaft_coordinator.core.queues import Rank
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
@@ -21,8 +22,8 @@ PREEMPT = ("preempt", "")
 class Preemption:
     """Looks now and then whether somebody should make room."""
 
-    def __init__(self, shop: Shop, pauses: PauseDesk) -> None:
-        self._shop, self._pauses = shop, pauses
+    def __init__(self, shop: Shop, flow: JobFlow, pauses: PauseDesk) -> None:
+        self._shop, self._flow, self._pauses = shop, flow, pauses
 
     def watch(self) -> None:
         """See to it that somebody looks, while a job waits and others could make room."""
@@ -42,7 +43,7 @@ class Preemption:
 
     def _make_room(self, rank: Rank, waiting_id: JobId, shape: Shape) -> None:
         shop, priority = self._shop, -rank[0]
-        best: tuple[int, Worker, list[JobId]] | None = None
+        best: tuple[tuple[bool, int], Worker, list[JobId]] | None = None
         for worker in shop.fleet.workers.values():
             if not worker.is_here or worker.is_draining or not may_ever(worker, shape):
                 continue
@@ -51,9 +52,19 @@ class Preemption:
                 continue
             if not chosen:
                 return  # Room is on its way here already.
-            if best is None or len(chosen) < best[0]:
-                best = (len(chosen), worker, chosen)
-        for job_id in best[2] if best is not None else ():
+            cost = (must_prepare(worker, shape), len(chosen))
+            if best is None or cost < best[0]:
+                best = (cost, worker, chosen)
+        if best is None:
+            return
+        if best[0][0]:
+            # Nobody makes room before the environment is there for which it is made.
+            if may_prepare(best[1], shape, shop.settings.preparing_max):
+                self._flow.lease(
+                    waiting_id, best[1], devices=(), is_backlog=False, is_unplaced=True
+                )
+            return
+        for job_id in best[2]:
             reason = f"job {waiting_id} of a higher priority needs the room"
             self._pauses.ask(job_id, reason, mode="checkpoint", cause="preempted", grace_s=None)
 

@@ -34,6 +34,18 @@ class AttemptStarted(Wire):
     devices: tuple[str, ...] | None = None
     incarnation: str | None = None
     """Which start of the worker's daemon was to get it."""
+    is_unplaced: bool | None = None
+    """Whether it is only to be prepared, and has no slot and no device before its AttemptPlaced;
+    ``None`` for one that has its place."""
+
+
+class AttemptPlaced(Wire):
+    """An attempt that was prepared got its slot and its devices."""
+
+    type: Literal["AttemptPlaced"] = "AttemptPlaced"
+    job_id: Name
+    attempt: int
+    devices: tuple[str, ...] | None = None
 
 
 ReturnCause = Literal[
@@ -124,6 +136,7 @@ class JobFinished(Wire):
 Record = Annotated[
     JobSubmitted
     | AttemptStarted
+    | AttemptPlaced
     | AttemptLeft
     | PauseRequested
     | PauseWithdrawn

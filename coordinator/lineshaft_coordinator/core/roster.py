@@ -11,6 +11,7 @@ from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT
+from lineshaft_coordinator.core.leasing import LeaseDesk
 from lineshaft_coordinator.core.ledger import Leased
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId, Session, WorkerId
@@ -30,8 +31,8 @@ from lineshaft_protocol.worker_messages import (
 class Roster:
     """Handles the coming, going and silence of workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow, gangs: GangDesk) -> None:
-        self._shop, self._flow, self._gangs = shop, flow, gangs
+    def __init__(self, shop: Shop, flow: JobFlow, gangs: GangDesk, leases: LeaseDesk) -> None:
+        self._shop, self._flow, self._gangs, self._leases = shop, flow, gangs, leases
 
     def on_register(self, session: Session, register: Register) -> None:
         """A worker says who it is, what it offers and what it holds."""
@@ -92,9 +93,12 @@ class Roster:
             if found is None:
                 self._on_not_held(worker, job_id)
                 continue
-            if found.is_running and not lease.is_started:
+            if not self._leases.reconcile(session, worker, job_id, found):
+                continue
+            if found.is_running and not found.is_unplaced:
                 worker.promote(job_id)
                 lease.is_started = True
+                worker.note_environment(lease.shape.environment)
             lease.is_recalled = False
             self._count_children(worker, job_id, lease)
             self._repeat_pause(session, job_id, found)
@@ -124,7 +128,7 @@ class Roster:
     def _on_not_held(self, worker: Worker, job_id: JobId) -> None:
         state = self._shop.job(job_id).state
         assert isinstance(state, Leased), "a worker's leases are the ledger's"
-        if state.incarnation == worker.incarnation or job_id in worker.backlog:
+        if state.incarnation == worker.incarnation or worker.has_only_waiting(job_id):
             # Our Assign never reached it, or it was waiting there when its daemon ended. What
             # might have run counts: a job that kills its worker at once must not do so for ever.
             self.give_up(job_id, "not_delivered", "it never reached its worker")
@@ -165,7 +169,7 @@ class Roster:
         shop, job = self._shop, self._shop.job(job_id)
         assert isinstance(job.state, Leased), "only a leased job is given up"
         attempt, worker_id = job.state.attempt, job.state.worker_id
-        if job_id in shop.fleet.workers[worker_id].backlog:
+        if shop.fleet.workers[worker_id].has_only_waiting(job_id):
             cause = "not_delivered"
         if shop.gang_of(job_id) is not None:
             self._gangs.on_left(job_id, cause, reason)

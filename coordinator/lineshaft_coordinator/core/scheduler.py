@@ -4,6 +4,9 @@ The rule that makes a decision cheap: *no shape waits while a worker in ``fleet.
 its head*. So only two things can need a decision: a shape that had nothing waiting, and a worker
 that changed. The first asks the open workers, the second asks the shapes; jobs are never scanned.
 
+A worker that has to make a job's environment first gets the job without a place (see `leasing`);
+it could take a job, in the rule above, also if it could only prepare it for the room it has.
+
 A worker gets brief jobs ahead of time (its backlog), as many as it should finish within
 ``horizon_s`` judging by how long such code took; a worker that is idle gets from another's
 backlog what has waited there too long.
@@ -13,10 +16,14 @@ import itertools
 
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
+from lineshaft_coordinator.core.leasing import LeaseDesk
 from lineshaft_coordinator.core.placement import (
+    can_take,
     gang_workers,
     has_room,
     may_ever,
+    may_prepare,
+    must_prepare,
     pick_devices,
     suits,
 )
@@ -37,8 +44,8 @@ RECALL = ("recall", "")
 class Scheduler:
     """Gives waiting jobs to workers."""
 
-    def __init__(self, shop: Shop, flow: JobFlow) -> None:
-        self._shop, self._flow = shop, flow
+    def __init__(self, shop: Shop, flow: JobFlow, leases: LeaseDesk) -> None:
+        self._shop, self._flow, self._leases = shop, flow, leases
         self._gang_hold: tuple[Shape, float] | None = None
         """The gang for which workers are set aside, and since when."""
         self._rests: dict[Shape, float] = {}
@@ -50,7 +57,14 @@ class Scheduler:
         if self._shop.is_stopping:
             flow.arrived.clear()
             flow.freed.clear()
+            flow.prepared.clear()  # Its worker says it again to the next coordinator.
             return
+        while flow.prepared:
+            job_id, (worker, attempt) = flow.prepared.popitem()
+            lease = worker.preparing.get(job_id)
+            # It may be over, or its worker away, by what else came in the same moment.
+            if lease is not None and lease.attempt == attempt and worker.is_here:
+                self._place(job_id, worker)
         while flow.arrived or flow.freed:
             for worker in flow.freed.values():
                 self._promote_backlog(worker)
@@ -87,7 +101,7 @@ class Scheduler:
         """Find a worker with room; whoever has no free slot is looked at once until it changes."""
         free = self._shop.fleet.free
         best: Worker | None = None
-        best_load = 1.0
+        best_load = 2.0
         looks = 0
         full: list[WorkerId] = []
         for worker in free.values():
@@ -95,9 +109,11 @@ class Scheduler:
             if worker.used_slots >= worker.capacity.slots:
                 full.append(worker.worker_id)
                 continue
-            if not self._admits(worker, shape, priority) or not has_room(worker, shape):
+            if not self._admits(worker, shape, priority) or not self._can_take(worker, shape):
                 continue
             load = worker.used_slots / worker.capacity.slots
+            if shape.environment is not None and must_prepare(worker, shape):
+                load += 1.0  # Rather where its environment is.
             if load < best_load:
                 best, best_load = worker, load
             looks += 1
@@ -155,7 +171,7 @@ class Scheduler:
         return True
 
     def _may_give(self, worker: Worker, job_id: JobId, shape: Shape) -> bool:
-        return has_room(worker, shape) or self._may_queue(worker, shape, job_id)
+        return self._can_take(worker, shape) or self._may_queue(worker, shape, job_id)
 
     def _admits(self, worker: Worker, shape: Shape, priority: int) -> bool:
         if not worker.is_here or worker.is_draining or not suits(worker, shape):
@@ -168,11 +184,16 @@ class Scheduler:
             or priority > worker.reserved_priority
         )
 
+    def _can_take(self, worker: Worker, shape: Shape) -> bool:
+        if shape.environment is None:
+            return has_room(worker, shape)
+        return can_take(worker, shape, self._shop.settings.preparing_max)
+
     def _may_queue(self, worker: Worker, shape: Shape, job_id: JobId) -> bool:
         """Whether the worker should have this job waiting for its next free slot."""
         assert worker.capacity is not None, "an open worker is here"
         room = self._depth(shape, job_id) * worker.capacity.slots - len(worker.backlog)
-        return room > 0 and may_ever(worker, shape)
+        return room > 0 and may_ever(worker, shape) and not must_prepare(worker, shape)
 
     def _depth(self, shape: Shape, job_id: JobId) -> int:
         """How many such jobs may wait for each slot; 0 for work that is not known to be brief."""
@@ -184,7 +205,9 @@ class Scheduler:
 
     def _give(self, job_id: JobId, worker: Worker, shape: Shape) -> None:
         shop = self._shop
-        if has_room(worker, shape):
+        if shape.environment is not None and must_prepare(worker, shape):
+            self._flow.lease(job_id, worker, devices=(), is_backlog=False, is_unplaced=True)
+        elif has_room(worker, shape):
             devices: tuple[str, ...] = ()
             if shape.resources.gpus:
                 picked = pick_devices(worker, shape.resources)
@@ -197,6 +220,36 @@ class Scheduler:
                 shop.deadlines.set(RECALL, shop.now + shop.settings.recall_after_s)
         if worker.reserved_for == shape:
             self._release(worker)
+
+    def _place(self, job_id: JobId, worker: Worker) -> None:
+        """Let a job that is prepared begin, if there is room by its priority."""
+        job, shape = self._shop.job(job_id), worker.preparing[job_id].shape
+        if job.cancel_reason is not None or job.pause is not None:
+            return  # Its worker was told to end it, or to hand it back.
+        devices: tuple[str, ...] | None = None
+        priority = job.spec.priority
+        if (
+            self._admits(worker, shape, priority)
+            and has_room(worker, shape)
+            and not self._is_wanted(worker, above=priority)
+        ):
+            devices = pick_devices(worker, shape.resources)
+        if devices is not None:
+            self._leases.place(job_id, worker, devices)
+        else:
+            reason = "it is prepared, and others have the room"
+            self._leases.send_back(job_id, worker, reason=reason)
+
+    def _is_wanted(self, worker: Worker, *, above: int) -> bool:
+        """Whether the worker just got room for a job of a higher priority that waits."""
+        return any(
+            -rank[0] > above
+            and queue.shape.nodes == 1
+            and self._admits(worker, queue.shape, -rank[0])
+            and has_room(worker, queue.shape)
+            and not must_prepare(worker, queue.shape)
+            for rank, _, queue in self._shop.queues.heads()
+        )
 
     def _release(self, worker: Worker) -> None:
         worker.reserved_for = None
@@ -222,6 +275,8 @@ class Scheduler:
             assert devices is not None, "has_room found devices"
             seat = GangSeat(rank=rank, nodes=shape.nodes, meeting=meeting)
             self._flow.lease(job_id, worker, devices=devices, is_backlog=False, seat=seat)
+            if rank == 0:
+                worker.running[job_id].port = meeting.port
         for worker in self._shop.fleet.workers.values():
             if worker.reserved_for == shape:
                 self._release(worker)
@@ -264,9 +319,14 @@ class Scheduler:
             ):
                 candidates.append(worker)
         if candidates:
-            chosen = min(candidates, key=lambda worker: len(worker.running))
-            chosen.reserved_for = queue.shape
-            chosen.reserved_priority = -self._shop.queues.head(queue)[0][0]
+            shape = queue.shape
+            rank, job_id = self._shop.queues.head(queue)
+            chosen = min(candidates, key=lambda w: (must_prepare(w, shape), len(w.running)))
+            if not must_prepare(chosen, shape):
+                chosen.reserved_for, chosen.reserved_priority = shape, -rank[0]
+            elif may_prepare(chosen, shape, self._shop.settings.preparing_max):
+                # First, so that what is set aside does not idle, or go to others, meanwhile.
+                self._give(job_id, chosen, shape)
 
     # Workers are set aside for one gang at a time: two that hold half of what they need each would
     # wait for each other. And not for ever: a gang that never gets enough must not idle the rest.
@@ -319,7 +379,7 @@ class Scheduler:
 
     def _fits_one_of(self, workers: list[Worker], lease: Lease) -> bool:
         return any(
-            self._admits(worker, lease.shape, 1001) and has_room(worker, lease.shape)
+            self._admits(worker, lease.shape, 1001) and self._can_take(worker, lease.shape)
             for worker in workers
         )
 

@@ -50,6 +50,9 @@ class CoreSettings(Wire):
     """Most jobs given ahead of time, for each slot."""
     recall_after_s: float = 0.05
     """A backlog older than this is offered to idle workers."""
+    preparing_max: int = 4
+    """How many jobs a worker prepares at a time that have no place there yet, each of them with
+    another environment."""
     pause_grace_s: float = 120.0
     """How long a job that is asked to pause may take to save and end; then it goes on."""
     checkpoints_kept: int = 3

@@ -1,11 +1,20 @@
 """Jobs that ask for the same: one decision serves them all."""
 
+from typing import NewType
+
 from lineshaft_protocol.ids import WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.resources import Resources
 from lineshaft_protocol.values import value
 
 ONE_SLOT = Resources()
+
+EnvironmentKey = NewType("EnvironmentKey", int)
+"""Stands for what a job wants in its environment; the same for the same wish in the same words.
+
+A hash, since a wish may be long. Should two wishes share one, a job of the second holds its place
+while its environment is made, and no more.
+"""
 
 
 @value()
@@ -16,8 +25,8 @@ class Shape:
     tags: tuple[str, ...]
     worker_id: WorkerId | None
     python: str | None
-    has_environment: bool = False
-    """Whether its worker must make it an environment."""
+    environment: EnvironmentKey | None = None
+    """What its worker must make it an environment of, if it asks for one."""
     nodes: int = 1
     """How many workers it takes at once, each with these resources."""
     has_processes: bool = False
@@ -31,7 +40,12 @@ class Shape:
             tuple(sorted(spec.tags)) if spec.tags else (),
             WorkerId(spec.worker_id) if spec.worker_id else None,
             spec.python,
-            spec.environment is not None,
+            _environment_of(spec) if spec.environment is not None else None,
             spec.nodes or 1,
             spec.processes is not None,
         )
+
+
+def _environment_of(spec: JobSpec) -> EnvironmentKey:
+    # Plans need more in it than other jobs do.
+    return EnvironmentKey(hash((spec.environment, spec.python, spec.kind in ("plan", "stream"))))

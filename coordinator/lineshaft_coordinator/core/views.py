@@ -5,7 +5,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.ledger import Job, Leased, Paused
-from lineshaft_coordinator.core.placement import lacks, may_ever
+from lineshaft_coordinator.core.placement import lacks, may_ever, preparing_lacks
 from lineshaft_coordinator.core.records import PauseRequested
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
@@ -20,8 +20,8 @@ def job_state(shop: Shop, job_id: JobId, job: Job) -> str:
     if isinstance(job.state, Leased):
         lease = shop.fleet.workers[job.state.worker_id].lease_of(job_id)
         state = leased_state(job, lease)
-        is_prepared = lease is not None and lease.doing and state == "assigned"
-        return "preparing" if is_prepared else state
+        is_prepared = (lease is not None and lease.doing) or not job.state.is_placed
+        return "preparing" if is_prepared and state == "assigned" else state
     if isinstance(job.state, Paused):
         return "paused"
     is_waiting = job_id in shop.blocked or job_id in shop.delayed or job_id in shop.arrays
@@ -171,9 +171,11 @@ def _why_leased(
     if job.pause is not None:
         return [_why_pausing(worker, job_id, job.pause)]
     lease = worker.lease_of(job_id)
-    if lease is not None and lease.doing and not lease.is_started:
-        doing = f" ({lease.doing})" if shows_output else ""
+    if lease is not None and not lease.is_started and (lease.doing or not state.is_placed):
+        doing = f" ({lease.doing})" if shows_output and lease.doing else ""
         text = f"worker {state.worker_id} prepares its environment{doing}"
+        if not state.is_placed:
+            text += ", and no slot or GPU is taken for it meanwhile"
         return [f"{text}; 'lineshaft logs {job_id}' shows how far it is"]
     if job_id in worker.backlog:
         return [f"worker {state.worker_id} has it and runs it in its next free slot"]
@@ -240,6 +242,7 @@ def _why_queued(shop: Shop, job_id: JobId, job: Job) -> list[JsonValue]:
     nearest = sorted(here, key=lambda worker: _distance(worker, shape))[:NEAREST_MAX]
     for worker in nearest:
         found = lacks(worker, shape)
+        found += preparing_lacks(worker, shape, shop.settings.preparing_max)
         if found:
             reasons.append(f"worker {worker.worker_id}: {'; '.join(map(str, found))}")
     if able and reasons:

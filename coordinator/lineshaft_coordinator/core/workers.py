@@ -10,6 +10,7 @@ from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import PROTOCOL_FAULT, AppendEvents
+from lineshaft_coordinator.core.leasing import LeaseDesk
 from lineshaft_coordinator.core.ledger import Job, Leased
 from lineshaft_coordinator.core.pausing import PauseDesk
 from lineshaft_coordinator.core.refusals import refusal_of
@@ -35,6 +36,7 @@ from lineshaft_protocol.worker_messages import (
     Kept,
     Leaving,
     PauseTold,
+    Prepared,
     Preparing,
     Register,
     Returned,
@@ -49,10 +51,16 @@ class WorkerDesk:
     """Handles the messages of workers."""
 
     def __init__(
-        self, shop: Shop, flow: JobFlow, roster: Roster, pauses: PauseDesk, gangs: GangDesk
+        self,
+        shop: Shop,
+        flow: JobFlow,
+        roster: Roster,
+        pauses: PauseDesk,
+        gangs: GangDesk,
+        leases: LeaseDesk,
     ) -> None:
         self._shop, self._flow, self._roster, self._pauses = shop, flow, roster, pauses
-        self._gangs = gangs
+        self._gangs, self._leases = gangs, leases
 
     def on_message(self, session: Session, message: FromWorker) -> None:
         """Act on what a worker said on its session."""
@@ -72,10 +80,10 @@ class WorkerDesk:
                 self._on_ended(worker, session, result)
             case Heartbeat():
                 self._on_heartbeat(worker, session, message)
-            case Preparing(job_id=job_id, attempt=attempt, doing=doing):
-                lease = worker.lease_of(JobId(job_id))
-                if lease is not None and lease.attempt == attempt:
-                    lease.doing = doing
+            case Preparing():
+                self._leases.on_preparing(worker, message)
+            case Prepared():
+                self._leases.on_prepared(worker, message)
             case Began():
                 self._on_began(worker, message)
             case JobEvents(events=events):
@@ -134,10 +142,12 @@ class WorkerDesk:
 
     def _on_began(self, worker: Worker, began: Began) -> None:
         job_id = JobId(began.job_id)
-        if self._leased(worker, job_id, began.attempt) is None:
-            return
+        if self._leased(worker, job_id, began.attempt) is None or job_id in worker.preparing:
+            return  # It is out of date; nobody begins what has no place.
         worker.promote(job_id)
-        worker.running[job_id].is_started = True
+        lease = worker.running[job_id]
+        lease.is_started = True
+        worker.note_environment(lease.shape.environment)
         self._flow.tell_state(job_id)
 
     def _on_returned(self, worker: Worker, session: Session, returned: Returned) -> None:
@@ -259,7 +269,7 @@ class WorkerDesk:
         for event in events:
             job_id = JobId(event.job_id)
             last[job_id, event.attempt] = event.seq
-            lease = worker.running.get(job_id) or worker.backlog.get(job_id)
+            lease = worker.lease_of(job_id)
             if lease is None or lease.attempt != event.attempt or event.seq <= lease.event_seq:
                 continue
             lease.event_seq = event.seq

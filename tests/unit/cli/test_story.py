@@ -7,6 +7,7 @@ import pytest
 from lineshaft.cli.jobs import LEAVES, told
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
+    AttemptPlaced,
     AttemptStarted,
     CancelRequested,
     FileKept,
@@ -43,6 +44,14 @@ TOLD: list[tuple[Record, str]] = [
     (
         AttemptStarted(job_id="j", attempt=2, worker_id="w1", epoch=3, devices=("g0", "g1")),
         "attempt 2 given to worker w1 with GPUs g0 and g1",
+    ),
+    (
+        AttemptStarted(job_id="j", attempt=2, worker_id="w1", epoch=3, is_unplaced=True),
+        "attempt 2 to be prepared by worker w1",
+    ),
+    (
+        AttemptPlaced(job_id="j", attempt=2, devices=("g0", "g1")),
+        "attempt 2 is prepared and has its place with GPUs g0 and g1",
     ),
     *(
         (

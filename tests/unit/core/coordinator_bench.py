@@ -140,9 +140,9 @@ class CoordinatorBench:
         """A session ends."""
         return self.handle(Disconnected(session))
 
-    def handle(self, event: Event) -> list[Effect]:
-        """Anything happens; all indexes agree with each other afterwards."""
-        effects = self.core.handle((event,), self.now)
+    def handle(self, *events: Event) -> list[Effect]:
+        """Anything happens in one moment; all indexes agree with each other afterwards."""
+        effects = self.core.handle(events, self.now)
         check(self.shop)
         self.journal += [effect.record for effect in effects if isinstance(effect, Append)]
         return effects

@@ -11,7 +11,7 @@ from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import Timeouts
 from lineshaft_protocol.worker_messages import Assign, Heartbeat, HeartbeatAck
 from lineshaft_worker.core.io import AttemptKey, Close, KeepLeases, Send, StopAttempt
-from lineshaft_worker.core.machine import BEAT_S_MIN
+from lineshaft_worker.core.leases import BEAT_S_MIN
 
 J1, J2 = AttemptKey(JobId("j1"), 1), AttemptKey(JobId("j2"), 1)
 

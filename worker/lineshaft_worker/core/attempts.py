@@ -3,6 +3,7 @@
 Phases, and what moves an attempt on:
 
     FETCHING ─ blobs here ─► (PREPARING ─ environment here ─►) WAITING ─ a lane ─► RUNNING
+    An attempt without a place is PREPARED before it is WAITING, until it is placed.
     RUNNING ──► (STORING ──►) ENDED ──► settled
     HANDED: behind another on its lane; WAITING again when it is taken back.
     STOPPING: told to end, not over yet; its devices are taken until it is.
@@ -35,6 +36,7 @@ class Phase(Enum):
 
     FETCHING = "fetching"
     PREPARING = "preparing"
+    PREPARED = "prepared"
     WAITING = "waiting"
     HANDED = "handed"
     RUNNING = "running"
@@ -45,7 +47,7 @@ class Phase(Enum):
 
 
 BEGAN = (Phase.RUNNING, Phase.STOPPING, Phase.CHECKING, Phase.STORING, Phase.ENDED)
-_TO_START = frozenset({Phase.FETCHING, Phase.PREPARING, Phase.WAITING})
+_TO_START = frozenset({Phase.FETCHING, Phase.PREPARING, Phase.PREPARED, Phase.WAITING})
 _GOING_ON = _TO_START | {Phase.HANDED, Phase.RUNNING}
 
 
@@ -94,6 +96,7 @@ class Attempt:
             is_running=self.phase in BEGAN,
             devices=self.assign.devices,
             pause=self.pause,
+            is_unplaced=self.assign.is_unplaced,
         )
 
     @property
@@ -134,6 +137,11 @@ class Attempt:
             and expected_s is not None
             and expected_s <= within_s
         )
+
+
+def key_of(job_id: str, attempt: int) -> AttemptKey:
+    """Name an attempt of which a message speaks."""
+    return AttemptKey(JobId(job_id), attempt)
 
 
 def own_result(attempt: Attempt, status: str, failure: Failure | None = None) -> AttemptResult:

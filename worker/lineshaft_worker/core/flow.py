@@ -1,9 +1,7 @@
 """An attempt's way through the worker: every transition of it is one of these methods."""
 
-from collections import OrderedDict
-
 from lineshaft_protocol.ids import JobId, Session
-from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.worker_messages import (
     Assign,
     Began,
@@ -11,15 +9,16 @@ from lineshaft_protocol.worker_messages import (
     EventsAck,
     FromWorker,
     Held,
+    Place,
     Returned,
     SetPause,
     SpawnChild,
 )
 from lineshaft_worker.core.attempts import ONE_SLOT, Attempt, Bench, Phase, found_ended, own_result
+from lineshaft_worker.core.children import Children
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.io import (
     AbandonFiles,
-    AnswerChild,
     AskPause,
     AttemptBegan,
     AttemptEnded,
@@ -62,10 +61,8 @@ class AttemptFlow:
         self._bench, self._effects = bench, effects
         self._dispatcher = dispatcher
         self._outbox = Outbox(settings, effects)
-        self._supplies = Supplies(effects, python=python, ready=self._wait, failed=self._fail)
-        self._resuming: OrderedDict[AttemptKey, list[Outcome]] = OrderedDict()
-        """Plans whose child has ended and that wait for a free slot."""
-        self._parents: dict[JobId, AttemptKey] = {}
+        self._supplies = Supplies(effects, python=python, ready=self._supplied, failed=self._fail)
+        self.children = Children(bench, effects)
         self._unsaid: list[Returned] = []
         """Attempts given back since the last Register said that we hold them."""
 
@@ -82,10 +79,11 @@ class AttemptFlow:
         """Tell the coordinator again whatever it may not have heard."""
         self._outbox.session, self._outbox.knows_files = session, "pause" in features
         self._outbox.knows_preparing = "environments" in features
+        self._outbox.knows_places = "unplaced" in features
         for returned in self._unsaid:
             self._send(returned)
         self._unsaid.clear()
-        for attempt in self._bench.attempts.values():
+        for attempt in tuple(self._bench.attempts.values()):
             if attempt.is_forgotten:
                 continue
             if attempt.pause == "unknown" and "pause" not in features:
@@ -101,6 +99,8 @@ class AttemptFlow:
                 self._effects.append(StoreResult(attempt.key))
             elif attempt.phase is Phase.FETCHING:
                 self._supplies.bring(attempt)
+            elif attempt.phase is Phase.PREPARED:
+                self._ask_for_place(attempt)
 
     def detach(self) -> None:
         """The coordinator cannot be told anything now."""
@@ -140,6 +140,29 @@ class AttemptFlow:
             if not self._bench.may_ever_fit(attempt):
                 self._give_back(attempt, "what it asks for is out of use on this worker")
 
+    def _supplied(self, attempt: Attempt) -> None:
+        if attempt.assign.is_unplaced:
+            attempt.phase = Phase.PREPARED
+            self._ask_for_place(attempt)
+        else:
+            self._wait(attempt)
+
+    def _ask_for_place(self, attempt: Attempt) -> None:
+        if self._outbox.session is not None and not self._outbox.knows_places:
+            self._give_back(attempt, "its coordinator gives no places; it is too old")
+        else:
+            self._outbox.tell_prepared(attempt)
+
+    def on_place(self, place: Place) -> None:
+        """The coordinator has room for what was prepared."""
+        attempt = self._bench.attempts.get(AttemptKey(JobId(place.job_id), place.attempt))
+        if attempt is None or not attempt.assign.is_unplaced:
+            return  # It was told twice, or is over.
+        placed = {"devices": place.devices, "is_unplaced": None}
+        attempt.assign = attempt.assign.model_copy(update=placed)
+        if attempt.phase is Phase.PREPARED:
+            self._wait(attempt)
+
     def _wait(self, attempt: Attempt, *, is_first: bool = False) -> None:
         if attempt.wanted is not ONE_SLOT and not self._bench.may_ever_fit(attempt):
             self._give_back(attempt, "what it asks for is out of use on this worker")
@@ -178,7 +201,7 @@ class AttemptFlow:
 
     def fill(self, now: float, *, acked_at: float | None) -> None:
         """Go on with plans whose child ended, then start what fits and still is ours."""
-        self._resume_plans()
+        self.children.resume()
         self._dispatcher.fill(now, acked_at=acked_at)
 
     # --- what attempts do ---
@@ -207,9 +230,7 @@ class AttemptFlow:
                 attempt.is_frozen = is_frozen
                 self._outbox.tell_pause(attempt, problem)
             case ChildAsked(spec=spec):
-                attempt.children[JobId(spec.job_id)] = spec
-                self._parents[JobId(spec.job_id)] = attempt.key
-                self._bench.suspend(attempt)
+                self.children.ask(attempt, spec)
                 self._send(SpawnChild(job=spec))
 
     def _on_returned(self, attempt: Attempt, now: float) -> None:
@@ -269,9 +290,7 @@ class AttemptFlow:
             lane = self._bench.lanes[attempt.lane]
             lane.expected_s = max(0.0, lane.expected_s - (attempt.assign.expected_s or 0.0))
             self._dispatcher.advance(self._bench.vacate(attempt), now)
-        while attempt.children:
-            self._parents.pop(attempt.children.popitem()[0], None)
-        self._resuming.pop(key, None)
+        self.children.abandon(attempt)
         if attempt.is_forgotten:
             self._drop(attempt)
         elif attempt.must_store and result.status != "stopped":
@@ -306,7 +325,7 @@ class AttemptFlow:
 
     def _stop(self, attempt: Attempt, grace_s: float | None = None) -> None:
         match attempt.phase:
-            case Phase.FETCHING | Phase.PREPARING | Phase.WAITING:
+            case Phase.FETCHING | Phase.PREPARING | Phase.PREPARED | Phase.WAITING:
                 self._supplies.abandon(attempt)
                 self._end(attempt, own_result(attempt, "stopped"))
             case Phase.HANDED:
@@ -372,29 +391,9 @@ class AttemptFlow:
         if (attempt := self._bench.attempts.get(key)) is not None:
             self._outbox.on_events_ack(attempt, ack.seq)
 
-    def on_child_finished(self, outcome: Outcome) -> None:
-        """A child job ended: its plan goes on as soon as there is a slot for it."""
-        key = self._parents.pop(JobId(outcome.job_id), None)
-        attempt = self._bench.attempts.get(key) if key is not None else None
-        if attempt is not None:
-            attempt.children.pop(JobId(outcome.job_id), None)
-            self._resuming.setdefault(attempt.key, []).append(outcome)
-
-    def _resume_plans(self) -> None:
-        for key in tuple(self._resuming):
-            attempt = self._bench.attempts[key]
-            # While another thread of it waits for a child its slot is still given away: that child
-            # may be waiting for this very slot.
-            if not attempt.children:
-                if attempt.is_suspended and not self._bench.has_free_slot():
-                    continue
-                self._bench.resume(attempt)
-            for outcome in self._resuming.pop(key):
-                self._effects.append(AnswerChild(key, outcome))
-
     def _drop(self, attempt: Attempt) -> None:
         self._supplies.abandon(attempt)
         self._bench.waiting.pop(attempt.key, None)
-        self._resuming.pop(attempt.key, None)
+        self.children.abandon(attempt)
         del self._bench.attempts[attempt.key]
         self._effects.append(ForgetAttempt(attempt.key))

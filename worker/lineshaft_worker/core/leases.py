@@ -6,6 +6,14 @@ moment the last answered heartbeat was sent: what looks like a connection may be
 
 from lineshaft_worker.core.attempts import Attempt, Bench
 
+BEAT_S_MIN = 0.5
+"""The most often a worker speaks because of a short lease, in seconds."""
+
+
+def beat_s(heartbeat_s: float, lease_s: float) -> float:
+    """How often to speak, so that a short cut does not look like a long one to a lease."""
+    return min(heartbeat_s, max(BEAT_S_MIN, lease_s / 4))
+
 
 def shortest_s(bench: Bench, *, otherwise_s: float) -> float | None:
     """The shortest lease of an attempt that nobody ends yet; ``None`` when there is none."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
-from lineshaft_protocol.ids import JobId, Session
+from lineshaft_protocol.ids import Session
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.worker_messages import (
     Assign,
@@ -21,6 +21,7 @@ from lineshaft_protocol.worker_messages import (
     LeaveNow,
     Leaving,
     MeetingPlace,
+    Place,
     Recall,
     Register,
     Registered,
@@ -30,7 +31,7 @@ from lineshaft_protocol.worker_messages import (
     ToWorker,
 )
 from lineshaft_worker.core import leases
-from lineshaft_worker.core.attempts import Bench, Phase
+from lineshaft_worker.core.attempts import Bench, Phase, key_of
 from lineshaft_worker.core.dispatch import Dispatcher
 from lineshaft_worker.core.flow import AttemptFlow
 from lineshaft_worker.core.identity import Identity
@@ -70,9 +71,6 @@ from lineshaft_worker.core.io import (
 )
 from lineshaft_worker.core.settings import CoreSettings
 from lineshaft_worker.core.watchdog import Watchdog
-
-BEAT_S_MIN = 0.5
-"""The most often a worker speaks because of a short lease, in seconds."""
 
 
 class WorkerCore:
@@ -122,7 +120,7 @@ class WorkerCore:
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
             self.flow.adopt(assign, lane)
-            self._watchdog.watch(_key(assign.job.job_id, assign.attempt), now)
+            self._watchdog.watch(key_of(assign.job.job_id, assign.attempt), now)
         for key in found:
             self.flow.find(key)
 
@@ -209,11 +207,6 @@ class WorkerCore:
         else:
             self._beat()
 
-    def _beat_s(self, lease_s: float) -> float:
-        """How often to speak, so that a short cut does not look like a long one to a lease."""
-        assert self._agreed is not None, "heartbeats follow Registered"
-        return min(self._agreed.heartbeat_s, max(BEAT_S_MIN, lease_s / 4))
-
     def _dial(self, now: float) -> None:
         self._effects.append(Connect())
         # If neither Connected nor Disconnected follows, try again.
@@ -261,7 +254,7 @@ class WorkerCore:
     def _beat(self) -> None:
         assert self._agreed is not None, "heartbeats follow Registered"
         self._shortest_s = self._find_shortest_s()
-        self._wake_at = self._now + self._beat_s(self._shortest_s)
+        self._wake_at = self._now + leases.beat_s(self._agreed.heartbeat_s, self._shortest_s)
         is_news = self.bench.capacity != self._told_capacity
         self._told_capacity = self.bench.capacity
         self._send(
@@ -316,36 +309,42 @@ class WorkerCore:
             case Assign(lease_s=lease_s):
                 self.flow.on_assign(message, refuse=self._is_draining)
                 if message.job.timeouts is not None:
-                    self._watchdog.watch(_key(message.job.job_id, message.attempt), self._now)
+                    self._watchdog.watch(key_of(message.job.job_id, message.attempt), self._now)
                 if lease_s is not None and lease_s < self._shortest_s:
                     self._on_shorter_lease(lease_s)
+            case Place():
+                self.flow.on_place(message)
             case Settled(job_id=job_id, attempt=attempt):
-                self.flow.on_settled(_key(job_id, attempt))
+                self.flow.on_settled(key_of(job_id, attempt))
             case HeartbeatAck(sent_at=sent_at):
                 self._keep_leases(sent_at)
             case EventsAck():
                 self.flow.on_events_ack(message)
             case Stop(job_id=job_id, attempt=attempt):
-                self.flow.on_stop(_key(job_id, attempt))
+                self.flow.on_stop(key_of(job_id, attempt))
             case SetPause():
                 self.flow.on_set_pause(message)
             case KeptAck(job_id=job_id, attempt=attempt, file_id=file_id):
-                self.flow.on_kept(_key(job_id, attempt), file_id)
+                self.flow.on_kept(key_of(job_id, attempt), file_id)
             case Recall(job_id=job_id, attempt=attempt):
-                self.flow.on_recall(_key(job_id, attempt))
+                self.flow.on_recall(key_of(job_id, attempt))
             case ChildFinished(outcome=outcome):
-                self.flow.on_child_finished(outcome)
+                self.flow.children.on_finished(outcome)
             case Registered():
                 self._lease_s = message.lease_s
                 self._on_registered(message)
-            case HealDevice(gpu=gpu):
-                self._effects.append(LookAgain(gpu))
-            case LeaveNow(stop=stop):
-                if stop or not self._is_draining:
-                    self._is_stopping_after_drain = stop
-                self._drain(is_hurried=False)
+            case HealDevice() | LeaveNow():
+                self._on_operator(message)
             case _:
                 pass  # Blob messages are the shell's.
+
+    def _on_operator(self, message: HealDevice | LeaveNow) -> None:
+        if isinstance(message, HealDevice):
+            self._effects.append(LookAgain(message.gpu))
+            return
+        if message.stop or not self._is_draining:
+            self._is_stopping_after_drain = message.stop
+        self._drain(is_hurried=False)
 
     def _on_shorter_lease(self, lease_s: float) -> None:
         if self._agreed is None or self._acked_at is None:
@@ -353,7 +352,9 @@ class WorkerCore:
         self._shortest_s = lease_s
         # It may not start before a heartbeat is answered, if the last one is too old for it.
         is_fresh = self._now < self._acked_at + lease_s / 2
-        soon_at = self._now + self._beat_s(lease_s) if is_fresh else self._now
+        soon_at = (
+            self._now + leases.beat_s(self._agreed.heartbeat_s, lease_s) if is_fresh else self._now
+        )
         self._wake_at = min(self._wake_at, soon_at)
 
     def _on_machine(self, event: LoadSampled | MeetingMoved) -> None:
@@ -394,7 +395,3 @@ class WorkerCore:
             return
         self._has_left = True
         self._effects.append(Leave())
-
-
-def _key(job_id: str, attempt: int) -> AttemptKey:
-    return AttemptKey(JobId(job_id), attempt)

@@ -5,7 +5,14 @@ import json
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.kept_files import KeptFile
-from lineshaft_protocol.worker_messages import FromWorker, JobEvents, Kept, PauseTold, Preparing
+from lineshaft_protocol.worker_messages import (
+    FromWorker,
+    JobEvents,
+    Kept,
+    PauseTold,
+    Prepared,
+    Preparing,
+)
 from lineshaft_worker.core.attempts import Attempt, Phase
 from lineshaft_worker.core.io import Effect, ForgetFile, Send
 from lineshaft_worker.core.settings import CoreSettings
@@ -21,6 +28,8 @@ class Outbox:
         """Whether the coordinator is new enough to hear of files and pauses."""
         self.knows_preparing = False
         """Whether it is new enough to hear of environments."""
+        self.knows_places = False
+        """Whether it gives places to what is prepared."""
 
     def send(self, message: FromWorker) -> None:
         """Say it if there is somebody to hear it."""
@@ -94,6 +103,10 @@ class Outbox:
         if self.knows_preparing:
             key = attempt.key
             self.send(Preparing(job_id=key.job_id, attempt=key.attempt, doing=attempt.doing))
+
+    def tell_prepared(self, attempt: Attempt) -> None:
+        """Say that an attempt without a place could begin."""
+        self.send(Prepared(job_id=attempt.key.job_id, attempt=attempt.key.attempt))
 
     def on_kept(self, attempt: Attempt, file_id: str) -> None:
         """A file is on the job's record."""
