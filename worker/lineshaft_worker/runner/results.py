@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lineshaft_runtime.hashed_files import write_hashed
 from lineshaft_runtime.mapped import mapped
@@ -22,14 +22,14 @@ def load(source: bytes | str) -> BytesLike:
 
 
 def store(
-    buffers: Sequence[BytesLike], path: str, *, is_sync_begun: bool = False
+    buffers: Sequence[BytesLike], path: str, *, is_sync_begun: Callable[[], bool] = bool
 ) -> tuple[bytes | None, int, str]:
     """Return the bytes if they are few, else write them to a file.
 
     Args:
         buffers: The bytes.
         path: Of the file.
-        is_sync_begun: As for `write_hashed`.
+        is_sync_begun: Says it as for `write_hashed`; asked only if there is a file.
 
     Returns:
         The bytes (None if they are in the file), their number, and SHA-256 in hexadecimal digits
@@ -44,4 +44,4 @@ def store(
     # A new file, never an old one emptied: that may be linked as a blob by now.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - no pathlib in a runner
-    return None, size_bytes, write_hashed(path, buffers, is_sync_begun=is_sync_begun)
+    return None, size_bytes, write_hashed(path, buffers, is_sync_begun=is_sync_begun())
