@@ -1,5 +1,6 @@
 """All runs of a folder, asked in the words that commands and HTTP use: plain values for JSON."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -216,7 +217,10 @@ class Catalog:
                 data = stream.read(TEXT_BYTES)
         except FileNotFoundError:
             data = b""
-        return {"text": data.decode(errors="replace"), "offset": offset + len(data)}
+        # A character that the piece cuts in two is told with the next one.
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        text = decoder.decode(data)
+        return {"text": text, "offset": offset + len(data) - len(decoder.getstate()[0])}
 
     def log_path(self, *, run: str, file: str) -> str:
         """Return where run.log or console.log lies, or would.

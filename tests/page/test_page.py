@@ -167,10 +167,20 @@ def test_what_a_job_wrote_is_text_whatever_it_wrote(
 
 def test_runs_are_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
     script = (
-        "from lineshaft import run\nfor s in range(5): run.log({'loss': %s / (s + 1)}, step=s)\n"
+        "from lineshaft import run\n"
+        "for s in range(5): run.log({'loss': run.params['k'] / (s + 1)}, step=s)\n"
     )
+    (tmp_path / "train.py").write_text(script)
     with shop.client() as client:
-        jobs = [start(client, tmp_path, script % k, name=f"run-{k}") for k in (1, 2)]
+        jobs = [
+            client.run(
+                "train.py",
+                files=[tmp_path / "train.py"],
+                name=f"run-{k}",
+                params={"k": k, "same": "alike", "nested": {"lr": k / 8}},
+            )
+            for k in (1, 2)
+        ]
         for job in jobs:
             job.result()
         go(page, f"/compare/{jobs[0].id},{jobs[1].id}")
@@ -178,6 +188,9 @@ def test_runs_are_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
         shows(page, "0.2000", "table")
         shows(page, "0.4000", "table")
         assert last_value(page, "loss") == "loss: 5 points, last 0.4000"
+        shows(page, 'nested\t{"lr":0.125}\t{"lr":0.25}', "table")
+        shows(page, "parameters that differ", "table")
+        assert "alike" not in page.text("table")
 
 
 def test_s004_17_runs_are_listed_picked_and_compared(

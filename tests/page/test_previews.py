@@ -53,7 +53,6 @@ HARMFUL = {
     ),
     "table.csv": "a,<b>head</b>\n=1+cmd|' /C calc'!A0,\"{}\"\n".format(MARKUP.replace('"', '""')),
     NAMED: "named so",
-    "turned \u202egnp.exe": "harmless",
     "page.json": '{"a": "<script>"}',
 }
 HARM = f"""
@@ -165,6 +164,11 @@ def test_s004_17_of_a_text_64_kib_are_shown_and_what_is_none_is_said(
     look(page, "long.yaml")
     shows(page, "the first 64 KiB of 215 KiB", "dialog")
     assert page.run("document.querySelector('dialog pre').textContent.length") == 65536
+    fetched = (
+        "performance.getEntriesByType('resource')"
+        ".filter((each) => each.name.includes('long.yaml')).at(-1).encodedBodySize"
+    )
+    assert page.run(fetched) == 65536, "the rest of it stays where it is"
     look(page, "no-ending")
     shows(page, "plain words", "dialog pre")
     look(page, "m.bin")
@@ -182,7 +186,12 @@ def test_s004_17_a_file_that_means_harm_is_shown_and_does_none(
     run = kept(shop, tmp_path, HARM)
     go(page, f"/runs/previews/{run}/files")
     shows(page, "drawing.svg", "table")
-    assert "\u202e" not in page.text("table")
+    # Workers refuse such a name; a record that was brought from elsewhere may have one.
+    told = (
+        "import('./assets/words.js').then((words) => words.shortName('turned \\u202egnp.exe')"
+        " + words.shortName('\\n' + 'x'.repeat(5000)).length)"
+    )
+    assert page.run(told) == "turned \ufffdgnp.exe181"
     look(page, "page.html")
     shows(page, MARKUP, "dialog pre")
     look(page, "page.json")

@@ -94,9 +94,12 @@ def test_s004_17_what_nobody_changed_is_not_sent_and_a_refusal_is_told(
     go(page, f"/runs/edited/{run}")
     shows(page, "kept-name", "h1")
     page.click("button", "Edit")
+    # The job's name is no note of anybody's.
+    assert page.run("document.querySelector('#edit-description').value") == ""
     fill(page, "#edit-name", "")
     page.click("dialog button", "Save")
     shows(page, "name: ", ".problem")
+    assert page.run("document.querySelector('.problem').hidden") is False
     fill(page, "#edit-name", "kept-name")
     fill(page, "#edit-tags", "one")
     page.click("dialog button", "Save")
@@ -144,7 +147,9 @@ def test_s004_17_both_logs_stand_side_by_side_and_grow(
         shows(page, "artifact kept.txt", "pre[aria-label='run.log']")
         assert "printed last" not in page.text("pre[aria-label='console.log']")
         (tmp_path / "gate").touch()
-        shows(page, "printed first\nprinted last", "pre[aria-label='console.log']")
+        shows(page, "printed last", "pre[aria-label='console.log']")
+        whole = page.text("pre[aria-label='console.log']").strip()
+        assert whole == "printed first\nprinted last"
         lefts = page.run(
             "[...document.querySelectorAll('.logs > section')].map((one) => one.offsetLeft)"
         )
@@ -193,17 +198,26 @@ def test_s004_17_the_keyboard_alone_edits_a_run(shop: Farm, page: Browser, tmp_p
     page.press("Enter", 13, text="\r")
     until(lambda: focused(page) == "edit-name")
     type_text(page, "again ")
+    page.run(
+        "(() => { const one = document.querySelector('[data-key=edit]');"
+        " one.replaceWith(one.cloneNode(true)); })()"
+    )
     page.press("Escape", 27)
     until(lambda: page.run("document.querySelector('dialog') === null"))
-    until(lambda: focused(page) == "edit", what="the focus is back")
+    until(lambda: focused(page) == "edit", what="the focus is back, though the head was drawn anew")
     shows(page, "typed", "h1")
+    page.run("location.hash = '#/runs'")
+    shows(page, "Find")
+    page.run(f"location.hash = '#/runs/edited/{run}'")
+    shows(page, "typed", "h1")
+    page.run("document.querySelector('[data-key=edit]').focus()")
     page.press("Enter", 13, text="\r")
     until(lambda: focused(page) == "edit-name")
     page.press("End", 35)
     type_text(page, "x")
     page.press("Enter", 13, text="\r")
     shows(page, "typedx", "h1")
-    until(lambda: focused(page) == "edit", what="the focus is back, though the head is new")
+    until(lambda: focused(page) == "edit", what="the focus is back")
 
 
 def test_s004_17_viewers_look_at_records_and_edit_and_open_nothing(

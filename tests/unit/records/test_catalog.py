@@ -155,3 +155,20 @@ def test_rows_of_a_long_run_are_thinned_to_at_most_so_many(opened: Open, tmp_pat
     assert {"step": 1234, "loss": 9.0}.items() <= max(rows, key=lambda row: row["loss"]).items()
     assert [row["step"] for row in catalog.rows(run="a", since_step=4997)] == [4998, 4999]
     assert len(catalog.rows(run="a", max_points=None)) == 5000
+
+
+def test_a_log_that_ends_within_a_character_is_told_without_a_scar(
+    opened: Open, tmp_path: Path
+) -> None:
+    made(tmp_path, "a", [1.0])
+    log = run_folder(tmp_path, "e", "a").console
+    said = "grün\n".encode()
+    log.write_bytes(said[:3])
+    catalog = opened(tmp_path)
+
+    first = catalog.text(run="a", file="console.log")
+    log.write_bytes(said + b"\xff")
+    rest = catalog.text(run="a", file="console.log", offset=first["offset"])
+
+    assert (first["text"], rest["text"]) == ("gr", "ün\n\ufffd")
+    assert rest["offset"] == len(said) + 1

@@ -12,7 +12,7 @@ export function logsPane(address, sizes, signal, saveFile) {
   const files = ["run.log", "console.log"].map((name) => textFile(name, address, sizes, signal, saveFile));
   return {
     element: h("div", { class: "logs" }, ...files.map((file) => file.element)),
-    async update() { await Promise.all(files.map((file) => file.update())); },
+    async update(facts) { await Promise.all(files.map((file) => file.update(facts))); },
   };
 }
 
@@ -34,7 +34,7 @@ function textFile(name, address, sizes, signal, saveFile) {
   return {
     element: h("section", { "aria-label": name }, h("div", { class: "filters" }, h("b", null, name), h("label", null, follow, " follow"),
       h("button", { type: "button", onclick: () => saveFile(name) }, "Download"), note), pre),
-    async update() {
+    async update(facts) {
       if (offset === null) {
         const size = (await sizes()).get(name) ?? 0;
         offset = Math.max(0, size - KEPT);
@@ -48,7 +48,7 @@ function textFile(name, address, sizes, signal, saveFile) {
         offset = found.offset;
         isNew = true;
       }
-      note.textContent = isCut ? "the beginning is left out" : length ? "" : "nothing so far";
+      note.textContent = isCut ? "the beginning is left out" : length ? "" : facts.status === "RUNNING" ? "nothing so far" : "it is empty";
       if (isNew && follow.checked) pre.scrollTop = pre.scrollHeight;
     },
   };

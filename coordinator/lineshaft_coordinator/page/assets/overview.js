@@ -34,10 +34,10 @@ function counts(info, workers) {
   const running = here.reduce((sum, worker) => sum + worker.used_slots, 0);
   return [
     tile(here.length, here.length === 1 ? "worker" : "workers", workers.length > here.length ? `${workers.length - here.length} away` : ""),
-    tile(running, "slots in use", `of ${here.reduce((sum, worker) => sum + worker.slots, 0)}`),
+    tile(running, running === 1 ? "slot in use" : "slots in use", `of ${here.reduce((sum, worker) => sum + worker.slots, 0)}`),
     tile(gpus.length, gpus.length === 1 ? "GPU" : "GPUs", gpus.length ? `${free} free` : ""),
     tile(info.queued_jobs, "queued", ""),
-    tile(info.live_jobs, "live jobs", ""),
+    tile(info.live_jobs, info.live_jobs === 1 ? "live job" : "live jobs", ""),
   ];
 }
 

@@ -9,7 +9,7 @@ import { empty, pill, runName, tagList, when } from "./parts.js";
 import { preview, tried } from "./preview.js";
 import { tabList } from "./tabs.js";
 import { may } from "./who.js";
-import { bytes, duration, number, shortName } from "./words.js";
+import { bytes, clock, duration, number, shortName } from "./words.js";
 
 const TABS = ["curves", "logs", "files", "details"];
 const LIVE_MS = 3000, STILL_MS = 15_000; // how often its facts are asked for
@@ -135,11 +135,12 @@ function filesPane(experiment, id, address, signal) {
 
 function detailsPane() {
   const list = h("div");
+  const at = (time) => time ? clock(Date.parse(time) / 1000) : null;
   const entry = (name, value) => h("div", null, h("dt", null, name), h("dd", null, value));
   return {
     element: list,
     async update(facts) {
-      const about = [["status", facts.status], ["started", facts.started_at], ["finished", facts.finished_at], ["group", facts.group], ["rank", facts.rank],
+      const about = [["status", facts.status], ["started", at(facts.started_at)], ["finished", at(facts.finished_at)], ["group", facts.group], ["rank", facts.rank],
         ["language", facts.language], ["rows", number(facts.rows)], ["size", bytes(facts.size_bytes)]];
       const params = Object.entries(facts.config), last = Object.entries(facts.last);
       show(list, h("dl", { class: "details" }, ...about.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => entry(name, String(value)))),

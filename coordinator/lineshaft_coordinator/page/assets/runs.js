@@ -113,14 +113,14 @@ function runTable(runs, picked, pick, columns) {
       h("td", { "data-label": "status" }, pill(run.status.toLowerCase())),
       h("td", { "data-label": "started" }, when(Date.parse(run.started_at) / 1000)),
       h("td", { "data-label": "took" }, duration(run.duration_s)),
-      ...metrics.map((name) => h("td", { "data-label": name, class: "number" }, number(run.last?.[name])))))));
+      ...metrics.map((name) => h("td", { "data-label": name, class: run.last?.[name] === undefined ? "number none" : "number" }, number(run.last?.[name])))))));
 }
 
 /** From the record, which stays when the job is forgotten; a job that has none yet says it itself. */
 async function nameOf(id, signal) {
   try {
     const found = await get(`api/v1/runs/${encodeURIComponent(id)}`, signal);
-    return { name: runName(found), href: `#/runs/${encodeURIComponent(found.experiment)}/${encodeURIComponent(id)}` };
+    return { name: runName(found), params: found.config, href: `#/runs/${encodeURIComponent(found.experiment)}/${encodeURIComponent(id)}` };
   } catch (error) {
     if (!(error instanceof ApiError) || ![404, 500, 503].includes(error.status)) throw error;
     return { name: (await get(job(id), signal)).name || id, href: `#/jobs/${encodeURIComponent(id)}` };
@@ -145,7 +145,14 @@ export function compareView(ids) {
       h("tbody", null, ...names.map((name) => h("tr", null, h("th", { scope: "row" }, name), ...runs.map((run) => {
         const attempts = run.series.metrics.get(name);
         return h("td", { class: "number" }, number(attempts?.get(Math.max(...attempts.keys())).value.at(-1)));
-      }))))));
+      }))), ...differing())));
+  }
+  /** Parameters that are not the same in all of them. */
+  function differing() {
+    const of = (run, name) => run.params?.[name] === undefined ? "–" : typeof run.params[name] === "object" ? JSON.stringify(run.params[name]) : String(run.params[name]);
+    const names = [...new Set(runs.flatMap((run) => Object.keys(run.params ?? {})))].filter((name) => new Set(runs.map((run) => of(run, name))).size > 1).sort();
+    return names.length ? [h("tr", null, h("th", { scope: "col", colspan: runs.length + 1 }, "parameters that differ")),
+      ...names.map((name) => h("tr", null, h("th", { scope: "row" }, name), ...runs.map((run) => h("td", { class: "number" }, of(run, name)))))] : [];
   }
   grid.redraw = draw;
   abort.signal.addEventListener("abort", () => grid.destroy());
@@ -157,7 +164,7 @@ export function compareView(ids) {
       await Promise.all(runs.map(async (run) => {
         if (!run.name) {
           const found = await nameOf(run.id, abort.signal);
-          [run.name, run.href] = [found.name, found.href];
+          Object.assign(run, found);
         }
         await history(run.id, run.series, abort.signal);
       }));
