@@ -76,7 +76,7 @@ class AttemptResult(Wire):
     """``paused``: it saved a checkpoint and ended because it was asked to."""
     result: Payload | None = None
     failure: Failure | None = None
-    run_s: float = Field(default=0.0, ge=0)
+    run_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     peak_gpu_memory_bytes: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
     """Most memory it was seen to have on its GPUs together; ``None`` if it was not looked at."""

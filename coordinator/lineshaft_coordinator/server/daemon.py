@@ -215,11 +215,9 @@ class Daemon:
         """How many events the core has not seen yet."""
         return self._pump.waiting
 
-    def ask(self, session: Session, query: Query) -> None:
-        """Answer a question, some time."""
+    def ask(self, session: Session, query: Query, asker: str | None) -> None:
+        """Answer a question of who has the token of this id, some time."""
         if self._has_introduced_itself(session):
-            client = self.core.shop.clients.get(session)
-            asker = client.owner if client is not None else None
             self._spawn(self._reply(session, self._replies.to_query(query, asker)))
 
     def _has_introduced_itself(self, session: Session) -> bool:
@@ -234,13 +232,12 @@ class Daemon:
         if self._has_introduced_itself(session):
             self._spawn(self._reply(session, self._replies.to_secret(message)))
 
-    def retry(self, session: Session, message: Retry) -> None:
-        """Do an ended job again, some time."""
-        client = self.core.shop.clients.get(session)
-        if self._has_introduced_itself(session) and client is not None:
-            client_id = str(client.client_id or "unnamed")
-            answering = self._replies.to_retry(message, client_id, client.owner)
-            self._spawn(self._reply(session, answering))
+    def retry(self, session: Session, message: Retry, owner: str | None) -> None:
+        """Do an ended job again, for the token of this id, some time."""
+        if self._has_introduced_itself(session):
+            client = self.core.shop.clients.get(session)
+            client_id = (client.client_id if client is not None else None) or "unnamed"
+            self._spawn(self._reply(session, self._replies.to_retry(message, client_id, owner)))
 
     async def _reply(self, session: Session, answering: Awaitable[Answer]) -> None:
         self.sessions.send(session, [await answering])

@@ -66,16 +66,16 @@ class Desk(Protocol):
         """How many events the core has not seen yet."""
         ...
 
-    def ask(self, session: Session, query: Query) -> None:
-        """Answer a question, some time."""
+    def ask(self, session: Session, query: Query, asker: str | None) -> None:
+        """Answer a question of who has the token of this id, some time."""
         ...
 
     def keep_secret(self, session: Session, message: KeepSecret) -> None:
         """Keep or forget a secret, some time."""
         ...
 
-    def retry(self, session: Session, message: Retry) -> None:
-        """Do an ended job again, some time."""
+    def retry(self, session: Session, message: Retry, owner: str | None) -> None:
+        """Do an ended job again, for the token of this id, some time."""
         ...
 
     def told_by_worker(self, session: Session, message: Ended | SpawnChild) -> None:
@@ -105,6 +105,8 @@ class _Link:
     role: Role
     transfers: Transfers
     outlet: "Outlet"
+    owner: str | None
+    """Id of its token; the core knows it only once it has heard of the session."""
     receipts: list[Wire] = field(default_factory=list[Wire])
     """Said, but not sent yet; they leave before anything that is said later."""
 
@@ -210,7 +212,7 @@ class Sessions:
     ) -> None:
         """A connection is open."""
         outlet = Outlet(connection)
-        self._links[session] = _Link(connection, role, self._make_transfers(outlet), outlet)
+        self._links[session] = _Link(connection, role, self._make_transfers(outlet), outlet, owner)
         self._desk.post(Connected(session, role, owner), is_urgent=role in URGENT)
 
     def closed(self, session: Session) -> None:
@@ -248,9 +250,9 @@ class Sessions:
             case BlobOffer() | FetchBlob() | BlobAck() | SameHost():
                 link.transfers.on_message(message)
             case Query():
-                self._desk.ask(session, message)
+                self._desk.ask(session, message, link.owner)
             case Retry():
-                self._desk.retry(session, message)
+                self._desk.retry(session, message, link.owner)
             case KeepSecret():
                 self._desk.keep_secret(session, message)
             case _:

@@ -50,7 +50,8 @@ class RunDesk:
         """
         owner = self._book.owner_of(run_id)
         if owner is None:
-            self._check_job(run_id, grant)
+            if _sees_its_own(grant):
+                _check_job(self._jobs.owner_of(run_id), grant)
             return self._job_hub
         check_owner(owner, grant)
         return self.reported.hub
@@ -144,13 +145,9 @@ class RunDesk:
             await self._job(grant, run_id)
             raise RunError(409, f"{run_id} is a job of Lineshaft, which reports by itself")
 
-    def _check_job(self, run_id: str, grant: Grant) -> None:
-        owner = self._jobs.owner_of(run_id)
-        if owner is not None and _sees_its_own(grant):
-            check_owner(owner, grant)
-
     async def _job(self, grant: Grant, run_id: str) -> RunView:
-        self._check_job(run_id, grant)
+        if _sees_its_own(grant):
+            _check_job(await self._jobs.owner(run_id), grant)
         try:
             return await self._jobs.get(run_id)
         except UnknownJobError as error:
@@ -165,6 +162,11 @@ def check_owner(owner: str, grant: Grant, what: str = "run") -> None:
     """
     if not grant.may("see_all") and owner != grant.token_id:
         raise RunError(403, f"this {what} belongs to another token")
+
+
+def _check_job(owner: str | None, grant: Grant) -> None:
+    if owner is not None:  # Else there is no such job, which is told by who looks for it.
+        check_owner(owner, grant)
 
 
 def _sees_its_own(grant: Grant) -> bool:

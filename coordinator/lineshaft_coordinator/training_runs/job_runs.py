@@ -44,6 +44,10 @@ class JobRuns:
         """
         return self._questions.owner_of(JobId(run_id))
 
+    async def owner(self, run_id: str) -> str | None:
+        """The same, without holding up the loop by a read."""
+        return await self._questions.owner(JobId(run_id))
+
     async def listed(self, *, owner: str, status: Status | None, limit: int) -> list[RunView]:
         """Jobs, the newest first, without their latest metrics; an empty owner means all."""
         wanted = None if status is None else _ENDS.get(status, "live")

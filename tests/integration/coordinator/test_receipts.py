@@ -8,7 +8,7 @@ from lineshaft_coordinator.core.io import Connected, Disconnected, Event, Receiv
 from lineshaft_coordinator.data.stream_relay import StreamRelay
 from lineshaft_coordinator.data.transfers import Transfers
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
-from lineshaft_protocol.client_messages import Accepted, Finished, Ping, Query, Submit
+from lineshaft_protocol.client_messages import Accepted, Finished, Ping, Query, Retry, Submit
 from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.outcomes import Outcome
@@ -46,6 +46,7 @@ class _Desk:
     def __init__(self) -> None:
         self.urgent: list[Event] = []
         self.others: list[Event] = []
+        self.askers: list[str | None] = []
 
     def post(self, event: Event, *, is_urgent: bool = False) -> None:
         (self.urgent if is_urgent else self.others).append(event)
@@ -53,8 +54,13 @@ class _Desk:
     def waiting(self) -> int:
         return 0
 
-    def ask(self, session: Session, query: Query) -> None:
+    def ask(self, session: Session, query: Query, asker: str | None) -> None:
         del session, query
+        self.askers.append(asker)
+
+    def retry(self, session: Session, message: Retry, owner: str | None) -> None:
+        del session, message
+        self.askers.append(owner)
 
     def submit(self, session: Session, submit: Submit) -> None:
         del session, submit
@@ -132,3 +138,16 @@ async def test_all_that_a_worker_says_is_urgent_and_nothing_of_a_client() -> Non
         Received(worker, Leaving()),
         Disconnected(worker),
     ]
+
+
+async def test_who_asks_is_known_before_the_core_has_heard_of_the_session() -> None:
+    desk = _Desk()
+    sessions = Sessions(desk, lambda outlet: cast("Any", None), StreamRelay(cast("Any", None)))
+    session = Session(1)
+    sessions.opened(session, "client", cast("Connection", _Peer()), "a1b2c3d4")
+
+    # The core is busy with a commit: nothing that was posted was handled yet.
+    sessions.text(session, Codec.encode(Query(request_id=1, what="jobs", owner="me")))
+    sessions.text(session, Codec.encode(Retry(request_id=2, job_id="j1")))
+
+    assert desk.askers == ["a1b2c3d4", "a1b2c3d4"]

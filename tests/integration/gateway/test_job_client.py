@@ -45,7 +45,7 @@ class Desk:
     def waiting(self) -> int:
         return 0
 
-    def ask(self, session: Session, query: Query) -> None:
+    def ask(self, session: Session, query: Query, asker: str | None) -> None:
         raise AssertionError("a local session asks nothing")
 
     def missing_blob(self, submit: Submit) -> str | None:

@@ -17,13 +17,14 @@ KEPT = '{"file_id":"1.1","kind":"checkpoint","name":"m.pt","attempt":1,"at":%s}'
     [
         '{"type":"JobEvents","events":[{"job_id":"j","attempt":1,"seq":1,"at":%s,"kind":"log","body":{}}]}',
         '{"type":"Kept","job_id":"j","file":' + KEPT + "}",
+        '{"type":"Ended","result":{"job_id":"j","attempt":1,"status":"succeeded","run_s":%s}}',
     ],
-    ids=["event", "file"],
+    ids=["event", "file", "end"],
 )
 def test_a_worker_that_tells_no_time_breaks_the_protocol(message: str, at: str) -> None:
     assert FROM_WORKER.decode((message % "1.0").encode())
 
-    with pytest.raises(ProtocolError, match=r"\.at"):
+    with pytest.raises(ProtocolError, match=r"\.(at|run_s)"):
         FROM_WORKER.decode((message % at).encode())
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -13,6 +14,7 @@ from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.jobs import JobSpec, Parent, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
+from lineshaft_protocol.wire import NUMBER_MAX
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime import redaction
 from lineshaft_worker.core.io import AttemptKey
@@ -155,8 +157,9 @@ def result_of(
             "result": payload,
             "failure": failure,
             "reason": reason,
-            "run_s": max(0.0, ended.run_s),
-            "peak_memory_bytes": ended.peak_memory_bytes,
+            # What a runner says may be the words of the code that it runs.
+            "run_s": ended.run_s if 0.0 <= ended.run_s < math.inf else 0.0,
+            "peak_memory_bytes": max(0, min(ended.peak_memory_bytes or 0, NUMBER_MAX)) or None,
             "peak_gpu_memory_bytes": gpu_peak_bytes,
         }
     )
