@@ -23,6 +23,7 @@ from lineshaft_coordinator.settings import (
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_runtime.logs import configure_logging
 from lineshaft_runtime.loops import run
+from lineshaft_runtime.sizes import parse_size
 from lineshaft_runtime.version_shelf import DEFAULT_KEPT
 
 EXIT_CANNOT_START = 2
@@ -86,6 +87,19 @@ def _add_blobs(flags: argparse.ArgumentParser) -> None:
         help="keep large values there: s3://BUCKET/PREFIX, file:///SHARED/FOLDER, or whatever "
         "fsspec opens; default LINESHAFT_BLOB_STORE, or files in the data folder",
     )
+    flags.add_argument(
+        "--models-bytes-max",
+        type=_size,
+        metavar="SIZE",
+        help="what uploads to /api/models may have together, as 200GiB; default: what the disk has",
+    )
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_notices(flags: argparse.ArgumentParser) -> None:
@@ -149,6 +163,7 @@ def settings_of(arguments: Sequence[str] | None) -> CoordinatorSettings:
         keep_finished_s=keep_finished_s,
         blob_store=chosen.blob_store or os.environ.get("LINESHAFT_BLOB_STORE") or None,
         hands_over_files=not chosen.blobs_by_wire,
+        models_bytes_max=chosen.models_bytes_max,
         training=_training(flags, chosen.config, folder),
         notices=_notices(flags, chosen),
         core=_timings(flags, chosen.set),

@@ -70,6 +70,8 @@ class CoordinatorSettings(BaseModel):
     """Where to write the port once it is bound."""
     blob_bytes_max: int = 64 * 1024**3
     blob_total_bytes_max: int | None = None
+    models_bytes_max: int | None = Field(default=None, ge=0)
+    """Length of all versions of all models that are uploaded; ``None``: what the disk has."""
     blob_store: str | None = None
     """URL of the object store for large blobs; ``None`` for files in the data folder."""
     hands_over_files: bool = True

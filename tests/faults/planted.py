@@ -302,8 +302,9 @@ PLANTED = {
     ),
     "all jobs that ended are kept whole": Planted(
         "coordinator/lineshaft_coordinator/core/lately.py",
-        "            len(self._whole) > self.whole_max or self._characters > CHARACTERS_MAX\n",
-        "            False\n",
+        "        while len(whole) > 1 and (len(whole) > self.whole_max or self._characters"
+        " > CHARACTERS_MAX):\n",
+        "        while False:\n",
         SOAK,
         night=0.1,
     ),

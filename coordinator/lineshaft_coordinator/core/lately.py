@@ -20,6 +20,11 @@ CHARACTERS_MAX = 8 * 1024 * 1024
 ENDED_MAX = 20_000
 """Jobs of which is known how they ended: more than one job may come after."""
 
+ENDS_MAX = 1_000
+"""Different ends that are kept to be shared."""
+End = tuple[Status, int, str | None]
+"""How a job ended, with which attempt, and on which worker."""
+
 NAME_CHARACTERS = 80
 """Of a digest or an id, with what Python needs for it."""
 
@@ -57,7 +62,9 @@ class Lately:
     )
     """With how many characters each holds."""
     _characters: int = 0
-    _ended: OrderedDict[JobId, Status] = field(default_factory=OrderedDict[JobId, Status])
+    _ended: OrderedDict[JobId, End] = field(default_factory=OrderedDict[JobId, End])
+    _ends: dict[End, End] = field(default_factory=dict[End, End])
+    """Each different end once: most of thousands of jobs ended like some other."""
 
     def add(self, job_id: JobId, done: Done) -> None:
         """Keep an ended job at hand, in place of those that ended longest ago."""
@@ -71,7 +78,11 @@ class Lately:
         while len(whole) > 1 and (len(whole) > self.whole_max or self._characters > CHARACTERS_MAX):
             _, (_, size) = whole.popitem(last=False)
             self._characters -= size
-        ended[job_id] = done.outcome.status
+        outcome = done.outcome
+        end = outcome.status, outcome.attempt, outcome.worker_id
+        ended[job_id] = self._ends.setdefault(end, end)
+        if len(self._ends) > ENDS_MAX:
+            self._ends.clear()
         if len(ended) > ENDED_MAX:
             ended.popitem(last=False)
 
@@ -86,7 +97,13 @@ class Lately:
 
     def status(self, job_id: JobId) -> Status | None:
         """How it ended, if it is among the last ones."""
-        return self._ended.get(job_id)
+        end = self._ended.get(job_id)
+        return end[0] if end is not None else None
+
+    def is_end_of(self, job_id: JobId, attempt: int, worker_id: str) -> bool:
+        """Tell whether it ended with this attempt, on this worker, if it is among the last ones."""
+        end = self._ended.get(job_id)
+        return end is not None and end[1:] == (attempt, worker_id)
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._ended

@@ -132,13 +132,8 @@ class WorkerDesk:
 
     def _count_stale(self, worker: Worker, job_id: JobId, attempt: int) -> None:
         """Count what is refused; an end that is told again is on record already, and is not."""
-        done = self._shop.ledger.recent.get(job_id)
-        outcome = done.outcome if done is not None else None
-        is_repeat = outcome is not None and (outcome.attempt, outcome.worker_id) == (
-            attempt,
-            worker.worker_id,
-        )
-        self._shop.stale_count += not is_repeat
+        recent = self._shop.ledger.recent
+        self._shop.stale_count += not recent.is_end_of(job_id, attempt, worker.worker_id)
 
     def _on_began(self, worker: Worker, began: Began) -> None:
         job_id = JobId(began.job_id)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from pydantic import JsonValue
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -16,6 +16,7 @@ from lineshaft_coordinator.recorder.editing import ExperimentEdit, RunEdit, chan
 from lineshaft_coordinator.recorder.streams import HEADERS, Streams
 from lineshaft_coordinator.recorder.supervisor import AskError, Recorder, RecorderAwayError
 from lineshaft_coordinator.server.admission import Door
+from lineshaft_coordinator.server.bounded_body import BodyTooLongError, bounded_body
 from lineshaft_coordinator.server.foreign_files import FOREIGN_FILE
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.query_numbers import number, number_asked
@@ -128,6 +129,10 @@ class RunRoutes:
                 return JSONResponse({"error": str(error)}, status_code=503)
             except BlobElsewhereError as error:
                 return JSONResponse({"error": str(error)}, status_code=503)
+            except BodyTooLongError as error:
+                return JSONResponse({"error": str(error)}, status_code=413)
+            except ClientDisconnect:
+                return Response(status_code=400)
             except ValueError as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
             if isinstance(found, Response):
@@ -270,7 +275,7 @@ class RunRoutes:
 
     async def _edit(self, request: Request) -> Response:
         """Change name, description or tags."""
-        changes = changes_of(RunEdit, await request.body())
+        changes = changes_of(RunEdit, await bounded_body(request))
         await self._recorder.ask("edit", run=_run_of(request), changes=changes)
         return await self._metadata(request)
 
@@ -280,7 +285,7 @@ class RunRoutes:
 
     async def _edit_experiment(self, request: Request) -> bytes:
         """Change display name, description, tags or project."""
-        changes = changes_of(ExperimentEdit, await request.body())
+        changes = changes_of(ExperimentEdit, await bounded_body(request))
         experiment = str(request.path_params["experiment"])
         await self._recorder.ask("edit_experiment", experiment=experiment, changes=changes)
         return await self._experiment(request)

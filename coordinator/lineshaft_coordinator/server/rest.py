@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
+from lineshaft_coordinator.server.bounded_body import bounded_body
 from lineshaft_coordinator.server.families import UnknownArrayError
 from lineshaft_coordinator.server.foreign_files import FOREIGN_FILE
 from lineshaft_coordinator.server.guard import Guard, Refusal
@@ -329,7 +330,7 @@ class Rest:
 
     async def _backup(self, request: Request) -> JsonValue:
         # Paths of this machine: whoever has the local token is its user, who may write there.
-        body: object = json.loads(await request.body())
+        body: object = json.loads(await bounded_body(request))
         paths = cast("dict[str, object]", body) if isinstance(body, dict) else {}
         data, target = (Path(str(paths.get(name, ""))) for name in ("data", "target"))
         if not data.is_absolute() or not target.is_absolute():

@@ -31,6 +31,7 @@ from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.errors import StoreDamagedError, UnreadableRecordError
 from lineshaft_coordinator.store.sqlite import SqliteStore
+from lineshaft_coordinator.training_runs.models import ModelLimits
 from lineshaft_coordinator.training_runs.server import TrainingRuns
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.stream_frames import FRAME_BYTES_MAX
@@ -131,7 +132,7 @@ async def _run(
         daemon.job_source,
         daemon.feeds,
         actions.cancel,
-        upload_bytes_max=settings.blob_bytes_max,
+        limits=ModelLimits(settings.blob_bytes_max, settings.models_bytes_max),
     )
     parts = Parts(daemon, blobs, actions, training, runs, announcer, recorder)
     server = _make_server(settings, parts)

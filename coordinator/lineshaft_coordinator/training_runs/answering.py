@@ -8,13 +8,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from lineshaft_coordinator.server.admission import Grant
+from lineshaft_coordinator.server.bounded_body import BodyTooLongError, bounded_body
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.roles import UNSAID, Permission
 from lineshaft_coordinator.store.errors import StoreError, StoreFullError
 from lineshaft_coordinator.strict_json import strict
 from lineshaft_coordinator.training_runs.desk import RunError
-
-BODY_BYTES_MAX = 2 * 1024 * 1024
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Answer: TypeAlias = Callable[[Request, Grant], Awaitable[Response]]
@@ -63,12 +62,10 @@ async def body_of(request: Request, model: type[BodyT]) -> BodyT:
         ValidationError: It is not what it should be.
         ClientDisconnect: The client left meanwhile.
     """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            raise RunError(413, f"a body has at most {BODY_BYTES_MAX} bytes")
-    return model.model_validate_json(bytes(body))
+    try:
+        return model.model_validate_json(await bounded_body(request))
+    except BodyTooLongError as error:
+        raise RunError(413, str(error)) from error
 
 
 def told(data: object, status: int = 200) -> Response:

@@ -4,6 +4,7 @@ import base64
 import errno
 import json
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from pydantic import JsonValue
 from starlette.datastructures import FormData, UploadFile
@@ -17,10 +18,13 @@ from lineshaft_coordinator.server.query_numbers import number
 from lineshaft_coordinator.training_runs.answering import Answering, body_of, told
 from lineshaft_coordinator.training_runs.bodies import CheckpointBody, ModelBody
 from lineshaft_coordinator.training_runs.desk import RunError, check_owner
-from lineshaft_coordinator.training_runs.models import Models, ModelView
+from lineshaft_coordinator.training_runs.models import Models, ModelsFullError, ModelView
 from lineshaft_coordinator.training_runs.notebooks import Notebooks
 from lineshaft_protocol.ids import is_name
 
+_TOO_LONG: Final = "exceeded maximum size"
+"""What the parser says of a field that is longer than `_FIELD_BYTES_MAX`."""
+_FIELD_BYTES_MAX: Final = 1024 * 1024
 MODELS = "/api/models"
 VERSIONS = f"{MODELS}/{{model_id}}/versions"
 CHECKPOINTS = "/api/notebooks/{notebook_id}/checkpoints"
@@ -108,6 +112,8 @@ class ModelRoutes:
                 parsed,
                 run_id if isinstance(run_id, str) else None,
             )
+        except ModelsFullError as error:
+            raise RunError(507, str(error)) from error
         except OSError as error:
             raise _no_room(error) from error
         finally:
@@ -183,11 +189,22 @@ async def _form_of(request: Request, bytes_max: int) -> FormData:
             raise _TooLongError(f"an upload has at most {bytes_max} bytes")
 
     try:
-        parser = MultiPartParser(request.headers, pieces(), max_files=1, max_fields=10)
+        parser = MultiPartParser(
+            request.headers,
+            pieces(),
+            max_files=1,
+            max_fields=10,
+            max_part_size=_FIELD_BYTES_MAX,
+        )
         return await parser.parse()
     except _TooLongError as error:
         raise RunError(413, error.message) from error
-    except (MultiPartException, KeyError) as error:
+    except MultiPartException as error:
+        if _TOO_LONG in error.message:
+            text = "a field of the form has at most 1 MiB; longer is 'file' alone, sent as a file"
+            raise RunError(413, text) from error
+        raise RunError(400, "send a form with the model as 'file'") from error
+    except KeyError as error:
         raise RunError(400, "send a form with the model as 'file'") from error
     except OSError as error:
         raise _no_room(error) from error

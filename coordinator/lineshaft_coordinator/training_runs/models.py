@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,6 +17,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.training_runs.book import RunBook
 from lineshaft_coordinator.training_runs.words import timestamp
+from lineshaft_protocol.errors import LineshaftError
 
 _EXTENSION: Final = re.compile(r"[A-Za-z0-9]{1,16}")
 _COPY_BYTES: Final = 1024 * 1024
@@ -23,15 +25,38 @@ _COPY_BYTES: Final = 1024 * 1024
 ModelView = dict[str, JsonValue]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """How long uploads may be, in bytes."""
+
+    upload_bytes_max: int
+    """Of one version."""
+    total_bytes_max: int | None = None
+    """Of all versions of all models together; None: what the disk has."""
+
+
+class ModelsFullError(LineshaftError):
+    """All versions of all models together would be longer than they may be."""
+
+    def __init__(self, size_bytes: int, used_bytes: int, bytes_max: int) -> None:
+        super().__init__(
+            f"no room for {size_bytes} bytes: models have {used_bytes} of the {bytes_max} bytes "
+            "that they may have; delete one, or start the coordinator with a larger "
+            "--models-bytes-max"
+        )
+        self.size_bytes, self.used_bytes, self.bytes_max = size_bytes, used_bytes, bytes_max
+
+
 class Models:
     """Keeps models; who may see one is its caller's business.
 
     Args:
         book: Where they are listed; their files lie below its folder.
+        bytes_max: Length of all versions of all models at most; None: what the disk has.
     """
 
-    def __init__(self, book: RunBook) -> None:
-        self._book = book
+    def __init__(self, book: RunBook, *, bytes_max: int | None = None) -> None:
+        self._book, self._bytes_max = book, bytes_max
         self._folder = book.folder / "models"
 
     async def create(
@@ -76,15 +101,24 @@ class Models:
         metrics: JsonValue,
         run_id: str | None,
     ) -> ModelView:
-        """Keep a file as the next version; it is whole on the disk before anybody sees it."""
+        """Keep a file as the next version; it is whole on the disk before anybody sees it.
+
+        Raises:
+            ModelsFullError: All together would be too long.
+            OSError: It cannot be written.
+        """
         extension = Path(filename).suffix[1:]
         name = f"model.{extension if _EXTENSION.fullmatch(extension) else 'bin'}"
         draft = self._folder / model_id / f".{uuid.uuid4()}.tmp"
+        length = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        await self._book.do(lambda connection: self._look_for_room(connection, length))
         size, sha256 = await asyncio.to_thread(_copied, content, draft)
         version_id, now = str(uuid.uuid4()), time.time()
         told = None if metrics is None else json.dumps(metrics)
 
         def keep(connection: sqlite3.Connection) -> int:
+            self._look_for_room(connection, size)  # Another one may have come meanwhile.
             (last,) = connection.execute(
                 "SELECT max(version) FROM versions WHERE model_id = ?", (model_id,)
             ).fetchone()
@@ -105,6 +139,13 @@ class Models:
         version = await self.version(model_id, number)
         assert version is not None, "it was just kept"
         return version
+
+    def _look_for_room(self, connection: sqlite3.Connection, size_bytes: int) -> None:
+        if self._bytes_max is None:
+            return
+        (used,) = connection.execute("SELECT coalesce(sum(file_size), 0) FROM versions").fetchone()
+        if int(used) + size_bytes > self._bytes_max:
+            raise ModelsFullError(size_bytes, int(used), self._bytes_max)
 
     async def versions(self, model_id: str) -> list[ModelView]:
         """All versions, the first one first."""

@@ -13,7 +13,7 @@ from lineshaft_coordinator.training_runs.gauges import Machine
 from lineshaft_coordinator.training_runs.gpu_gauges import mean_busy
 from lineshaft_coordinator.training_runs.job_runs import JobRuns
 from lineshaft_coordinator.training_runs.model_routes import ModelRoutes
-from lineshaft_coordinator.training_runs.models import Models
+from lineshaft_coordinator.training_runs.models import ModelLimits, Models
 from lineshaft_coordinator.training_runs.notebooks import Notebooks
 from lineshaft_coordinator.training_runs.routes import RunRoutes
 from lineshaft_coordinator.training_runs.system_routes import SystemRoutes
@@ -28,7 +28,7 @@ class TrainingRuns:
         source: News of jobs.
         job_hub: Who looks at jobs.
         cancel: Asks for the end of a job.
-        upload_bytes_max: How long the upload of a model may be, in bytes.
+        limits: How long uploads of models may be.
     """
 
     def __init__(
@@ -39,13 +39,16 @@ class TrainingRuns:
         job_hub: Hub,
         cancel: Cancel,
         *,
-        upload_bytes_max: int,
+        limits: ModelLimits,
     ) -> None:
-        self._upload_bytes_max = upload_bytes_max
+        self._limits = limits
         self._questions = questions
         self._book = RunBook(data)
         self._desk = RunDesk(self._book, JobRuns(questions, source), job_hub, cancel)
-        self._models, self._notebooks = Models(self._book), Notebooks(self._book)
+        self._models, self._notebooks = (
+            Models(self._book, bytes_max=limits.total_bytes_max),
+            Notebooks(self._book),
+        )
         self._machine = Machine(lambda: mean_busy(questions.workers()))
 
     @property
@@ -62,7 +65,7 @@ class TrainingRuns:
                 self._models,
                 self._notebooks,
                 answering,
-                upload_bytes_max=self._upload_bytes_max,
+                upload_bytes_max=self._limits.upload_bytes_max,
             ),
             SystemRoutes(
                 self._questions, self._desk, self._models, self._machine, tokens, answering

@@ -24,9 +24,11 @@ from lineshaft_coordinator.server.parts import Parts, application
 from lineshaft_coordinator.server.upkeep import Upkeep
 from lineshaft_coordinator.settings import CoordinatorSettings
 from lineshaft_coordinator.store.sqlite import SqliteStore
+from lineshaft_coordinator.training_runs.models import ModelLimits
 from lineshaft_coordinator.training_runs.server import TrainingRuns
 
-BLOB_BYTES_MAX = 1 << 20
+MODELS_BYTES_MAX = 5 << 20
+BLOB_BYTES_MAX = 2 << 20
 """How long an upload to the coordinator of `whole` may be."""
 
 
@@ -89,7 +91,7 @@ async def whole(tmp_path: Path) -> AsyncIterator[tuple[Starlette, Gate]]:
         daemon.job_source,
         daemon.feeds,
         actions.cancel,
-        upload_bytes_max=settings.blob_bytes_max,
+        limits=ModelLimits(settings.blob_bytes_max, MODELS_BYTES_MAX),
     )
     # Nobody has started it: questions about runs come to their end at once.
     recorder = Recorder(settings.data, daemon.core.shop.ledger, has_past=False, answer_s=0.01)

@@ -1,6 +1,8 @@
 """The upload of a model has the limit of all uploads, and leaves nothing behind when it is over."""
 
+import asyncio
 import errno
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.applications import Starlette
-from tests.integration.rest.conftest import BLOB_BYTES_MAX
+from tests.integration.rest.conftest import BLOB_BYTES_MAX, MODELS_BYTES_MAX
 
 from lineshaft_coordinator.server.admission import Gate
 
@@ -85,3 +87,62 @@ async def test_what_is_no_form_is_refused_with_what_to_send(http: httpx.AsyncCli
             400,
             {"error": "send a form with the model as 'file'"},
         )
+
+
+async def test_a_field_that_is_too_long_is_refused_as_such(http: httpx.AsyncClient) -> None:
+    path = await a_model(http)
+    metrics = json.dumps({"note": "x" * (1 << 20)})
+
+    files = {"file": ("m.bin", b"weights")}
+    refused = await http.post(path, files=files, data={"metrics": metrics})
+
+    assert refused.status_code == 413
+    assert "a field of the form has at most 1 MiB" in refused.json()["error"]
+    assert (await http.get(path)).json() == []
+
+
+async def test_all_models_together_have_a_limit_and_one_that_goes_makes_room(
+    http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    paths = [await a_model(http) for _ in range(2)]
+    size = BLOB_BYTES_MAX - 1000
+    fitting = MODELS_BYTES_MAX // size
+
+    async def sent(path: str) -> httpx.Response:
+        return await http.post(path, files={"file": ("m.bin", bytes(size))})
+
+    first = [(await sent(paths[0])).status_code for _ in range(fitting)]
+    # Two come at once, and both see that there is no room.
+    refused = await asyncio.gather(*(sent(paths[1]) for _ in range(2)))
+    assert (await http.delete(paths[0].removesuffix("/versions"))).status_code == 204
+    later = await sent(paths[1])
+
+    assert first == [201] * fitting
+    assert [each.status_code for each in refused] == [507, 507]
+    assert "--models-bytes-max" in refused[0].json()["error"]
+    assert [*(tmp_path / "data").rglob("*.tmp")] == []
+    assert later.status_code == 201
+
+
+async def test_of_two_that_come_at_once_the_last_place_is_one_s(http: httpx.AsyncClient) -> None:
+    path = await a_model(http)
+    size = BLOB_BYTES_MAX - 1000
+    for _ in range(MODELS_BYTES_MAX // size - 1):
+        await http.post(path, files={"file": ("m.bin", bytes(size))})
+
+    sent = (http.post(path, files={"file": ("m.bin", bytes(size))}) for _ in range(3))
+    ends = await asyncio.gather(*sent)
+
+    assert sorted(each.status_code for each in ends) == [201, 507, 507]
+
+
+@pytest.mark.parametrize("path", ["e/metadata", "e/runs/r/metadata"])
+async def test_the_body_of_an_edit_has_a_limit(http: httpx.AsyncClient, path: str) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:  # Without an end: who reads it whole never answers.
+            yield b" " * 100_000
+
+    refused = await http.patch(f"/api/experiments/{path}", content=pieces())
+
+    assert refused.status_code == 413, refused.text
+    assert "at most 2097152 bytes" in refused.json()["error"]

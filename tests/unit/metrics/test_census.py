@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+import pytest
 from pydantic import JsonValue
 from tests.unit.core.coordinator_bench import CoordinatorBench
 from tests.unit.core.samples import capacity, ended, started, submitted
 
+from lineshaft_coordinator.core import lately
 from lineshaft_coordinator.core.gang_parts import parts_of
 from lineshaft_coordinator.core.io import CancelAsked, PauseAsked
 from lineshaft_coordinator.core.records import JobSubmitted
@@ -69,6 +71,27 @@ def test_a_refused_result_is_counted_and_a_repeated_one_is_not() -> None:
 
     assert bench.shop.stale_count == 1
     assert values(bench, "lineshaft_stale_writes_refused_total") == {(): 1}
+
+
+def test_what_is_repeated_of_a_job_that_ended_long_ago_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lately, "WHOLE_MAX", 1)
+    bench = CoordinatorBench()
+    w1, w2 = bench.worker("w1"), bench.worker("w2")
+    client = bench.client()
+    for job_id in ("j1", "j2"):
+        bench.submit(client, job_id, worker_id="w1")
+        bench.receive(w1, ended(job_id, 1))
+    assert bench.shop.ledger.recent.get(JobId("j1")) is None
+
+    bench.receive(w1, ended("j1", 1))
+    repeated = bench.shop.stale_count
+    bench.receive(w2, ended("j1", 1))
+    bench.receive(w1, ended("j1", 2))
+
+    assert repeated == 0
+    assert bench.shop.stale_count == 2
 
 
 def test_memory_and_faults_of_gpus_are_told_as_the_worker_told_them() -> None:
