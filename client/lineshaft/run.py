@@ -17,7 +17,7 @@ from lineshaft_runtime import spool as _spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import NoReturn
 
     params: Mapping[str, object]
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "artifact",
+    "audio",
     "checkpoint",
+    "histogram",
+    "image",
     "input_data",
     "latest_checkpoint",
     "log",
@@ -35,6 +38,7 @@ __all__ = [
     "progress",
     "result",
     "should_pause",
+    "video",
 ]
 
 
@@ -56,6 +60,64 @@ def log(metrics: "Mapping[str, object]", step: int | None = None) -> None:
     writer = _spool.current().spool
     if writer is not None:
         writer.write("metrics", {"metrics": metrics, "step": step})
+
+
+def histogram(
+    name: str,
+    values: object = None,
+    step: int | None = None,
+    *,
+    bins: int = 64,
+    edges: "Iterable[float] | None" = None,
+    counts: "Iterable[int] | None" = None,
+) -> None:
+    """Record how numbers are distributed.
+
+    Args:
+        name: What of.
+        values: Numbers, an array or a tensor; NaN and infinities are not counted.
+        step: Where the job is.
+        bins: How many of equal width they are counted into, 1 to 512.
+        edges: Where bins begin, and where the last one ends, instead of values.
+        counts: How many are in each, with `edges`.
+    """
+    writer = _spool.current().spool
+    if writer is not None:
+        # Only who tells such a thing pays for the import, here and below.
+        from lineshaft import showing  # noqa: PLC0415
+
+        showing.tell_histogram(
+            writer, name, values, step=step, bins=bins, edges=edges, counts=counts
+        )
+
+
+def image(name: str, image: object, step: int | None = None) -> None:
+    """Keep a picture as an artifact: bytes of one, a path, a figure, or an array or tensor."""
+    context = _spool.current()
+    if context.spool is not None:
+        from lineshaft import showing  # noqa: PLC0415
+        from lineshaft_records.encoding import image_file  # noqa: PLC0415
+
+        showing.keep_media(context, name, lambda: image_file(image), step)
+
+
+def audio(name: str, sound: object, step: int | None = None, rate_hz: int = 44100) -> None:
+    """Keep a sound as an artifact: bytes of a WAV, or an array or tensor from -1 to 1."""
+    context = _spool.current()
+    if context.spool is not None:
+        from lineshaft import showing  # noqa: PLC0415
+        from lineshaft_records.encoding import sound_file  # noqa: PLC0415
+
+        showing.keep_media(context, name, lambda: sound_file(sound, rate_hz), step)
+
+
+def video(name: str, data: bytes, step: int | None = None, extension: str = "mp4") -> None:
+    """Keep a film as an artifact, by the bytes of its file."""
+    context = _spool.current()
+    if context.spool is not None:
+        from lineshaft import showing  # noqa: PLC0415
+
+        showing.keep_media(context, name, lambda: (data, extension), step)
 
 
 def input_data() -> object:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from lineshaft_records import optional
@@ -53,8 +53,11 @@ def histogram_body(
     return {"tag": tag, "step": step, "edges": borders, "counts": numbers}
 
 
-def row_of_histogram(at_s: float, body: Mapping[str, object]) -> SideRow | None:
-    """Read what was told as a row of histograms.parquet; None if it is not whole."""
+def row_of_histogram(at_s: float, told: object) -> SideRow | None:
+    """Read what was told as a row of histograms.parquet; None if it is none, or not whole."""
+    if not isinstance(told, dict):
+        return None
+    body = cast("dict[str, object]", told)
     edges, counts, step = body.get("edges"), body.get("counts"), body.get("step")
     if not (isinstance(edges, list) and isinstance(counts, list)):
         return None

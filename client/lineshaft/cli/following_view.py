@@ -108,7 +108,7 @@ class View:
             case job_events.Progress():
                 self._on_progress(event)
             case job_events.Metrics(metrics=metrics):
-                if self._bar:
+                if self._bar and metrics:
                     self._bar.describe(", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
             case job_events.State():
                 self._on_state(event)

@@ -3,15 +3,33 @@
     from lineshaft.integrations.tensorboard import SummaryWriter
 
 has the methods of `torch.utils.tensorboard.SummaryWriter`, and imports neither torch nor
-TensorBoard. Numbers and texts are told; images, graphs and the like are left out, and said so once.
+TensorBoard. Numbers, texts, histograms, pictures and sounds are told; graphs, films (which are
+tensors there) and the like are left out, and said so once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Final, Self
 
 from lineshaft import run
 from lineshaft_runtime import spool
+
+if TYPE_CHECKING:
+    from lineshaft_records.encoding import Layout
+
+
+BINS: Final = 64
+_LAYOUTS: Final[dict[str, "Layout"]] = {"CHW": "CHW", "HWC": "HWC", "HW": "HW"}
+
+
+def _picture(tag: str, image: object, step: int | None, layout: str) -> None:
+    context = spool.current()
+    if context.spool is not None:
+        # As in `lineshaft.run`: only who tells pictures pays for it.
+        from lineshaft import showing  # noqa: PLC0415
+        from lineshaft_records.encoding import image_file  # noqa: PLC0415
+
+        showing.keep_media(context, tag, lambda: image_file(image, _LAYOUTS.get(layout)), step)
 
 
 class SummaryWriter:
@@ -73,6 +91,70 @@ class SummaryWriter:
         named = {f"hparam/{name}": value for name, value in hparam_dict.items()}
         run.log({**named, **metric_dict})
 
+    def add_histogram(
+        self,
+        tag: str,
+        values: object,
+        global_step: int | None = None,
+        bins: object = "tensorflow",
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        """Record how values are distributed, in 64 bins unless their number is given."""
+        del args, kwargs
+        run.histogram(tag, values, global_step, bins=bins if isinstance(bins, int) else BINS)
+
+    def add_image(
+        self,
+        tag: str,
+        img_tensor: object,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        dataformats: str = "CHW",
+    ) -> None:
+        """Keep a picture as an artifact."""
+        del walltime
+        _picture(tag, img_tensor, global_step, dataformats)
+
+    def add_images(
+        self,
+        tag: str,
+        img_tensor: Iterable[object],
+        global_step: int | None = None,
+        walltime: float | None = None,
+        dataformats: str = "NCHW",
+    ) -> None:
+        """Keep pictures as artifacts, each with its number behind the tag."""
+        del walltime
+        for number, each in enumerate(img_tensor):
+            _picture(f"{tag}/{number}", each, global_step, dataformats.removeprefix("N"))
+
+    def add_figure(
+        self,
+        tag: str,
+        figure: object,
+        global_step: int | None = None,
+        *args: object,
+        **kwargs: object,
+    ) -> None:
+        """Keep a figure of Matplotlib, or several, as pictures."""
+        del args, kwargs
+        several: list[object] = list(figure) if isinstance(figure, list | tuple) else [figure]  # pyright: ignore[reportUnknownArgumentType] - whatever is in it
+        for number, each in enumerate(several):
+            run.image(tag if len(several) == 1 else f"{tag}/{number}", each, global_step)
+
+    def add_audio(
+        self,
+        tag: str,
+        snd_tensor: object,
+        global_step: int | None = None,
+        sample_rate: int = 44100,
+        walltime: float | None = None,
+    ) -> None:
+        """Keep a sound as an artifact."""
+        del walltime
+        run.audio(tag, snd_tensor, global_step, sample_rate)
+
     def flush(self) -> None:
         """Nothing waits here."""
 
@@ -105,7 +187,7 @@ class SummaryWriter:
             self._left_out.add(name)
             writer = spool.current().spool
             if writer is not None:
-                text = f"{name} is left out: only numbers and texts are told"
+                text = f"{name} is left out: a run has no place for it"
                 writer.write("notice", {"code": "left_out", "text": text})
 
         return leave_out

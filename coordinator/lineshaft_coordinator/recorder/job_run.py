@@ -13,9 +13,10 @@ from lineshaft_coordinator.recorder.looks import Look, columns_of
 from lineshaft_coordinator.recorder.source import Begun, Source
 from lineshaft_records import artifacts
 from lineshaft_records.documents import RunInfo, Status, merge_config
+from lineshaft_records.histograms import row_of_histogram
 from lineshaft_records.layout import RunFolder, run_folder, safe_name
 from lineshaft_records.rows import Row, row_of_event
-from lineshaft_records.side_tables import SYSTEM, SideRow, add, count_lines
+from lineshaft_records.side_tables import HISTOGRAMS, SYSTEM, SideRow, add, count_lines, lines_of
 from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_records.writer import RunWriter
 
@@ -75,6 +76,13 @@ class JobRun:
         self._console_bytes = self.writer.sizes.get("console.log", 0)
         self._log_bytes = self.writer.sizes.get("run.log", 0)
         self._list_bytes = self.writer.sizes.get("artifacts.jsonl", 0)
+        self._histograms: list[SideRow] = []
+        lines = lines_of(self.folder, HISTOGRAMS)
+        self._histogram_lines = lines.relative_to(self.folder.path).as_posix()
+        self._histogram_bytes = self.writer.sizes.get(self._histogram_lines, 0)
+        if not self._histogram_bytes:
+            # Whoever wrote it was killed before he could say how much of it there is.
+            lines.unlink(missing_ok=True)
         self._look_count = count_lines(self.folder, SYSTEM)
 
     @property
@@ -167,8 +175,11 @@ class JobRun:
         match kind:
             case "metrics":
                 row = row_of_event(attempt, at, body)
-                if row is not None:
+                if row is not None and row.values:
                     rows.append(row)
+                histogram = row_of_histogram(at, body.get("histogram"))
+                if histogram is not None:
+                    self._histograms.append(histogram)
             case "log":
                 console.append(str(body.get("text", "")))
             case "checkpoint" | "artifact":
@@ -189,11 +200,15 @@ class JobRun:
             self._console_bytes = append_text(self.folder.console, console)
         if log:
             self._log_bytes = append_text(self.folder.log, log)
+        if self._histograms:
+            self._histogram_bytes = add(self.folder, HISTOGRAMS, self._histograms)
+            self._histograms = []
         position = {"attempt": last[0], "seq": last[1]} | ({"ended": 1} if ended else {})
         sizes = {
             "console.log": self._console_bytes,
             "run.log": self._log_bytes,
             "artifacts.jsonl": self._list_bytes,
+            self._histogram_lines: self._histogram_bytes,
         }
         self.writer.append(rows, position, sizes)
         self._after = last

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lineshaft_runtime import spool
@@ -161,8 +162,8 @@ def test_s004_18_what_is_written_to_tensorboard_becomes_metrics(job: Job) -> Non
         writer.add_scalars("rate", {"a": 1, "b": 2}, global_step=4)
         writer.add_text("note", "hello", 5)
         writer.add_hparams({"lr": 0.1}, {"best": 1.0})
-        writer.add_image("image", object())
-        writer.add_image("image", object())
+        writer.add_graph(object())
+        writer.add_graph(object())
         writer.flush()
 
     assert job.told() == [
@@ -172,7 +173,7 @@ def test_s004_18_what_is_written_to_tensorboard_becomes_metrics(job: Job) -> Non
         ("metrics", {"metrics": {"hparam/lr": 0.1, "best": 1.0}, "step": None}),
         (
             "notice",
-            {"code": "left_out", "text": "add_image is left out: only numbers and texts are told"},
+            {"code": "left_out", "text": "add_graph is left out: a run has no place for it"},
         ),
     ]
     with pytest.raises(AttributeError, match="file_writer"):
@@ -208,3 +209,35 @@ def test_the_real_lightning_trainer_trains_with_the_callback(job: Job, tmp_path:
 
     steps = [body["step"] for kind, body in job.told() if kind == "progress"]
     assert steps == [1, 2, 3]
+
+
+def test_s004_18_histograms_pictures_and_sounds_of_tensorboard_are_told(
+    job: Job, tmp_path: Path
+) -> None:
+    from lineshaft.integrations.tensorboard import SummaryWriter  # noqa: PLC0415 - as the others
+
+    with SummaryWriter() as writer:
+        writer.add_histogram("weights", [1.0, 2.0, 4.0], 3, bins=2)
+        writer.add_image("samples/a", np.zeros((3, 3, 3)), 4, dataformats="HWC")
+        writer.add_images("batch", np.zeros((2, 1, 4, 5)), 5)
+        writer.add_audio("voice", np.zeros((1, 10)), 6, sample_rate=8000)
+        writer.add_image("broken", object(), 7)
+        writer.add_histogram("broken", ["x"], 7)
+
+    (_, histogram), *files, (_, no_image), (_, no_histogram) = job.told()
+    assert histogram == {
+        "metrics": {},
+        "step": 3,
+        "histogram": {"tag": "weights", "step": 3, "edges": [1.0, 2.5, 4.0], "counts": [2, 1]},
+    }
+    assert [(kind, body["name"], body["tag"], body["step"]) for kind, body in files] == [
+        ("artifact", "media/samples_a-00000004.png", "samples/a", 4),
+        ("artifact", "media/batch_0-00000005.png", "batch/0", 5),
+        ("artifact", "media/batch_1-00000005.png", "batch/1", 5),
+        ("artifact", "media/voice-00000006.wav", "voice", 6),
+    ]
+    kept = [Path(str(body["kept"])) for _, body in files]
+    assert all(path.is_relative_to(tmp_path / "kept") for path in kept)
+    assert [path.read_bytes()[:4] for path in kept] == [b"\x89PNG"] * 3 + [b"RIFF"]
+    assert str(no_image["text"]).startswith("broken is left out: object is no image")
+    assert str(no_histogram["text"]).startswith("histogram broken is left out: ")
