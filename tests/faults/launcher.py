@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lineshaft_coordinator.core.records import JobFinished, decode
+from lineshaft_coordinator.data.blob_names import BlobNames
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.sessions import Sessions
 from lineshaft_coordinator.store.interface import Batch
@@ -100,6 +101,30 @@ def during_replay(point: Point) -> None:
     Daemon.__init__ = dying  # type: ignore[method-assign]
 
 
+def before_a_blob_is_named(point: Point) -> None:
+    """The bytes of a blob are on disk, not under its name."""
+    give = BlobNames.give
+
+    @wraps(give)
+    def dying(self: BlobNames, blob_id: str, source: Path) -> None:
+        point.passed()
+        give(self, blob_id, source)
+
+    BlobNames.give = dying  # type: ignore[method-assign]
+
+
+def after_a_blob_is_named(point: Point) -> None:
+    """A blob is on disk under its name, and nobody was told."""
+    give = BlobNames.give
+
+    @wraps(give)
+    def dying(self: BlobNames, blob_id: str, source: Path) -> None:
+        give(self, blob_id, source)
+        point.passed()
+
+    BlobNames.give = dying  # type: ignore[method-assign]
+
+
 def _on_ended(point: Point, *, is_before: bool) -> None:
     send = Uplink.send
 
@@ -162,6 +187,11 @@ COORDINATOR_POINTS: dict[str, Callable[[Point], None]] = {
     "between_sends": between_sends,
     "during_replay": during_replay,
 }
+BLOB_POINTS: dict[str, Callable[[Point], None]] = {
+    "before_a_blob_is_named": before_a_blob_is_named,
+    "after_a_blob_is_named": after_a_blob_is_named,
+}
+"""Of the coordinator too, where only large values pass."""
 WORKER_POINTS: dict[str, Callable[[Point], None]] = {
     "before_result_is_sent": before_result_is_sent,
     "after_result_is_sent": after_result_is_sent,
@@ -174,7 +204,7 @@ def main() -> int:
     """Arm the point, then be the daemon."""
     who, name, count, *arguments = sys.argv[1:]
     if who == "coordinator":
-        COORDINATOR_POINTS[name](Point(name, int(count)))
+        (COORDINATOR_POINTS | BLOB_POINTS)[name](Point(name, int(count)))
         from lineshaft_coordinator.__main__ import main as run  # noqa: PLC0415 - one of two
     else:
         WORKER_POINTS[name](Point(name, int(count)))

@@ -1,10 +1,14 @@
 """F2: a daemon dies at each named point of its work, and nothing is lost or done twice."""
 
+import hashlib
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.e2e.farm import Farm, Process, until
 from tests.faults import launcher
 from tests.faults.ledger import LedgerClient
@@ -23,6 +27,7 @@ from tests.faults.scale import rounds, tell
 from lineshaft import Client
 from lineshaft_protocol.jobs import JobSpec
 
+Array = NDArray[np.float64]
 ROUNDS = rounds(1, 25)
 IN_FLIGHT = 20
 
@@ -41,13 +46,19 @@ class Load:
         return prepared.spec.model_copy(update={"job_id": job_id})
 
 
-def start_dying(made: Farm, who: str, point: str, count: int) -> tuple[Process, Path]:
+def start_dying(made: Farm, who: str, point: str, count: int, *flags: str) -> tuple[Process, Path]:
     """Start a daemon that dies at the point; returns it and the file that it writes then."""
     reached = made.folder / f"reached-{point}-{count}"
     reached.unlink(missing_ok=True)
     command = ["-m", launcher.__name__, who, point, str(count)]
     if who == "coordinator":
-        command += ["--listen", f"127.0.0.1:{made.port}", "--data", str(made.folder / "data")]
+        command += [
+            "--listen",
+            f"127.0.0.1:{made.port}",
+            "--data",
+            str(made.folder / "data"),
+            *flags,
+        ]
     else:
         command += ["--name", "w1", "--slots", "2", "--grace", "3"]
     environ = {launcher.REACHED_VARIABLE: str(reached), WORKER_VARIABLE: "w1"}
@@ -120,3 +131,41 @@ def test_a_daemon_that_dies_at_any_point_of_its_work_loses_nothing(
     seen = f"{ROUNDS} at each, {len(load.ledger.results)} jobs: 0 lost, 0 told twice"
     what = f"death of the {who} at one of {len(points)} named points"
     tell("F2", what, ROUNDS * len(points), seen)
+
+
+def doubled(array: Array) -> Array:
+    return array * 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--blobs-by-wire",)])
+def test_a_coordinator_that_dies_while_a_large_value_gets_its_name_loses_none(
+    empty_farm: Farm, flags: tuple[str, ...]
+) -> None:
+    made, blobs = empty_farm, empty_farm.folder / "data" / "blobs"
+    assert made.coordinator is not None
+    made.coordinator.kill()
+    made.start_coordinator(*flags)
+    start_worker(made, "w1", "--slots", "2")
+
+    with made.client() as client:
+        made.until_ready(client)
+        client.submit(doubled, np.ones(3)).result(60)  # Its code has its name by now.
+        deaths = itertools.product(launcher.BLOB_POINTS, ("argument", "result"))
+        for number, (point, which) in enumerate(deaths):
+            count = 1 if which == "argument" else 2
+            array = np.full(1 << 17, number, np.float64)
+            made.coordinator.kill()
+            dying, reached = start_dying(made, "coordinator", point, count, *flags)
+            future = client.submit(doubled, array)
+            until(lambda dying=dying: dying.popen.poll() is not None, what=f"{point}, {which}")
+            assert reached.exists(), dying.said()[-2000:]
+            made.start_coordinator(*flags)
+
+            assert np.array_equal(future.result(60), array * 2)
+
+        made.coordinator.terminate()
+    named = [path for path in blobs.glob("??/*") if path.stat().st_size > 1 << 20]
+    assert len(named) == 8
+    for path in named:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert content == path.parent.name + path.name
