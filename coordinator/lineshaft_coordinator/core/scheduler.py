@@ -59,8 +59,8 @@ class Scheduler:
             flow.freed.clear()
             flow.prepared.clear()  # Its worker says it again to the next coordinator.
             return
-        while flow.prepared:
-            job_id, (worker, attempt) = flow.prepared.popitem()
+        prepared, flow.prepared = flow.prepared, {}
+        for job_id, (worker, attempt) in sorted(prepared.items(), key=self._urgency):
             lease = worker.preparing.get(job_id)
             # It may be over, or its worker away, by what else came in the same moment.
             if lease is not None and lease.attempt == attempt and worker.is_here:
@@ -75,6 +75,10 @@ class Scheduler:
             while flow.freed:
                 _, worker = flow.freed.popitem()
                 self._fill(worker)
+
+    def _urgency(self, prepared: tuple[JobId, object]) -> int:
+        job = self._shop.ledger.jobs.get(prepared[0])
+        return -job.spec.priority if job is not None else 0
 
     # --- a shape looks for workers ---
 

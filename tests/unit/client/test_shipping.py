@@ -246,3 +246,41 @@ def test_what_cannot_be_sent_is_named(shipper: Shipper) -> None:
 def test_an_option_out_of_its_range_is_refused(shipper: Shipper) -> None:
     with pytest.raises(InvalidJobError, match="priority"):
         shipper.call(len, ("",), {}, Options(priority=10_000))
+
+
+def test_a_call_like_the_last_one_has_what_it_has_itself(shipper: Shipper) -> None:
+    plain, urgent = Options(), Options(priority=5)
+    double, treble = (lambda x: 2 * x), (lambda x: 3 * x)
+
+    calls = [
+        shipper.call(double, (1,), {}, plain),
+        shipper.call(double, (2,), {}, plain),
+        shipper.call(treble, (2,), {}, plain),
+        shipper.call(treble, (2,), {}, urgent),
+        shipper.call(treble, (2,), {}, Options(name="named")),
+        shipper.call(treble, (b"x" * INLINE_BYTES_MAX,), {}, plain),
+        shipper.call(treble, (3,), {}, plain),
+    ]
+
+    specs = [call.spec for call in calls]
+    assert len({spec.job_id for spec in specs}) == len(calls)
+    assert specs[0].code == specs[1].code != specs[2].code
+    assert len({spec.code for spec in specs[2:]}) == 1
+    assert [spec.priority for spec in specs] == [0, 0, 0, 5, 0, 0, 0]
+    assert [spec.name == "named" for spec in specs].index(True) == 4
+    packed = [spec.payload.inline_bytes() for spec in specs if spec.payload.inline is not None]
+    arguments = [unpack(each) for each in packed]
+    assert arguments == [((each,), {}) for each in (1, 2, 2, 2, 2, 3)]
+    # The first of the blobs is the code: who submits must send the function that is called.
+    assert [call.blobs[0].id for call in calls] == [spec.code for spec in specs]
+
+
+def test_a_function_whose_global_changed_is_another_call(shipper: Shipper) -> None:
+    options, function = Options(), function_of("FACTOR = 2\ndef f(x): return FACTOR * x")
+    before = shipper.call(function, (1,), {}, options)
+    function.__globals__["FACTOR"] = 3
+
+    after = shipper.call(function, (1,), {}, options)
+
+    assert before.spec.code != after.spec.code
+    assert [blob.id for blob in after.blobs] == [after.spec.code]

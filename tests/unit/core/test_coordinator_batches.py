@@ -1,12 +1,15 @@
 """What is true of events that the pump gives the core together."""
 
-from tests.unit.core.coordinator_bench import CoordinatorBench
-from tests.unit.core.samples import capacity, ended, job
+from tests.unit.core.coordinator_bench import CoordinatorBench, sends
+from tests.unit.core.samples import capacity, ended, job, submitted
 
 from lineshaft_coordinator.core.invariants import check
 from lineshaft_coordinator.core.io import Event, Received, Send
 from lineshaft_protocol.client_messages import Submit
-from lineshaft_protocol.worker_messages import Assign
+from lineshaft_protocol.ids import JobId, WorkerId
+from lineshaft_protocol.jobs import Environment, Payload
+from lineshaft_protocol.resources import Resources
+from lineshaft_protocol.worker_messages import Assign, Place, Prepared
 
 
 def test_a_slot_goes_to_the_most_urgent_of_the_jobs_that_came_with_its_end() -> None:
@@ -24,3 +27,40 @@ def test_a_slot_goes_to_the_most_urgent_of_the_jobs_that_came_with_its_end() -> 
     check(coordinator.shop)
     sent = [effect.message for effect in effects if isinstance(effect, Send)]
     assert [told.job.job_id for told in sent if isinstance(told, Assign)] == ["urgent"]
+
+
+def test_of_jobs_that_are_prepared_in_one_moment_the_most_urgent_gets_the_slot(
+    coordinator: CoordinatorBench,
+) -> None:
+    environments = {
+        name: Environment(requirements=Payload.of_bytes(name.encode()))
+        for name in ("calm", "urgent", "late")
+    }
+    coordinator.given(
+        submitted("calm", environment=environments["calm"]),
+        submitted("urgent", environment=environments["urgent"], priority=5),
+        submitted("late", environment=environments["late"]),
+    )
+    worker = coordinator.worker("w1", offers=capacity(slots=1))
+
+    # As after a cut, when the worker says again what it has prepared.
+    effects = coordinator.handle(
+        *(Received(worker, Prepared(job_id=name, attempt=1)) for name in environments)
+    )
+
+    assert [m.job_id for _, m in sends(effects) if isinstance(m, Place)] == ["urgent"]
+    assert [coordinator.state(name) for name in ("calm", "late")] == ["queued", "queued"]
+
+
+def test_what_a_worker_gets_at_once_of_two_shapes_is_still_the_oldest(
+    coordinator: CoordinatorBench,
+) -> None:
+    wide = Resources(cpus=1.0)
+    coordinator.given(submitted("a1"), submitted("b1", resources=wide), submitted("a2"))
+
+    coordinator.worker("w1", offers=capacity(slots=2))
+
+    assert list(coordinator.shop.fleet.workers[WorkerId("w1")].running) == [
+        JobId("a1"),
+        JobId("b1"),
+    ]
