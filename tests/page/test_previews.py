@@ -19,9 +19,11 @@ with open("many.csv", "w", newline="") as file:
     rows = csv.writer(file)
     rows.writerow(["number", "text"])
     rows.writerows([n, f"row {n}"] for n in range(250))
+with open("wide.csv", "w") as file:
+    file.write(",".join(f"column-{n}" for n in range(250)) + "\\n" + ",".join("1" * 250) + "\\n")
 pq.write_table(pa.table({"n": range(250), "half": [n / 2 for n in range(250)]}), "some.parquet")
 open("broken.parquet", "wb").write(b"PAR1 and no more")
-for name in ("many.csv", "some.parquet", "broken.parquet"):
+for name in ("many.csv", "wide.csv", "some.parquet", "broken.parquet"):
     run.artifact(name)
 """
 PICTURES = """
@@ -280,8 +282,8 @@ def test_s004_17_previews_fit_a_telephone(shop: Farm, page: Browser, tmp_path: P
     page.resize(390, 844)
     go(page, f"/runs/previews/{run}/files")
     shows(page, "many.csv", "table")
-    look(page, "many.csv")
-    shows(page, "100 of 250 rows", "dialog")
+    look(page, "wide.csv")
+    shows(page, "1 row, 200 of 250 columns", "dialog")
     box = page.run("document.querySelector('dialog').getBoundingClientRect().toJSON()")
     assert isinstance(box, dict)
     assert box["left"] >= 0
