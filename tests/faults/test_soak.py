@@ -23,7 +23,7 @@ MUTE = 20
 GROWN_BYTES_MAX = 32 * MIB
 """The page cache of SQLite fills, and what is known of jobs that ended: some 20,000 jobs later it
 is full, after 26 MiB. So it is the night's number of tasks that shows a leak; by day the open
-files do. Both were seen to, see `planted.py`: 40,000 jobs that are all kept whole take 182 MiB,
+files do. Both were seen to, see `planted.py`: 40,000 jobs that are all kept whole take 150 MiB,
 and a file that each submit leaves open makes 1,645 out of 445."""
 MORE_FILES_MAX = 8
 
