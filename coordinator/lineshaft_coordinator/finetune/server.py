@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from lineshaft_coordinator.finetune.following import Following
 from lineshaft_coordinator.finetune.line import CLIENT_ID
 from lineshaft_coordinator.finetune.live import LiveFeeds
 from lineshaft_coordinator.finetune.log_pages import LogPage, last_lines, log_page
+from lineshaft_coordinator.finetune.machine import Curves, with_machine
 from lineshaft_coordinator.finetune.scribe import Scribe
 from lineshaft_coordinator.finetune.settings import TrainingSettings
 from lineshaft_coordinator.finetune.trying import Trying
@@ -87,12 +88,20 @@ class TrainingServer:
         house: The daemon.
         blobs: Where payloads are put.
         hands: What may be done to jobs.
+        machine: Tells how the machine of a job was; None if nobody knows.
     """
 
     def __init__(
-        self, settings: TrainingSettings, data: Path, house: House, blobs: BlobStore, hands: Hands
+        self,
+        settings: TrainingSettings,
+        data: Path,
+        house: House,
+        blobs: BlobStore,
+        hands: Hands,
+        *,
+        machine: Callable[[str], Awaitable[Curves]] | None = None,
     ) -> None:
-        self.settings, self._house = settings, house
+        self.settings, self._house, self._machine = settings, house, machine
         self.files = TrainingFiles(settings.folder or data / "training", settings)
         self.trainer = Trainer(settings, blobs, data)
         self._alerts = Alerts(settings.alert_url)
@@ -218,7 +227,8 @@ class TrainingServer:
     async def analytics(self, job_id: str) -> View:
         """What a training cost and reached."""
         following = await self.follower.of(job_id)
-        return analytics.analytics_view(following, await self.checkpoints(job_id))
+        view = analytics.analytics_view(following, await self.checkpoints(job_id))
+        return view if self._machine is None else with_machine(view, await self._machine(job_id))
 
     async def summary(self) -> View:
         """All trainings together, at most half a minute old."""

@@ -9,6 +9,7 @@ from lineshaft_coordinator.core.ledger import CorruptJournalError
 from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Porch
 from lineshaft_coordinator.data.secrets import SecretBox
+from lineshaft_coordinator.finetune.machine import machine_of
 from lineshaft_coordinator.finetune.server import TrainingServer
 from lineshaft_coordinator.metrics.lag import watch_lag
 from lineshaft_coordinator.notices.announcer import Announcer, announcing
@@ -116,6 +117,17 @@ def _recorder(settings: CoordinatorSettings, daemon: Daemon, *, has_past: bool) 
     )
 
 
+def _training(
+    settings: CoordinatorSettings,
+    daemon: Daemon,
+    blobs: BlobStore,
+    actions: DaemonActions,
+    recorder: Recorder,
+) -> TrainingServer:
+    machine = machine_of(recorder)
+    return TrainingServer(settings.training, settings.data, daemon, blobs, actions, machine=machine)
+
+
 async def _run(
     settings: CoordinatorSettings,
     daemon: Daemon,
@@ -125,7 +137,7 @@ async def _run(
     recorder: Recorder,
 ) -> None:
     actions = DaemonActions(settings.data, daemon, upkeep)
-    training = TrainingServer(settings.training, settings.data, daemon, blobs, actions)
+    training = _training(settings, daemon, blobs, actions, recorder)
     runs = TrainingRuns(
         settings.data,
         daemon.questions,

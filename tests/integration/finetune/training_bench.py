@@ -146,7 +146,11 @@ class Town:
 
 @contextmanager
 def town(
-    folder: Path, *flags: str, trainer: Path | None = None, **settings: object
+    folder: Path,
+    *flags: str,
+    trainer: Path | None = None,
+    environ: dict[str, str] | None = None,
+    **settings: object,
 ) -> Iterator[Town]:
     """A coordinator and a worker with two slots; everything is gone afterwards."""
     made = Farm(folder)
@@ -167,7 +171,7 @@ def town(
     (made.home / "lineshaft.toml").write_text("\n".join(["[training]", *lines]) + "\n")
     try:
         made.start_coordinator(*flags)
-        made.start_worker("w1", "--slots", "2")
+        made.start_worker("w1", "--slots", "2", environ=environ)
         with made.client() as client:
             made.until_ready(client)
         yield Town(made, folder)

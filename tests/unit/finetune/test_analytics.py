@@ -7,6 +7,7 @@ from typing import Any
 from lineshaft_coordinator.finetune.alerts import alert_of
 from lineshaft_coordinator.finetune.analytics import analytics_view, compare_view, summary_view
 from lineshaft_coordinator.finetune.following import Following, Story
+from lineshaft_coordinator.finetune.machine import with_machine
 from lineshaft_coordinator.finetune.views import Request
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.jobs import JobSpec, Payload
@@ -43,6 +44,23 @@ def test_s001_34_the_best_loss_need_not_be_the_last() -> None:
         "loss_reduction_percent": 50.0,
     }
     assert told["duration"] == {"total_seconds": 120.0, "total_hours": 0.0333, "total_minutes": 2.0}
+
+
+def test_s001_34_what_the_trainer_did_not_tell_of_gpus_is_the_machines() -> None:
+    curves = {
+        "sys/gpu.0.temp_c": {"values": [50.0, 70.0]},
+        "sys/gpu.1.temp_c": {"values": [60.0]},
+        "sys/gpu.0.util_pct": {"values": [1.0]},
+        "sys/cpu.util_pct": {"values": [99.0]},
+    }
+
+    told: Any = with_machine(analytics_view(SLOW, ()), curves)["resource_utilization"]
+    silent: Any = with_machine(analytics_view(SLOW, ()), {})["resource_utilization"]
+
+    assert (told["average_gpu_temp_celsius"], told["peak_gpu_temp_celsius"]) == (60.0, 70.0)
+    assert told["average_gpu_utilization_percent"] == 90.0, "as the trainer said"
+    assert told["peak_gpu_memory_mb"] is None
+    assert (silent["average_gpu_temp_celsius"], silent["peak_gpu_temp_celsius"]) == (None, None)
 
 
 def test_s001_35_each_prize_goes_to_who_has_won_it() -> None:
