@@ -198,5 +198,7 @@ class _Condition(RLock):  # type: ignore[misc]  # not final while it runs
         return self._waiting.wait(timeout)
 
     def notify_all(self) -> None:
-        if self._waiting is not None:
-            self._waiting.notify_all()
+        # Each refers to the other: not to be left to the collector with every future.
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.notify_all()

@@ -22,6 +22,8 @@ _QUICK_S_MAX: Final = 0.01
 """What took the loop longer was slow."""
 _SLOW_MAX: Final = 3
 """So many slow ones in a row tell of a slow disk."""
+_STALL_S: Final = 0.1
+"""So does a single one that took this long: somebody writes much, and the next wait for it too."""
 _SLOW_DISK_S: Final = 30.0
 """How long threads then do it all, until the disk is tried again."""
 
@@ -64,8 +66,9 @@ class Adopting:
             store.adopt(blob_id, path, size_bytes)
         finally:
             now = self._came_at = self._clock()
-            self._slow_count = self._slow_count + 1 if now - started > _QUICK_S_MAX else 0
-            if self._slow_count >= _SLOW_MAX:
+            took_s = now - started
+            self._slow_count = self._slow_count + 1 if took_s > _QUICK_S_MAX else 0
+            if self._slow_count >= _SLOW_MAX or took_s > _STALL_S:
                 self._slow_count, self._is_slow_until = 0, now + _SLOW_DISK_S
 
     async def in_thread(self, store: BlobStore, blob_id: str, path: Path, size_bytes: int) -> None:

@@ -206,3 +206,26 @@ def test_several_threads_may_wait_for_a_future(future: LineshaftFuture[object]) 
         future.settle(SUCCEEDED, pack_bytes(7))
 
         assert [each.result() for each in waiting] == [7] * 4
+
+
+def _waited_for() -> type:
+    """Have a future waited for twice and settled; returns what both waited by."""
+    future: LineshaftFuture[object] = LineshaftFuture("j1", lambda _, __: None)
+    waiter = threading.Thread(target=future.result, args=(20,))
+    waiter.start()
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    future.settle(SUCCEEDED, pack_bytes("done"))
+    waiter.join()
+    return type(future._condition)
+
+
+def test_a_future_that_was_waited_for_leaves_nothing_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        kind = _waited_for()
+
+        assert [each for each in gc.get_objects() if type(each) is kind] == []
+    finally:
+        gc.enable()
