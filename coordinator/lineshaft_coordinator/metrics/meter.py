@@ -106,7 +106,11 @@ class Meter:
         """
         for effect in effects:
             if isinstance(effect, Append):
-                self._on_record(effect.record, now)
+                record = effect.record
+                if isinstance(record, JobSubmitted):
+                    self._submitted_at[record.job_id] = now
+                else:
+                    self._on_record(record, now)
             elif isinstance(effect, AppendEvents):
                 for event in effect.events:
                     self._on_event(event)
@@ -120,8 +124,6 @@ class Meter:
                 submitted_at = self._submitted_at.pop(job_id, None)
                 if submitted_at is not None:
                     self.waits.observe(now - submitted_at)
-            case JobSubmitted():
-                self._submitted_at[job_id] = now
             case AttemptLeft(cause=cause):
                 self._end_attempt(job_id, cause)
             case JobFinished(outcome=outcome):

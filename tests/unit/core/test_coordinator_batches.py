@@ -1,8 +1,11 @@
 """What is true of events that the pump gives the core together."""
 
+from collections.abc import Iterator
+
 from tests.unit.core.coordinator_bench import CoordinatorBench, sends
 from tests.unit.core.samples import capacity, ended, job, submitted
 
+from lineshaft_coordinator.core.fleet import Worker
 from lineshaft_coordinator.core.invariants import check
 from lineshaft_coordinator.core.io import Event, Received, Send
 from lineshaft_protocol.client_messages import Submit
@@ -64,3 +67,28 @@ def test_what_a_worker_gets_at_once_of_two_shapes_is_still_the_oldest(
         JobId("a1"),
         JobId("b1"),
     ]
+
+
+class _Counted(dict[WorkerId, Worker]):
+    """Workers, and how often one of them was looked at."""
+
+    looks = 0
+
+    def values(self) -> Iterator[Worker]:  # type: ignore[override]  # what is iterated over
+        for worker in super().values():
+            self.looks += 1
+            yield worker
+
+
+def test_a_submit_looks_at_no_more_workers_than_could_take_it() -> None:
+    coordinator = CoordinatorBench()
+    client = coordinator.client()
+    for number in range(20):
+        coordinator.worker(f"w{number}")
+    coordinator.now += 60.0
+    fleet = coordinator.shop.fleet
+    fleet.known = counted = _Counted(fleet.known)
+
+    coordinator.submit(client, "j1")
+
+    assert counted.looks == 1

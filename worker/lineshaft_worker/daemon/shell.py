@@ -199,12 +199,12 @@ class WorkerShell:
         self._post(io.LoadSampled(load | self._devices.seen(), capacity))
 
     def _post(self, event: io.Event) -> None:
-        match event:
-            case io.Received(message=EventsAck(job_id=job_id, attempt=attempt, seq=seq)):
-                # On whatever session it was said: what is on disk stays there.
-                self._execution.events_kept(order_key(AttemptKey(JobId(job_id), attempt)), seq)
-            case _:
-                pass
+        if isinstance(event, io.Received) and isinstance(event.message, EventsAck):
+            # On whatever session it was said: what is on disk stays there.
+            ack = event.message
+            self._execution.events_kept(
+                order_key(AttemptKey(JobId(ack.job_id), ack.attempt)), ack.seq
+            )
         if self._pump is None:
             self._early.append(event)
         else:

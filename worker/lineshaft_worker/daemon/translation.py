@@ -87,6 +87,10 @@ def order_of(
 
 def _variables(assign: Assign) -> dict[str, str]:
     job = assign.job
+    if assign.gang is None and not (
+        job.variables or job.secrets or assign.secrets or job.processes
+    ):
+        return {}  # As most have it, and there are thousands a second of them.
     count = {} if job.processes is None else {PROCESSES_VARIABLE: str(job.processes)}
     given = job.variables or {}
     return {**given, **_secret_variables(assign), **variables_of(assign.gang), **count}
