@@ -43,10 +43,16 @@ def unchecked(model: Callable[Fields, WireT]) -> Callable[Fields, WireT]:
         name: None if field.is_required() else field.get_default()
         for name, field in made_of.model_fields.items()
     }
-    named = set(whole)
+    named, put = set(whole), object.__setattr__
 
     def make(*_: Fields.args, **given: Fields.kwargs) -> WireT:
-        return put_together(made_of, {**whole, **given}, named)
+        # `put_together` once more: the call of it would be a quarter of the time.
+        made = made_of.__new__(made_of)
+        put(made, "__dict__", {**whole, **given})
+        put(made, "__pydantic_fields_set__", named)
+        put(made, "__pydantic_extra__", None)
+        put(made, "__pydantic_private__", None)
+        return made
 
     return make
 

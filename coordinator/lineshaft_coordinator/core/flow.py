@@ -229,11 +229,13 @@ class JobFlow:
             case Queued() | Paused():
                 self._leave_line(job_id)
         self._give_place(job_id, spec)
-        self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
+        if job_id in shop.pausing:
+            self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
         for session in shop.watchers.pop(job_id, {}):
             events = shop.clients[session].watched.pop(job_id, False)
             shop.send(session, _finished(outcome=outcome, events=events or None))
-        self._end_children(job_id, f"its plan {job_id} ended")
+        if job_id in shop.children:
+            self._end_children(job_id, f"its plan {job_id} ended")
         if spec.parent is not None:
             self._tell_parent(spec, outcome)
         if (gang := shop.gangs.pop(job_id, None)) is not None:

@@ -111,6 +111,8 @@ class Job:
     @property
     def checkpoint(self) -> KeptFile | None:
         """From which it goes on: the one that was chosen, or the last one that was stored."""
+        if not self.files:
+            return None
         if self.chosen is not None:
             return self.files[self.chosen]
         return next(reversed(self.checkpoints), None)
