@@ -62,8 +62,10 @@ class Codec(Generic[MessageT]):
     def encode_batches(cls, messages: Iterable[bytes]) -> list[bytes]:
         """Join encoded messages into as few frames as their size allows."""
         frames: list[bytes] = []
-        batch: list[bytes] = []
-        size = 0
+        batch = list(messages)
+        if batch and sum(map(len, batch)) + len(batch) <= BATCH_BYTES:
+            return [_joined(batch)]
+        messages, batch, size = batch, [], 0
         for message in messages:
             if batch and size + len(message) > BATCH_BYTES:
                 frames.append(_joined(batch))
