@@ -9,6 +9,7 @@ anything. Prints a JSON line for each process: microseconds of processor time fo
 
 import argparse
 import asyncio
+import gc
 import json
 import tempfile
 import time
@@ -23,8 +24,9 @@ from lineshaft_protocol.client_messages import Accepted, Finished, Submit
 from lineshaft_protocol.codec import FROM_CLIENT, FROM_WORKER, TO_CLIENT, TO_WORKER, Codec
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.outcomes import AttemptResult, Outcome
-from lineshaft_protocol.wire import Wire
+from lineshaft_protocol.wire import Wire, unchecked
 from lineshaft_protocol.worker_messages import Assign, Ended, Settled
+from lineshaft_runtime.loops import GC_MIDDLE, GC_OLD, GC_YOUNG
 
 JOBS = 20_000
 FRAME = 100
@@ -32,6 +34,10 @@ FRAME = 100
 COMMIT = 280
 """Jobs in a commit, as counted in a flood of 10,000."""
 CODE = "c0de" * 16
+_accepted, _finished, _outcome = unchecked(Accepted), unchecked(Finished), unchecked(Outcome)
+_assign, _settled = unchecked(Assign), unchecked(Settled)
+_submitted, _started = unchecked(JobSubmitted), unchecked(AttemptStarted)
+_ended = unchecked(JobFinished)
 PAYLOAD, RESULT = Payload.of_bytes(bytes(60)), Payload.of_bytes(bytes(20))
 
 
@@ -126,8 +132,8 @@ def _ends(jobs: list[JobSpec]) -> list[Ended]:
     ]
 
 
-def _outcome(job: JobSpec) -> Outcome:
-    return Outcome(
+def _outcome_of(job: JobSpec) -> Outcome:
+    return _outcome(
         job_id=job.job_id,
         status="succeeded",
         attempt=1,
@@ -138,20 +144,20 @@ def _outcome(job: JobSpec) -> Outcome:
 
 
 def _to_client(job: JobSpec) -> list[Wire]:
-    return [Accepted(job_id=job.job_id), Finished(outcome=_outcome(job))]
+    return [_accepted(job_id=job.job_id), _finished(outcome=_outcome_of(job))]
 
 
 def _to_worker(job: JobSpec) -> list[Wire]:
-    assign = Assign(job=job, attempt=1, epoch=1, expected_s=4e-5, lease_s=120, lease_grace_s=30)
-    return [assign, Settled(job_id=job.job_id, attempt=1)]
+    assign = _assign(job=job, attempt=1, epoch=1, expected_s=4e-5, lease_s=120, lease_grace_s=30)
+    return [assign, _settled(job_id=job.job_id, attempt=1)]
 
 
 def _records(job: JobSpec) -> tuple[Record, Record, Record]:
     """What is said of the job, in the order in which it becomes true."""
     return (
-        JobSubmitted(job_id=job.job_id, client_id="c", job=job),
-        AttemptStarted(job_id=job.job_id, attempt=1, worker_id="w1", epoch=1, incarnation="i1"),
-        JobFinished(job_id=job.job_id, outcome=_outcome(job)),
+        _submitted(job_id=job.job_id, client_id="c", job=job),
+        _started(job_id=job.job_id, attempt=1, worker_id="w1", epoch=1, incarnation="i1"),
+        _ended(job_id=job.job_id, outcome=_outcome_of(job)),
     )
 
 
@@ -160,6 +166,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     chosen = parser.parse_args()
+    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)  # As daemons do.
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         for process, parts in costs(chosen.jobs, Path(folder) / "store").items():
             rounded = {part: round(cost_us, 1) for part, cost_us in parts.items()}
