@@ -71,7 +71,7 @@ def sound_file(sound: object, rate_hz: int) -> tuple[bytes, str]:
     import wave  # noqa: PLC0415 - only who tells sounds pays for it
 
     np = optional.numbers()
-    samples = np.atleast_2d(_on_host(sound))
+    samples = np.atleast_2d(on_host(sound))
     whole = (np.clip(samples, -1.0, 1.0) * 32767).round().astype("<i2")
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
@@ -82,18 +82,27 @@ def sound_file(sound: object, rate_hz: int) -> tuple[bytes, str]:
     return out.getvalue(), "wav"
 
 
-def _on_host(array: Any) -> Any:
-    """Return an array of NumPy, whatever framework and device it comes from."""
+def on_host(array: Any) -> Any:
+    """Return an array of NumPy, whatever framework and device it comes from.
+
+    Raises:
+        TypeError: It cannot be made one.
+    """
     for method in ("detach", "cpu"):
         if hasattr(array, method):
             array = getattr(array, method)()
-    return optional.numbers().asarray(array)
+    try:
+        return optional.numbers().asarray(array)
+    except TypeError:
+        if not hasattr(array, "float"):
+            raise
+        return optional.numbers().asarray(array.float())  # NumPy has no bfloat16.
 
 
 def _bytes_of(image: object, layout: Layout | None) -> Any:
     """Return rows of pixels of bytes: height, width, channels."""
     np = optional.numbers()
-    array = _on_host(image)
+    array = on_host(image)
     if array.ndim == 2:
         array = array[:, :, None]
     elif array.ndim == 3:

@@ -42,8 +42,10 @@ def _commit(where: Path, commit: str, *, diff: bool) -> dict[str, object]:
     said: dict[str, object] = {
         "commit": commit,
         "branch": _git(where, "rev-parse", "--abbrev-ref", "HEAD"),
-        "dirty": bool(_git(where, "status", "--porcelain", "-uno")),
     }
+    # A large repository takes longer than we wait: then nobody knows.
+    if (differing := _git(where, "status", "--porcelain", "-uno")) is not None:
+        said["dirty"] = bool(differing)
     text = _git(where, "diff", "--no-color", "--no-ext-diff", "HEAD") if diff else None
     if text:
         said["diff"] = text

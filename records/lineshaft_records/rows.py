@@ -5,9 +5,10 @@ A metric has a column for numbers (`n:loss`) and, if it ever was something else,
 """
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import SupportsFloat, SupportsIndex, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +124,20 @@ def row_of_event(attempt: int, at_s: float, body: Mapping[str, object]) -> Row |
     is_step = isinstance(step, int) and not isinstance(step, bool)
     values = cast("dict[str, object]", metrics)
     return Row(attempt, cast("int", step) if is_step else None, round(at_s * 1e6), values)
+
+
+def whole_step(step: object) -> int | None:
+    """Return a step as files hold it: also one of NumPy, a tensor, `3.0`; None for all others."""
+    if step is None or isinstance(step, bool):
+        return None
+    try:
+        found = operator.index(cast("SupportsIndex", step))
+    except TypeError:
+        try:
+            number = float(cast("SupportsFloat", step))
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if not number.is_integer():
+            return None
+        found = int(number)
+    return found if abs(found) <= STEP_MAX else None

@@ -31,6 +31,7 @@ from lineshaft_records.launches import Launch
 from lineshaft_records.layout import RunFolder, default_run_name, run_folder
 from lineshaft_records.media import keep_media
 from lineshaft_records.provenance import write_provenance
+from lineshaft_records.rows import whole_step
 from lineshaft_records.tee import Tee
 from lineshaft_records.text_logs import Level, append_text, log_line
 from lineshaft_runtime.spool import SpoolWriter
@@ -110,7 +111,7 @@ class Run:
         if launch.params:
             merge_config(self.folder, launch.params)
         if provenance:
-            write_provenance(self.folder, os.environ, diff=diff)
+            self._keep_provenance(diff=diff)
         self._keeper = self._started_keeper()
         self._tees = self._captured() if console else ()
         atexit.register(self._at_exit)
@@ -283,11 +284,17 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.folder.experiment}/{self.folder.name}>"
 
+    def _keep_provenance(self, *, diff: bool) -> None:
+        try:
+            write_provenance(self.folder, os.environ, diff=diff)
+        except (OSError, ValueError) as error:  # No folder to be in, words that are no text.
+            self._say("WARN", f"where it comes from could not be kept: {error}")
+
     def _keep_media(self, tag: str, data: bytes, step: int | None, extension: str) -> None:
         if self._closed:
             return
         try:
-            keep_media(self.folder, tag, data, step=step, extension=extension)
+            keep_media(self.folder, tag, data, step=whole_step(step), extension=extension)
         except OSError as error:  # As below.
             self._say("WARN", f"{tag} could not be kept: {error.strerror or error}")
 

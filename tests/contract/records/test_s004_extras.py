@@ -177,3 +177,31 @@ def test_s004_18_a_git_that_hangs_fails_no_run(
 
     assert "git" not in said
     assert info["status"] == "FINISHED"
+
+
+def test_a_run_is_recorded_where_nobody_can_tell_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with Run("e", "r", base=tmp_path, console=False) as run:
+        run.log_metrics({"a": 1.0}, step=1)
+
+    until(lambda: read_info(run.folder).status == "FINISHED", what="it is closed")
+    assert "[WARN] where it comes from could not be kept: " in run.folder.log.read_text()
+
+
+def test_whether_files_differ_is_not_told_if_git_took_too_long_to_say(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, real = repository / "git", shutil.which("git")
+    program.write_text(f'#!/bin/sh\n[ "$1" = status ] && exec sleep 60\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(repository), prepend=os.pathsep)
+
+    said, _ = recorded(tmp_path, diff=False)
+
+    assert said["git"].keys() == {"commit", "branch"}

@@ -2,15 +2,17 @@
 
 import io
 import json
+import math
 import os
 import struct
 import wave
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 import pytest
@@ -217,3 +219,63 @@ def test_arrays_become_sounds() -> None:
     with wave.open(io.BytesIO(data)) as sound:
         assert (extension, sound.getframerate(), sound.getnchannels()) == ("wav", 8000, 1)
         assert struct.unpack("<3h", sound.readframes(9)) == (0, 32767, -32767)
+
+
+class BrainFloat:
+    """A tensor of a type that NumPy does not have, as PyTorch's bfloat16."""
+
+    shape = (2,)
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+    def float(self) -> np.ndarray:
+        return np.array([1.0, 3.0])
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+@pytest.mark.parametrize(
+    "numbers",
+    [[1.0, math.nextafter(1.0, 2.0)], [0.0, 5e-324], [1e17, 1e17], [-1e308, 1e308], [1.7e308] * 2],
+)
+def test_numbers_that_are_nearly_the_same_or_far_apart_fail_no_program(
+    kind: Callable[[list[float]], object], numbers: list[float]
+) -> None:
+    said = histogram_body("w", kind(numbers))
+
+    counts, edges = cast("list[int]", said["counts"]), cast("list[float]", said["edges"])
+    assert sum(counts) == len(numbers)
+    assert all(map(math.isfinite, edges))
+    assert edges == sorted(edges)
+
+
+def test_tensors_of_types_that_numpy_has_not_are_counted_and_drawn() -> None:
+    assert sum(cast("list[int]", histogram_body("w", BrainFloat())["counts"])) == 2
+    assert sound_file(BrainFloat(), 8000)[1] == "wav"
+
+
+def test_counts_that_no_file_holds_are_refused_and_what_is_no_number_too() -> None:
+    for counts in ([float("inf")], [10**400]):
+        with pytest.raises(ValueError, match="count"):
+            histogram_body("w", edges=[0, 1], counts=cast("list[int]", counts))
+    with pytest.raises(TypeError, match="of numbers"):
+        histogram_body("w", np.array(["a", "b"]))
+
+
+def test_steps_are_those_of_any_library_and_odd_ones_end_no_record(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        for step in (np.int64(3), 4.0, np.float32(5.0), 10**30, 0.5):
+            run.log_histogram("w", [1.0, 2.0], cast("int", step))
+            run.log_image("w", np.zeros((2, 2)), cast("int", step))
+        SpoolWriter(str(run.folder.spool)).write(
+            "histogram", {"tag": "w", "step": 10**30, "edges": [0, 1], "counts": ["a"]}
+        )
+        SpoolWriter(str(run.folder.spool)).write(
+            "histogram", {"tag": "\ud800", "step": 10**30, "edges": [0, 1], "counts": [1]}
+        )
+
+    wanted = [3, 4, 5, None, None]
+    assert [row.step for row in read_rows(run.folder, HISTOGRAMS)] == [*wanted, None]
+    with closing(Catalog(tmp_path)) as catalog:
+        kept = catalog.run(run="e/r")["artifacts"]
+    assert [each["step"] for each in kept] == wanted
