@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lineshaft_records import optional
 
@@ -78,7 +78,8 @@ def shown(value: Any) -> Any:
             return _cut(value)
         case list() | dict():
             text = json.dumps(value, default=str)
-            return value if len(text) <= CELL_MAX else _cut(text)
+            is_short = len(text) <= CELL_MAX
+            return cast("object", value) if is_short else _cut(text)
         case _:
             return _cut(str(value))
 
@@ -100,7 +101,7 @@ def _text_table(path: str, name: str) -> dict[str, Any]:
     text = data.decode("utf-8-sig", errors="replace")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, name))
     try:
-        head = next(lines, [])
+        head = next(lines, list[str]())
         rows = list(islice(_filled(lines), PREVIEW_ROWS))
         more = sum(1 for _ in _filled(lines)) if is_whole else 0
     except csv.Error as error:
