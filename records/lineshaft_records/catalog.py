@@ -335,8 +335,11 @@ def _said_of(path: Path) -> dict[str, Any]:
         said = read_yaml(path / "experiment.yaml")
     except (OSError, ValueError):
         said = {}
-    facts = {key: said.get(key) for key in ("display_name", "description", "project")}
-    return facts | {"tags": said.get("tags") or ()}
+    # People write it by hand: `project: 2026` is a number to YAML, and a name to all who read it.
+    words = {key: said.get(key) for key in ("display_name", "description", "project")}
+    facts: dict[str, Any] = {k: None if word is None else str(word) for k, word in words.items()}
+    tags = said.get("tags")
+    return facts | {"tags": list(map(str, tags)) if isinstance(tags, list) else []}
 
 
 def _summary(points: Points) -> dict[str, Any]:

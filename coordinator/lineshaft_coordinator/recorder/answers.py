@@ -1,6 +1,7 @@
 """What is asked about runs, answered in words of JSON."""
 
 import json
+import logging
 import math
 import sqlite3
 import time
@@ -15,6 +16,8 @@ from lineshaft_records.catalog import Catalog
 from lineshaft_records.errors import NoSuchExperimentError, NoSuchRunError, RecordsError
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.rows import Row
+
+logger = logging.getLogger(__name__)
 
 REPLAYS = 5
 
@@ -74,6 +77,10 @@ class Answers:
             return {"error": str(error), "status": 400}, b""
         except (OSError, sqlite3.Error, RecordsError) as error:
             return {"error": str(error), "status": 500}, b""
+        except Exception as error:
+            # Records of others hold whatever they hold: who asks is answered, and not left waiting.
+            logger.exception("a question about runs has no answer", extra={"ask": message["ask"]})
+            return {"error": f"it cannot be told: {error}", "status": 500}, b""
         return {}, text.encode()
 
     def _metrics(self, *, run: str, **about: Any) -> dict[str, Any]:

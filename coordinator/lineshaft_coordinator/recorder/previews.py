@@ -8,14 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lineshaft_records import optional
+from lineshaft_coordinator.recorder.parquet_look import first_rows
 
 PREVIEW_ROWS: Final = 100
 COLUMNS_MAX: Final = 200
 CELL_MAX: Final = 1000
 """Characters of one value."""
 CSV_BYTES: Final = 1 << 20
-BATCH_BYTES_MAX: Final = 64 << 20
 _EXACT: Final = 1 << 53
 """From here on the numbers of a browser are not exact."""
 
@@ -33,36 +32,7 @@ def preview(path: str, name: str) -> dict[str, Any]:
     """
     if name.lower().endswith((".csv", ".tsv")):
         return _text_table(path, name)
-    first = parquet_rows(path, name)
-    names = first["columns"]
-    rows = [{each: shown(row[each]) for each in names} for row in first["rows"]]
-    return first | {"rows": rows}
-
-
-def parquet_rows(path: str, name: str, columns_max: int = COLUMNS_MAX) -> dict[str, Any]:
-    """Return the first rows of a Parquet file as they are.
-
-    Raises:
-        ValueError: It is none, or its rows are too large to be looked at.
-    """
-    pa = optional.arrow()
-    try:
-        with optional.parquet().ParquetFile(path) as file:
-            names, count = file.schema_arrow.names, file.metadata.num_rows
-            wanted = names[:columns_max]
-            batches = file.iter_batches(batch_size=PREVIEW_ROWS, columns=wanted)
-            first: Any = next(batches, None)
-            if first is not None and first.nbytes > BATCH_BYTES_MAX:
-                raise ValueError(f"the first rows of {name} have {first.nbytes >> 20} MiB")
-            rows: list[Any] = [] if first is None else first.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{name} cannot be read as Parquet: {error}") from error
-    return {
-        "columns": wanted,
-        "rows": rows[:PREVIEW_ROWS],
-        "total_rows": count,
-        "total_columns": len(names),
-    }
+    return first_rows(path, name, "page")
 
 
 def shown(value: Any) -> Any:
@@ -106,7 +76,7 @@ def _text_table(path: str, name: str) -> dict[str, Any]:
         more = sum(1 for _ in _filled(lines)) if is_whole else 0
     except csv.Error as error:
         raise ValueError(f"{name} cannot be read as a table: {error}") from error
-    names = _distinct(head[:COLUMNS_MAX])
+    names = distinct(head[:COLUMNS_MAX])
     return {
         "columns": names,
         "rows": [{key: _cut(cell) for key, cell in zip(names, row, strict=False)} for row in rows],
@@ -127,7 +97,7 @@ def _delimiter(text: str, name: str) -> str:
     return max(",;\t", key=first.count)
 
 
-def _distinct(head: Sequence[str]) -> list[str]:
+def distinct(head: Sequence[str]) -> list[str]:
     """Return the names of columns, each once: `a`, `a.1`."""
     names: dict[str, None] = {}
     for each in map(_cut, head):

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from lineshaft_coordinator.recorder.previews import parquet_rows
+from lineshaft_coordinator.recorder.parquet_look import first_rows
 from lineshaft_records.rows import Row, cell
-
-ALL_COLUMNS: Final = 1_000_000
 
 
 def seed_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -34,8 +32,7 @@ def seed_preview(path: str, name: str) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
-    rows = parquet_rows(path, name, columns_max=ALL_COLUMNS)["rows"]
-    return {"type": "parquet", "data": seed_rows(rows)}
+    return {"type": "parquet", "data": first_rows(path, name, "seed")["rows"]}
 
 
 def _seed_value(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The first rows of tables, whatever their jobs put into them."""
 
+import resource
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lineshaft_coordinator.recorder.answers import Answers
 from lineshaft_coordinator.recorder.previews import (
     CELL_MAX,
     COLUMNS_MAX,
@@ -14,6 +17,7 @@ from lineshaft_coordinator.recorder.previews import (
     PREVIEW_ROWS,
     preview,
 )
+from lineshaft_records.catalog import Catalog
 
 
 def of_text(folder: Path, text: str, name: str = "t.csv") -> dict[str, Any]:
@@ -97,3 +101,67 @@ def test_what_is_no_parquet_is_said_by_its_own_name(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"model\.parquet cannot be read as Parquet"):
         preview(str(tmp_path / "blob"), "model.parquet")
+
+
+def columns_of(folder: Path, table: Any, **options: Any) -> dict[str, Any]:
+    pq.write_table(table, folder / "blob", compression="zstd", **options)
+    return preview(str(folder / "blob"), "t.parquet")
+
+
+def test_columns_of_one_name_are_told_apart_in_parquet_too(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+
+    assert columns_of(tmp_path, table)["rows"] == [{"a": 1, "a.1": 2}]
+
+
+def test_a_small_file_that_unfolds_to_gigabytes_takes_no_memory_here(tmp_path: Path) -> None:
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), ["x" * 40_000_000])
+    table = pa.table({"t": text})
+    del text
+    before = memory_peak()
+
+    with pytest.raises(ValueError, match=r"t\.parquet cannot be looked at, .* too large"):
+        columns_of(tmp_path, table)
+
+    assert (tmp_path / "blob").stat().st_size < 10_000
+    assert memory_peak() - before < 512 << 20
+
+
+def memory_peak() -> int:
+    """Most memory that this process had so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_value_that_python_has_not_is_said_to_be_unreadable(tmp_path: Path) -> None:
+    table = pa.table({"at": pa.array([2**62], pa.int64()).cast(pa.timestamp("us"))})
+
+    with pytest.raises(ValueError, match=r"t\.parquet cannot be read as Parquet: date value"):
+        columns_of(tmp_path, table)
+
+
+def test_where_a_file_lies_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"t\.parquet cannot be read") as told:
+        preview(str(tmp_path / "nothing"), "t.parquet")
+
+    assert str(tmp_path) not in str(told.value)
+
+
+def test_who_asks_what_breaks_is_answered(tmp_path: Path) -> None:
+    answers = Answers(tmp_path, {}, {})
+
+    head, _ = answers.answer({"ask": "run", "with": {"nonsense": 1}})
+
+    answers.close()
+    assert head["status"] == 500
+    assert "nonsense" in head["error"]
+
+
+def test_what_people_write_into_an_experiment_by_hand_is_told_as_text(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "experiment.yaml").write_text("project: [a]\ndescription: 5\ntags: one\n")
+
+    with closing(Catalog(tmp_path)) as catalog:
+        found, stats = catalog.experiment(experiment="e"), catalog.stats()
+
+    assert found == {"display_name": None, "description": "5", "project": "['a']", "tags": []}
+    assert stats["total_projects"] == 1
