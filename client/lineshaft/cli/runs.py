@@ -117,6 +117,9 @@ def show(
         [Column("METRIC"), Column("LAST", "right")],
         [[name, number(value)] for name, value in found["last"].items()],
     )
+    # What to say after --plot; a coordinator before this had none.
+    if machine := found.get("system"):
+        output.line(f"machine: {', '.join(machine)}")
     for each in found["artifacts"]:
         output.line(f"{each['path']}  {size(each['size_bytes'])}  {each['sha256'][:12]}")
 

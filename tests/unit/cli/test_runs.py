@@ -13,6 +13,8 @@ from lineshaft.cli.run_plots import Curve, terminal_plot
 from lineshaft_records.documents import RunInfo, write_info
 from lineshaft_records.index import Index
 from lineshaft_records.layout import INDEX_NAME, run_folder
+from lineshaft_records.side_tables import SYSTEM, SideRow, add
+from lineshaft_records.writer import RunWriter
 from lineshaft_runtime.spool import SpoolWriter
 
 
@@ -48,6 +50,22 @@ def test_s004_15_runs_are_listed_shown_and_compared(
     ]
     filtered = said(capsys, "list", "--dir", str(base), "-s", "failed", "--json")
     assert json.loads(filtered) == []
+
+
+def test_s004_18_what_is_known_of_the_machine_is_shown_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(tmp_path, "e", "r")
+    writer = RunWriter(folder, RunInfo(name="r", experiment="e", started_at=datetime.now(UTC)))
+    looks = [SideRow(i, i, {"cpu.util_pct": 10.0 * i, "mem.used_gb": 2.0}) for i in range(5)]
+    add(folder, SYSTEM, looks)
+    writer.close("FINISHED")
+
+    shown = said(capsys, "show", "r", "--dir", str(tmp_path))
+    drawn = said(capsys, "show", "r", "--dir", str(tmp_path), "--plot", "sys/cpu.util_pct")
+
+    assert "machine: sys/cpu.util_pct, sys/mem.used_gb\n" in shown
+    assert "5 of 5" in drawn
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "tensorboard"])
