@@ -212,7 +212,7 @@ class JobSpec(Wire):
 
     def like(self, job_id: JobId, payload: Payload) -> "JobSpec":
         """Describe a job that differs in this alone; both are as they are in any job."""
-        fields = {**self.__dict__, "job_id": job_id, "payload": payload}
+        fields: dict[str, object] = {**self.__dict__, "job_id": job_id, "payload": payload}
         return put_together(JobSpec, fields, self.__pydantic_fields_set__)
 
     @property
