@@ -161,6 +161,25 @@ def test_s004_17_both_logs_stand_side_by_side_and_grow(
         job.result()
 
 
+def test_who_comes_back_to_the_page_again_and_again_reads_each_line_once(
+    shop: Farm, page: Browser, tmp_path: Path
+) -> None:
+    run = ended(shop, tmp_path / "often", experiment="often")
+    page.run(
+        "window.asked = 0; window.askedOf = fetch; window.fetch = (...all) => {"
+        " asked += String(all[0]).includes('/text') ? 1 : 0; return askedOf(...all); }"
+    )
+
+    go(page, f"/runs/often/{run}/logs")
+    for _ in range(5):
+        page.run("document.dispatchEvent(new Event('visibilitychange'))")
+
+    shows(page, "printed last", "pre[aria-label='console.log']")
+    until(lambda: page.run("asked > 20"), what="it was asked for often enough")
+    whole = page.text("pre[aria-label='console.log']").strip()
+    assert whole == "printed first\nprinted last"
+
+
 def test_s004_17_a_notebook_of_a_run_shows_it_and_holds_no_token(
     shop: Farm, page: Browser, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import { h, show, toast } from "./dom.js";
 import { empty, pill, settle, took, when } from "./parts.js";
 import { preview, tried } from "./preview.js";
 import { tabList } from "./tabs.js";
+import { inTurn } from "./turns.js";
 import { may } from "./who.js";
 import { bytes, clock, duration, isLive, number, shortName } from "./words.js";
 
@@ -42,7 +43,7 @@ export function jobView(id, firstTab) {
   const view = {
     abort, select,
     element: h("div", null, head, tabs.element, panel),
-    async update() {
+    update: inTurn(async () => { // as in run.js
       const [facts, why] = await Promise.all([get(base, abort.signal), get(`${base}/why`, abort.signal)]);
       seekRecord(facts.status);
       show(head, ...headOf(facts, why, act, state.record));
@@ -50,7 +51,7 @@ export function jobView(id, firstTab) {
       const pane = state.panes[state.tab];
       await pane.update(facts);
       settle(view.element);
-    },
+    }),
   };
   async function act(verb) {
     try {

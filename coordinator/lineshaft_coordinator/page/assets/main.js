@@ -82,8 +82,9 @@ function open() {
 }
 
 async function loop(view) {
+  const turn = view.turn = {}; // another loop may take over while this one waits for an answer
   await refresh(view);
-  if (view !== current) return;
+  if (view !== current || view.turn !== turn) return;
   view.timer = setTimeout(() => loop(view), document.hidden ? 10 * EVERY_MS : EVERY_MS);
 }
 

@@ -8,6 +8,7 @@ import { saveNotebook } from "./notebook.js";
 import { empty, pill, runName, tagList, when } from "./parts.js";
 import { preview, tried } from "./preview.js";
 import { tabList } from "./tabs.js";
+import { inTurn } from "./turns.js";
 import { may } from "./who.js";
 import { bytes, clock, duration, number, shortName } from "./words.js";
 
@@ -64,13 +65,14 @@ export function runView(experiment, id, firstTab) {
   const view = {
     abort, select,
     element: h("div", null, head, tabs.element, panel),
-    async update() {
+    // The clock and a tab that is opened both ask: two at once would read the same piece of a log twice.
+    update: inTurn(async () => {
       await look();
       show(head, ...headOf(state, change));
       tabs.button("logs").hidden = !may("read_output");
       if (state.tab === "logs" && !may("read_output")) { panel.replaceChildren(empty("Logs are not shown to viewers: they may hold secrets.")); return; }
       await state.panes[state.tab].update(state.facts, state.job);
-    },
+    }),
   };
   abort.signal.addEventListener("abort", () => { for (const pane of Object.values(state.panes)) pane.stop?.(); });
   select(firstTab);
