@@ -61,12 +61,13 @@ class Codec(Generic[MessageT]):
     @classmethod
     def encode_batches(cls, messages: Iterable[bytes]) -> list[bytes]:
         """Join encoded messages into as few frames as their size allows."""
+        every = list(messages)
+        if every and sum(map(len, every)) + len(every) <= BATCH_BYTES:
+            return [_joined(every)]
         frames: list[bytes] = []
-        batch = list(messages)
-        if batch and sum(map(len, batch)) + len(batch) <= BATCH_BYTES:
-            return [_joined(batch)]
-        messages, batch, size = batch, [], 0
-        for message in messages:
+        batch: list[bytes] = []
+        size = 0
+        for message in every:
             if batch and size + len(message) > BATCH_BYTES:
                 frames.append(_joined(batch))
                 batch, size = [], 0

@@ -338,8 +338,8 @@ def _said_of(path: Path) -> dict[str, Any]:
     # People write it by hand: `project: 2026` is a number to YAML, and a name to all who read it.
     words = {key: said.get(key) for key in ("display_name", "description", "project")}
     facts: dict[str, Any] = {k: None if word is None else str(word) for k, word in words.items()}
-    tags = said.get("tags")
-    return facts | {"tags": list(map(str, tags)) if isinstance(tags, list) else []}
+    tags: Any = said.get("tags")
+    return facts | {"tags": list(map(str, tags)) if type(tags) is list else []}
 
 
 def _summary(points: Points) -> dict[str, Any]:
