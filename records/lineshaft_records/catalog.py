@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lineshaft_records.documents import read_info, read_yaml, spell_time
 from lineshaft_records.errors import NoSuchRunError
@@ -338,8 +338,9 @@ def _said_of(path: Path) -> dict[str, Any]:
     # People write it by hand: `project: 2026` is a number to YAML, and a name to all who read it.
     words = {key: said.get(key) for key in ("display_name", "description", "project")}
     facts: dict[str, Any] = {k: None if word is None else str(word) for k, word in words.items()}
-    tags: Any = said.get("tags")
-    return facts | {"tags": list(map(str, tags)) if type(tags) is list else []}
+    tags = said.get("tags")
+    facts["tags"] = list(map(str, cast("list[object]", tags))) if isinstance(tags, list) else []
+    return facts
 
 
 def _summary(points: Points) -> dict[str, Any]:
