@@ -39,6 +39,8 @@ def unchecked(model: Callable[Fields, WireT]) -> Callable[Fields, WireT]:
         model: A message's class; its fields are then given by name.
     """
     made_of = cast("type[WireT]", model)
+    are_shareable = all(each.default_factory is None for each in made_of.model_fields.values())
+    assert are_shareable, "a default that is made anew for each message is none of these"
     whole = {
         name: None if field.is_required() else field.get_default()
         for name, field in made_of.model_fields.items()

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from pydantic import Field
 
 from lineshaft_coordinator.core.records import RECORD, AttemptStarted, JobFinished, JobSubmitted
 from lineshaft_coordinator.core.records import encode as encode_record
@@ -51,6 +52,14 @@ def test_a_record_that_was_not_checked_is_read_again_as_it_was() -> None:
 
     assert RECORD.validate_json(encode_record(made)) == made
     assert b"owner" not in encode_record(made)
+
+
+def test_a_message_with_a_default_that_is_made_anew_is_not_made_without_a_check() -> None:
+    class Noted(Wire):
+        lines: list[str] = Field(default_factory=list)
+
+    with pytest.raises(AssertionError, match="made anew"):
+        unchecked(Noted)
 
 
 def test_a_job_like_another_differs_in_its_id_and_payload_alone() -> None:
