@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lineshaft_protocol.errors import LineshaftError
 from lineshaft_records.histograms import BINS, histogram_body
 from lineshaft_records.media import MEDIA, media_name
 from lineshaft_runtime import kept
@@ -29,7 +28,7 @@ def tell_histogram(
     """Tell how values are distributed; see `histogram_body`."""
     try:
         body = histogram_body(name, values, step=step, bins=bins, edges=edges, counts=counts)
-    except (TypeError, ValueError, LineshaftError) as error:
+    except Exception as error:  # noqa: BLE001 - values are of any library, on any device
         _say(writer, f"histogram {name} is left out: {error}")
         return
     # Metrics without a number, so that peers who know no histograms have nothing to refuse.
@@ -61,7 +60,7 @@ def keep_media(
         finally:
             if context.kept_folder is not None:  # Else nobody copied it.
                 shutil.rmtree(folder, ignore_errors=True)
-    except (TypeError, ValueError, OSError, LineshaftError) as error:
+    except Exception as error:  # noqa: BLE001 - as above, and a figure runs code of its user
         _say(writer, f"{name} is left out: {error}")
         return
     if problem is not None:

@@ -94,7 +94,12 @@ class RunWriter:
         self._told_at = time.monotonic()
         self._sides = SideTables(folder)
         self._number = 1
-        self._segment = self._recovered()
+        try:
+            self._segment = self._recovered()
+        except BaseException:
+            # Who tries again, in this process, must find it free.
+            os.close(self._lock)
+            raise
 
     def _locked(self) -> int:
         descriptor = os.open(self.folder.live / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

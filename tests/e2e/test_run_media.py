@@ -53,3 +53,68 @@ def test_s004_18_histograms_and_pictures_of_a_job_are_in_its_record(tmp_path: Pa
     )
     name = "artifacts/media/samples_first-00000007.png"
     assert (listed["path"], listed["step"], picture) == (name, 7, b"\x89PNG not really")
+
+
+ODD = r"""
+from lineshaft_runtime.spool import current
+tell = current().spool.write
+for at, odd in enumerate([
+    {"tag": "\ud800", "step": 10**30, "edges": [0, 1], "counts": [1]},
+    {"tag": ["t"], "step": [1], "edges": [[0], {}], "counts": ["a"]},
+    {"tag": "t", "edges": ["a", None], "counts": [float("inf")]},
+    {"tag": "t", "edges": [0, 1], "counts": [10**300]},
+    {"edges": [0, 1], "counts": 1}, [], 7, None,
+]):
+    tell("metrics", {"metrics": {}, "step": at, "histogram": odd})
+tell("metrics", {"metrics": {"\ud800": "\udfff", "a": [1]}, "step": 10**40})
+tell("metrics", {"metrics": [1], "step": "x"})
+tell("metrics", {"metrics": {"": 10**300, "x\ny/\0": -0.0}, "step": 1e308})
+tell("artifact", {"path": 5, "name": ["a"], "step": {}})
+tell("checkpoint", {"path": "\ud800", "step": "\ud800"})
+tell("notice", {"code": [1], "text": {"a": "\ud800"}})
+tell("metrics", {"metrics": {"last": 1.0}, "step": 1})
+"""
+
+
+def test_what_a_job_tells_that_is_odd_ends_no_record(tmp_path: Path) -> None:
+    script = tmp_path / "odd.py"
+    script.write_text(ODD)
+    with farm(tmp_path / "farm", "first_workers_s=0") as here:
+        here.start_worker("w1")
+        with here.client() as client:
+            here.until_ready(client)
+            job = client.run("odd.py", files=[script], name="digits")
+            folder = folder_of(here, str(job.id))
+            keeper = until(lambda: recorder_of(here))
+            assert until_closed(folder) == "FINISHED"
+            assert recorder_of(here).pid == keeper.pid
+            told = get(here, f"/api/v1/runs/{job.id}")
+            shown = get(here, f"/api/v1/runs/{job.id}/histograms")
+    assert told["last"]["last"] == 1.0
+    assert shown["there_are"] >= 1
+
+
+def test_a_record_that_cannot_be_gone_on_with_ends_no_other(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import pathlib, time\nfrom lineshaft import run\nrun.log({'loss': 1.0}, step=0)\n"
+        "while not pathlib.Path(run.params.get('gate', '/')).exists():\n    time.sleep(0.02)\n"
+    )
+    with farm(tmp_path / "farm", "first_workers_s=0") as here:
+        here.start_worker("w1", "--slots", "2")
+        with here.client() as client:
+            here.until_ready(client)
+            odd = client.run("train.py", files=[script], name="digits", params={"gate": str(gate)})
+            folder = folder_of(here, str(odd.id))
+            until(lambda: steps_of(folder) == [0], what="it is recorded")
+            stray = folder.live / "metrics-odd.arrow"  # As an editor or a sync leaves a copy.
+            stray.touch()
+            until(lambda: recorder_of(here)).kill()
+
+            other = client.run("train.py", files=[script], name="digits")
+
+            assert until_closed(folder_of(here, str(other.id))) == "FINISHED"
+            stray.unlink()
+            gate.touch()
+            assert until_closed(folder) == "FINISHED"

@@ -4,6 +4,7 @@ It lives in memory: what a coordinator saw and had not handed on when it ended i
 record, as is the time in which a worker was away.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,6 +15,10 @@ from lineshaft_protocol.ids import JobId
 
 WAITING_MAX: Final = 20
 """Looks at the machine of a job after which somebody has to take them."""
+KEPT_MAX: Final = 240
+"""Of each job, while nobody takes them: an hour, after which the oldest go."""
+KEPT_JOBS_MAX: Final = 100
+"""Jobs of which there may be some; beyond it those that run."""
 Seen = dict[str, JsonValue]
 """Shares from 0 to 1 and bytes; the recorder makes columns of it, for this process has no
 libraries of records in its memory."""
@@ -30,7 +35,7 @@ class Gauges:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._known: set[JobId] = set()
-        self._waiting: dict[JobId, list[Look]] = {}
+        self._waiting: dict[JobId, deque[Look]] = {}
 
     def look(self, job_ids: Iterable[JobId], at: float) -> bool:
         """Look once; returns whether so much waits that it has to be taken.
@@ -48,15 +53,18 @@ class Gauges:
                 if lease.is_started:
                     found.add(job_id)
                     if job_id in self._known:
-                        seen = seen_of(worker, lease)
-                        self._waiting.setdefault(job_id, []).append((at, seen))
+                        looks = self._waiting.setdefault(job_id, deque(maxlen=KEPT_MAX))
+                        looks.append((at, seen_of(worker, lease)))
         self._known = found
+        if len(self._waiting) > KEPT_JOBS_MAX:
+            # Nobody takes them, as where libraries of records are missing: jobs come and go.
+            self._waiting = {each: self._waiting[each] for each in self._waiting if each in found}
         return any(len(looks) >= WAITING_MAX for looks in self._waiting.values())
 
     def take(self) -> dict[JobId, list[Look]]:
         """Return what waits, and forget it."""
         taken, self._waiting = self._waiting, {}
-        return taken
+        return {job_id: list(looks) for job_id, looks in taken.items()}
 
 
 def seen_of(worker: Worker, lease: Lease) -> Seen:

@@ -199,6 +199,11 @@ class Recorder:
             self._drop(job_id)
             self._dirty.add(job_id)
             self._flush_at = time.monotonic() + RETRY_S
+        except Exception:
+            # What one job said or left must not end the records of all others; it is tried again
+            # when there is news of it.
+            logger.exception("a run cannot be recorded", extra={"job_id": job_id})
+            self._drop(job_id)
 
     def _advance(self, job_id: str) -> None:
         # First where the job is, then what it said: an end that is seen comes after all of it.

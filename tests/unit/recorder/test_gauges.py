@@ -5,7 +5,7 @@ from tests.unit.core.coordinator_bench import CoordinatorBench
 from tests.unit.core.samples import capacity, started, submitted
 
 from lineshaft_coordinator.core.io import Session
-from lineshaft_coordinator.recorder.gauges import WAITING_MAX, Gauges
+from lineshaft_coordinator.recorder.gauges import KEPT_MAX, WAITING_MAX, Gauges
 from lineshaft_coordinator.recorder.looks import columns_of
 from lineshaft_protocol.ids import JobId, WorkerId
 from lineshaft_protocol.worker_messages import Heartbeat, Held
@@ -92,3 +92,15 @@ def test_what_waits_for_long_wants_to_be_taken() -> None:
 
     assert told == [False] * WAITING_MAX + [True]
     assert len(gauges.take()[J1]) == WAITING_MAX
+
+
+def test_what_nobody_takes_does_not_grow() -> None:
+    bench = CoordinatorBench()
+    running(bench, load=LOAD)
+    gauges = Gauges(bench.shop.fleet)
+
+    for at in range(KEPT_MAX + 10):
+        gauges.look([J1], float(at))
+
+    (looks,) = gauges.take().values()
+    assert [at for at, _ in looks] == [float(at) for at in range(10, KEPT_MAX + 10)]
