@@ -125,7 +125,8 @@ class _Asked:
             _HiddenError: It asks for output, and the token is for a viewer.
             ValueError: It asks for something that there is not.
         """
-        since, kinds = query.get("since"), _kinds(query.get("kinds"))
+        since = query.get("since_seq", query.get("since"))
+        kinds = _kinds(query.get("kinds"))
         if "log" in kinds and not grant.may("read_output"):
             raise _HiddenError(wrong_role(grant.role, "read_output"))
         return _Asked(

@@ -57,6 +57,7 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
     "find": ("string", "a part of the name, the id or a tag"),
     "owner": ("string", "only jobs submitted by the token of this id; `me`: by yours"),
     "since": ("string", "jobs: seconds since 1970; a live feed: a place, as `1.42`"),
+    "since_seq": ("string", "the `seq` behind which to begin, as `1.42`; `since` is the same"),
     "offset": ("string", "where to go on: what an earlier answer said, or how many to leave out"),
     "after_attempt": ("integer", "only events behind this attempt and `after_seq`"),
     "after_seq": ("integer", "see `after_attempt`"),
@@ -86,7 +87,7 @@ _RUN: Final = "/api/v1/runs/{run}"
 _FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "since", "owner")
 _EVENTS: Final = ("after_attempt", "after_seq", "limit")
 _LOGS: Final = ("attempt", "stream", "offset", "tail", "limit", "wait")
-_LIVE: Final = ("since", "metrics", "kinds", "rate", "gaps")
+_LIVE: Final = ("since_seq", "since", "metrics", "kinds", "rate", "gaps")
 _OF: Final = ("experiment",)
 _TEXT: Final = (*_OF, "file", "offset")
 _CONTENT: Final = (*_OF, "path", "preview")

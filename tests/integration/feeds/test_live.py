@@ -91,7 +91,7 @@ def test_a_viewer_who_says_since_misses_nothing_and_gets_nothing_twice(
     seen = heard(first, 400)
     seq = seen[-1]["seq"]
 
-    again = house.look(path(show, f"?since={seq}"))
+    again = house.look(path(show, f"?since_seq={seq}"))
     from_start = house.look(path(show, "?since=0.0"))
     show.do("many", {"first": 1501, "last": 1600, "size": 10})
 
@@ -192,7 +192,7 @@ def test_a_job_that_nobody_knows_is_said_to_be_unknown(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["?since=yesterday", "?rate=fast", "?rate=0", "?kinds=loss"], ids=str
+    "query", ["?since=yesterday", "?since_seq=-1", "?rate=fast", "?rate=0", "?kinds=loss"], ids=str
 )
 def test_a_question_that_makes_no_sense_is_refused(
     house: House, conduct: Conduct, query: str

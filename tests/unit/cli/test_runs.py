@@ -3,19 +3,31 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from tests.unit.records.test_catalog import made
 
 from lineshaft.cli.app import run
 from lineshaft.cli.exits import ExitCode
-from lineshaft.cli.run_plots import Curve, terminal_plot
+from lineshaft.cli.run_plots import COLOURS, Curve, terminal_plot
 from lineshaft_records.documents import RunInfo, write_info
 from lineshaft_records.index import Index
 from lineshaft_records.layout import INDEX_NAME, run_folder
 from lineshaft_records.side_tables import SYSTEM, SideRow, add
 from lineshaft_records.writer import RunWriter
 from lineshaft_runtime.spool import SpoolWriter
+
+
+def colours_in(picture: Path) -> int:
+    """How many of the first two curves are there, by their colours."""
+    pixels: Any = imread(picture)
+    return sum(
+        bool((abs(pixels[..., :3] - to_rgb(colour)) < 0.01).all(axis=2).any())
+        for colour in COLOURS[:2]
+    )
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -127,6 +139,16 @@ def test_a_curve_is_drawn_in_the_terminal_and_as_a_page(
     assert [line[:1] for line in drawn.splitlines()[-2:]] == ["*", "+"]
     assert page.read_text().count("<polyline") == 1
     assert "<script" not in page.read_text()
+
+
+def test_a_curve_is_drawn_as_a_picture(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, both = tmp_path / "one.png", tmp_path / "both.png"
+    said(capsys, "show", "a", "--plot", "loss", "-o", str(one), "--dir", str(base))
+    said(capsys, "compare", "a", "b", "--plot", "loss", "-o", str(both), "--dir", str(base))
+
+    assert (colours_in(one), colours_in(both)) == (1, 2)
 
 
 def test_a_plot_has_each_point_where_it_belongs() -> None:
