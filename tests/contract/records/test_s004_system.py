@@ -116,6 +116,20 @@ def test_s004_18_expman_reads_how_busy_machine_and_gpus_were(
     assert 0 <= last["cpu.util_pct"] <= 100
 
 
+def test_a_gpu_without_sensors_tells_all_else(gpus: StandinState, tmp_path: Path) -> None:
+    gpus.add_gpu("GPU-a", memory=8 * GIB, used=2 * GIB, util=50, temp=-1, power=-1)
+    with opened(tmp_path, every_s=0.02) as run:
+        until(lambda: looks(run.folder), what="it looks at the machine")
+
+    last = looks(run.folder)[-1]
+
+    assert [name for name in last.values if name.startswith("gpu.")] == [
+        "gpu.0.util_pct",
+        "gpu.0.mem_used_mb",
+        "gpu.0.mem_total_mb",
+    ]
+
+
 def test_s004_18_expmans_own_columns_are_ours(
     gpus: StandinState, tmp_path: Path, expman: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
