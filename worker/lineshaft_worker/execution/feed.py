@@ -10,6 +10,10 @@ from lineshaft_worker.execution.tail import Tail
 
 INLINE_ROUNDS_MAX = 4
 """Batches of an attempt's last events that are read at once; more are read beside other work."""
+PATIENCE_S = 30.0
+"""For so long the last events of an attempt wait for a coordinator that acknowledges nothing; then
+its end is reported, and the oldest that there is no room for are dropped, with a notice."""
+LOOK_S = 0.05
 REPEATS_AT_ONCE = 16
 """Batches that an earlier daemon handed out and that are handed out again, in one turn."""
 
@@ -30,6 +34,7 @@ class Feed:
         self._on_told = on_told
         self._output_bytes_max = output_bytes_max
         self._draining: dict[asyncio.Task[None], Host] = {}
+        self._is_closing = False
 
     def poll(self, attempt: Attempt) -> None:
         """Report what is new of an attempt that is running."""
@@ -44,7 +49,11 @@ class Feed:
                 # Asked after the sizes: once it has ended, which we may not have heard, the words
                 # of others may follow. (A pipeline job is alone in its runner.)
                 is_alone = attempt.kind == "pipeline"
-                if is_alone or host.begins_now(attempt.ticket) is not None:
+                if tail.is_far_ahead:
+                    # It is not silent: it is we who do not listen.
+                    if not tail.is_at(ends):
+                        self._report(AttemptEvents(attempt.key, ()))
+                elif is_alone or host.begins_now(attempt.ticket) is not None:
                     self._tell(attempt, tail, host, ends, is_final=False)
 
     def end(self, attempt: Attempt, ended: AttemptEnded, ends: list[int] | None) -> None:
@@ -67,10 +76,16 @@ class Feed:
             if tail.is_at(ends):
                 self._over(attempt, ended)
                 return
+            if tail.is_far_ahead:
+                break
             self._tell(attempt, tail, host, ends, is_final=True)
         drain = asyncio.create_task(self._drain(attempt, tail, host, ended, ends=ends))
         self._draining[drain] = host
         drain.add_done_callback(self._drained)
+
+    def hurry(self) -> None:
+        """From now on wait for no coordinator."""
+        self._is_closing = True
 
     def is_draining(self, host: Host) -> bool:
         """Say whether files of a runner are still being read."""
@@ -104,7 +119,15 @@ class Feed:
     async def _drain(
         self, attempt: Attempt, tail: Tail, host: Host, ended: AttemptEnded, *, ends: list[int]
     ) -> None:
+        loop = asyncio.get_running_loop()
+        acknowledged, moved_at = tail.acknowledged, loop.time()
         while not tail.is_at(ends):
+            if tail.acknowledged != acknowledged:
+                acknowledged, moved_at = tail.acknowledged, loop.time()
+            is_patient = not self._is_closing and loop.time() - moved_at < PATIENCE_S
+            if tail.is_far_ahead and is_patient:
+                await asyncio.sleep(LOOK_S)
+                continue
             self._tell(attempt, tail, host, ends, is_final=True)
             await asyncio.sleep(0)
         self._over(attempt, ended)

@@ -204,6 +204,7 @@ class Execution:
             keep_running: Attempts go on without a daemon; idle runners end. Otherwise every
                 attempt is stopped, and all ends are reported before this returns.
         """
+        self._feed.hurry()
         if not keep_running:
             for attempt in list(self._attempts.values()):
                 if not attempt.is_over:

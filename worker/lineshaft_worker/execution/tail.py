@@ -30,6 +30,9 @@ BACKLOG_BYTES_MAX = 256 * 2**20
 LAST_LINES_MAX = 20
 LINE_CHARACTERS_MAX = 2000
 _LAST_BYTES = 64 * 1024
+AHEAD_EVENTS_MAX = 4_000
+"""So many events nobody has acknowledged, and what is new stays in its files until somebody has:
+the core drops what it is given beyond 10,000, and a batch has some 4,000 at most."""
 BATCHES_MAX = 10_000
 """Most batches kept for a coordinator that is away; as many events are kept by the core."""
 _SLACK = 64
@@ -111,6 +114,18 @@ class Tail:
             told = Path(attempt_file(str(folder), ticket, "first")).read_text(encoding="ascii")
             self._seq = 1 + int(told)
         self._restore()
+        self._began = self._seq
+        """Number of the first event that we hand out."""
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether what is new has to wait until the coordinator has more of what it was told."""
+        return self._seq - max(self._acked + 1, self._began) >= AHEAD_EVENTS_MAX
+
+    @property
+    def acknowledged(self) -> int:
+        """Number of the last event that will never be asked for again."""
+        return self._acked
 
     @property
     def is_repeating(self) -> bool:

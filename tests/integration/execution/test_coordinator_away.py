@@ -1,0 +1,52 @@
+"""What is told while nobody acknowledges waits in its files, and comes later, once."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from tests.integration.execution.execution_bench import ExecutionBench, until
+
+from lineshaft_worker.execution.reports import AttemptEnded, AttemptEvents
+
+TOLD = 25_000
+ROOM = 10_000
+"""So many events of an attempt the core keeps for a coordinator that is away."""
+FLOOD = """
+import signal
+from pathlib import Path
+from lineshaft import run
+for step in range(run.params["told"]):
+    run.log({"loss": 0.5}, step=step)
+Path(run.params["there"]).touch()
+gate = Path(run.params["gate"])
+while not gate.exists():
+    signal.sigtimedwait((), 0.005)
+"""
+
+
+async def test_no_more_is_handed_out_than_there_is_room_for_and_all_of_it_comes(
+    bench: ExecutionBench, tmp_path: Path
+) -> None:
+    there, gate = tmp_path / "there", tmp_path / "gate"
+    params = {"told": TOLD, "there": str(there), "gate": str(gate)}
+    key = bench.run({"job.py": FLOOD}, "job.py", params=params)
+    await until(there.exists)
+    # Its watchdog hears that it is not silent.
+    await until(lambda: any(not report.events for report in bench.of(AttemptEvents, key)))
+    handed_out = len(bench.events(key))
+
+    gate.touch()
+    counts = [handed_out]
+
+    def has_ended() -> bool:
+        seqs = [seq for seq, *_ in bench.events(key)]
+        counts.append(len(seqs))
+        bench.execution.events_kept(key, seqs[-1])
+        return bool(bench.of(AttemptEnded, key))
+
+    await until(has_ended)
+
+    assert handed_out < ROOM
+    assert max(after - before for before, after in pairwise(counts)) < ROOM
+    assert [body["step"] for _, kind, body in bench.events(key) if kind == "metrics"] == list(
+        range(TOLD)
+    )
