@@ -97,7 +97,7 @@ def _one_environment_for_many(patch: Patch) -> None:
 PLACE_PLANTS: Mapping[str, tuple[Callable[[Patch], None], int]] = {
     "a prepared job is never placed": (_never_placed, 0),
     "a place is given and not recorded": (_placed_without_a_record, 0),
-    "a place that was lost on its way is not sent again": (_place_not_sent_again, 340),
+    "a place that was lost on its way is not sent again": (_place_not_sent_again, 420),
     "a prepared job gets a place that others have": (_place_that_others_have, 0),
     "a job holds room while it is prepared": (_holds_room_while_prepared, 0),
     "a place is counted twice": (_room_of_the_prepared_not_given_back, 0),

@@ -115,6 +115,8 @@ class Scheduler:
                 continue
             if not self._admits(worker, shape, priority) or not self._can_take(worker, shape):
                 continue
+            if self._is_wanted(worker, above=priority):
+                continue
             load = worker.used_slots / worker.capacity.slots
             if shape.environment is not None and must_prepare(worker, shape):
                 load += 1.0  # Rather where its environment is.
@@ -245,14 +247,14 @@ class Scheduler:
             self._leases.send_back(job_id, worker, reason=reason)
 
     def _is_wanted(self, worker: Worker, *, above: int) -> bool:
-        """Whether the worker just got room for a job of a higher priority that waits."""
-        return any(
-            -rank[0] > above
+        """Whether room of this moment should be a more urgent job's that waits: `_fill` is next."""
+        return worker.worker_id in self._flow.freed and any(
+            (priority := max(queue.lines)) > above
             and queue.shape.nodes == 1
-            and self._admits(worker, queue.shape, -rank[0])
+            and self._admits(worker, queue.shape, priority)
             and has_room(worker, queue.shape)
             and not must_prepare(worker, queue.shape)
-            for rank, _, queue in self._shop.queues.heads()
+            for queue in self._shop.queues.by_shape.values()
         )
 
     def _release(self, worker: Worker) -> None:
@@ -265,7 +267,9 @@ class Scheduler:
             [
                 worker
                 for worker in self._shop.fleet.open.values()
-                if self._admits(worker, shape, priority) and has_room(worker, shape)
+                if self._admits(worker, shape, priority)
+                and has_room(worker, shape)
+                and not self._is_wanted(worker, above=priority)
             ],
             shape.nodes,
         )

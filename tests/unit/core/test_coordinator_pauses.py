@@ -17,6 +17,7 @@ from lineshaft_coordinator.core.views import why
 from lineshaft_protocol.client_messages import Answer, Cancel, Pause, Resume
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.kept_files import KeptFile
+from lineshaft_protocol.resources import Resources
 from lineshaft_protocol.worker_messages import (
     Assign,
     Began,
@@ -324,6 +325,25 @@ def test_an_urgent_job_has_a_lower_one_pause_and_that_comes_back(
     left = coordinator.receive(worker, ended("j1", 1, "paused"))
 
     assert [r.cause for r in records(left) if isinstance(r, AttemptLeft)] == ["preempted"]
+    assert assigned(left) == [("urgent", 1)]
+    assert assigned(coordinator.receive(worker, ended("urgent", 1))) == [("j1", 2)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"resources": Resources(cpus=1.0)}, {"worker_id": "w1"}, {"resources": Resources(gpus=1)}],
+)
+def test_room_that_was_made_is_for_whom_it_was_made_also_if_that_is_of_another_shape(
+    coordinator: CoordinatorBench, wanted: dict[str, object]
+) -> None:
+    client, worker = coordinator.client(), coordinator.worker(offers=capacity(gpus=1))
+    coordinator.submit(client, "j1", kind="pipeline", preemptible=True)
+    coordinator.receive(worker, Began(job_id="j1", attempt=1))
+    coordinator.submit(client, "urgent", kind="pipeline", priority=5, **wanted)
+    coordinator.after(6.0)
+
+    left = coordinator.receive(worker, ended("j1", 1, "paused"))
+
     assert assigned(left) == [("urgent", 1)]
     assert assigned(coordinator.receive(worker, ended("urgent", 1))) == [("j1", 2)]
 
