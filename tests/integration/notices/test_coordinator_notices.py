@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -86,7 +86,7 @@ def start(site: Farm, redis_url: str | None, *flags: str) -> None:
 
 
 @contextmanager
-def connected(site: Farm) -> Iterator[Client]:
+def connected(site: Farm) -> Generator[Client]:
     with site.client() as client:
         site.until_ready(client)
         yield client
