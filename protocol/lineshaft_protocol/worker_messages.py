@@ -21,6 +21,7 @@ from lineshaft_protocol.blob_messages import (
     SameHostFolder,
 )
 from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import Name
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.kept_files import KeptFile
@@ -96,6 +97,8 @@ class Heartbeat(Wire):
     """What it offers now, when that changed: a device failed or came back."""
     meeting: MeetingPlace | None = None
     """Where the next gang can meet whose rank 0 runs here."""
+    figures: Figures | None = None
+    """What its daemon counted, for those who watch; ``None`` before it has."""
 
 
 class Preparing(Wire):

@@ -1,10 +1,12 @@
 """Jobs get what they require, from their client to their process, without any index."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 from tests.e2e.farm import Farm, farm, until
 from tests.integration.environments.wheels import make_wheel
@@ -61,6 +63,24 @@ def test_a_job_has_what_it_requires_and_tells_how_it_came(client: Client) -> Non
     assert numbers == list(range(1, len(numbers) + 1))
     assert type(told[-1]).__name__ == "Metrics"
     assert {event.phase for event in told[:-1]} >= {"resolve", "install"}
+
+
+def test_environments_that_were_made_and_found_are_counted_apart(
+    here: Farm, client: Client
+) -> None:
+    def counts() -> dict[str, int]:
+        text = httpx.get(f"{here.url}/metrics").text
+        found = re.findall(r'\nlineshaft_env_build_seconds_count{hit="(\w+)"} (\d+)\n', text)
+        return {hit: int(count) for hit, count in found}
+
+    assert counts() == {"true": 0, "false": 0}
+    for number in range(3):
+        client.run(
+            "job.py:main", files={"job.py": SCRIPT}, requirements=["lstiny"], name=f"j{number}"
+        ).result(timeout=60)
+
+    # The worker tells what it found with a heartbeat.
+    until(lambda: counts() == {"true": 2, "false": 1}, within_s=60)
 
 
 def test_a_function_has_what_it_requires(client: Client) -> None:

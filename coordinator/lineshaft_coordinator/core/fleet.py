@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from lineshaft_coordinator.core.shapes import EnvironmentKey, Shape
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.resources import Capacity, Resources
 from lineshaft_protocol.worker_messages import LeaveNow, MeetingPlace, Register
@@ -93,6 +94,8 @@ class Worker:
     ended_at: float = 0.0
     """When an attempt of it last ended."""
     load: dict[str, JsonValue] = field(default_factory=dict)
+    figures: Figures | None = None
+    """What this start of its daemon counted, as it said last."""
     register: Register | None = None
 
     @property

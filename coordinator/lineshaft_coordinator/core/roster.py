@@ -14,6 +14,7 @@ from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT
 from lineshaft_coordinator.core.leasing import LeaseDesk
 from lineshaft_coordinator.core.ledger import Leased
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import JobId, Session, WorkerId
 from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, Versions, settle
@@ -56,6 +57,9 @@ class Roster:
             shop.fleet.detach(worker, shop.now)
         if register.is_draining or worker.incarnation != register.incarnation:
             worker.leave_now = None
+        # A daemon that we did not know may have counted long before; one started since has not.
+        if worker.incarnation not in ("", register.incarnation):
+            worker.figures = Figures()
         worker.incarnation, worker.register = register.incarnation, register
         worker.capacity, worker.pythons = register.capacity, register.pythons
         worker.tags, worker.is_draining = frozenset(register.tags), register.is_draining

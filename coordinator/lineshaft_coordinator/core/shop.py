@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lineshaft_coordinator.core.arrays import Arrays
 from lineshaft_coordinator.core.deadlines import Deadlines
+from lineshaft_coordinator.core.environment_hits import EnvironmentHits
 from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.gang_parts import Gang, part_id
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
@@ -80,6 +81,7 @@ class Shop:
     """By their leads."""
     stale_count: int = 0
     """What workers wanted to write of attempts that were not theirs any more."""
+    environment_hits: EnvironmentHits = field(default_factory=EnvironmentHits)
     effects: list[Effect] = field(default_factory=list)
     is_stopping: bool = False
 

@@ -108,6 +108,9 @@ class WorkerDesk:
         if beat.capacity is not None and beat.capacity != worker.capacity:
             worker.capacity = beat.capacity
         worker.meeting = beat.meeting or worker.meeting
+        if beat.figures is not None:
+            self._shop.environment_hits.add(beat.figures, since=worker.figures)
+            worker.figures = beat.figures
         self._shop.send(session, HeartbeatAck(sent_at=beat.sent_at))
         self._shop.fleet.changed(worker)
         self._flow.freed[worker.worker_id] = worker

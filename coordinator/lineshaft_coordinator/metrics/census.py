@@ -60,6 +60,7 @@ def census(shop: Shop, now: float) -> list[Family]:
             {(): max((now - each.since for each in shop.queues.by_shape.values()), default=0.0)},
         ),
         Family("lineshaft_clients", "Sessions of clients.", "gauge", {(): len(shop.clients)}),
+        _spools(here),
         *_gpus(here),
         Family(
             "lineshaft_stale_writes_refused_total",
@@ -126,6 +127,19 @@ def _slots(here: Sequence[Worker]) -> dict[str, int]:
     total = sum(worker.capacity.slots for worker in here if worker.capacity is not None)
     used = sum(worker.used_slots for worker in here)
     return {"used": used, "free": max(0, total - used)}
+
+
+def _spools(here: Sequence[Worker]) -> Family:
+    return Family(
+        "lineshaft_spool_bytes",
+        "What jobs told and printed that waits on a worker to be acknowledged.",
+        "gauge",
+        {
+            (("worker", str(worker.worker_id)),): worker.figures.spool_bytes
+            for worker in here
+            if worker.figures is not None
+        },
+    )
 
 
 def _gpus(here: Sequence[Worker]) -> list[Family]:

@@ -61,28 +61,54 @@ class Histogram:
 
     def __init__(self, name: str, help_: str, bounds: Sequence[float]) -> None:
         self.name, self.help, self.bounds = name, help_, tuple(bounds)
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum_s = 0.0
+        self.counts = [0] * (len(bounds) + 1)
+        """By bucket; the last has what is above all bounds."""
+        self.sum_s = 0.0
 
     def observe(self, span_s: float) -> None:
         """Count a span; a clock that was set back makes it nothing, not negative."""
         span_s = max(0.0, span_s)
-        self._counts[bisect_left(self.bounds, span_s)] += 1
-        self._sum_s += span_s
+        self.counts[bisect_left(self.bounds, span_s)] += 1
+        self.sum_s += span_s
 
     def lines(self) -> list[str]:
         """As text."""
-        told = _head(self.name, self.help, "histogram")
-        so_far = list(accumulate(self._counts))
+        return _head(self.name, self.help, "histogram") + self.samples(())
+
+    def samples(self, labels: Labels) -> list[str]:
+        """As text without its head, with labels."""
+        so_far = list(accumulate(self.counts))
         bounds = [*(repr(float(bound)) for bound in self.bounds), "+Inf"]
-        told += [
-            f'{self.name}_bucket{{le="{bound}"}} {count}'
+        told = [
+            f"{self.name}_bucket{_labels((*labels, ('le', bound)))} {count}"
             for bound, count in zip(bounds, so_far, strict=True)
         ]
-        return [*told, f"{self.name}_sum {self._sum_s!r}", f"{self.name}_count {so_far[-1]}"]
+        written = _labels(labels)
+        told.append(f"{self.name}_sum{written} {self.sum_s!r}")
+        return [*told, f"{self.name}_count{written} {so_far[-1]}"]
 
 
-def exposition(families: Iterable[Family | Counter | Histogram]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A histogram whose spans are of several sorts, told apart by one label."""
+
+    label: str
+    sorts: Mapping[str, Histogram]
+    """By the label's value; all of one name and with the same bounds."""
+
+    def lines(self) -> list[str]:
+        """As text."""
+        first = next(iter(self.sorts.values()))
+        told = _head(first.name, first.help, "histogram")
+        for value, histogram in self.sorts.items():
+            told += histogram.samples(((self.label, value),))
+        return told
+
+
+Written: TypeAlias = Family | Counter | Histogram | Split
+
+
+def exposition(families: Iterable[Written]) -> bytes:
     """Write all of them as one answer to a scrape."""
     return "".join(f"{line}\n" for family in families for line in family.lines()).encode()
 

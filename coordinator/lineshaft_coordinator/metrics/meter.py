@@ -20,10 +20,10 @@ from lineshaft_coordinator.core.records import (
 )
 from lineshaft_coordinator.metrics.exposition import Counter, Histogram
 from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.figures import ENVIRONMENT_BOUNDS_S
 
 _QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _LONG = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-_BUILD = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
@@ -61,8 +61,8 @@ class Meter:
         )
         self.builds = Histogram(
             "lineshaft_env_build_seconds",
-            "Environments made for an attempt, from a worker's first word of it to its last.",
-            _BUILD,
+            "Environments of attempts: found on the worker (hit), or made there.",
+            ENVIRONMENT_BOUNDS_S,
         )
         self.lags = Histogram(
             "lineshaft_event_loop_lag_seconds",
@@ -86,12 +86,11 @@ class Meter:
 
     @property
     def families(self) -> tuple[Counter | Histogram, ...]:
-        """Everything that it counts."""
+        """What it counts, but for `builds`: workers count a part of that."""
         return (
             self.waits,
             self.dispatches,
             self.commits,
-            self.builds,
             self.lags,
             self.attempts,
             self.finished,

@@ -12,7 +12,14 @@ from starlette.routing import Route
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.metrics.census import census
-from lineshaft_coordinator.metrics.exposition import CONTENT_TYPE, Family, exposition
+from lineshaft_coordinator.metrics.exposition import (
+    CONTENT_TYPE,
+    Family,
+    Histogram,
+    Split,
+    Written,
+    exposition,
+)
 from lineshaft_coordinator.metrics.meter import Meter
 from lineshaft_coordinator.server.admission import Door
 from lineshaft_coordinator.server.guard import Guard, Refusal
@@ -66,7 +73,8 @@ class MetricsRoutes:
             return PlainTextResponse(f"{refusal.text.strip()}\n", status_code=refusal.status)
         now = asyncio.get_running_loop().time()
         free_bytes = await asyncio.to_thread(_free_bytes, self._data)
-        told = [*self._meter.families, *census(self._shop, now), *self._rest(free_bytes)]
+        told: list[Written] = [*self._meter.families, self._environments()]
+        told += [*census(self._shop, now), *self._rest(free_bytes)]
         if self._objects is not None:
             told += _of_objects(self._objects)
         return Response(exposition(told), media_type=CONTENT_TYPE)
@@ -76,6 +84,12 @@ class MetricsRoutes:
             return self._guard.refuse_page(request)
         grant = self._guard.enter(request, "look")
         return grant if isinstance(grant, Refusal) else None
+
+    def _environments(self) -> Split:
+        made, hits = self._meter.builds, self._shop.environment_hits
+        found = Histogram(made.name, made.help, made.bounds)
+        found.counts, found.sum_s = list(hits.counts), hits.sum_s
+        return Split("hit", {"true": found, "false": made})
 
     def _rest(self, free_bytes: int) -> Iterable[Family]:
         return (

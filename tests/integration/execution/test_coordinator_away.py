@@ -22,6 +22,15 @@ while not gate.exists():
     signal.sigtimedwait((), 0.005)
 """
 
+PRINTS = """
+import signal
+from pathlib import Path
+print("x" * 1000, end="", flush=True)
+while not Path({gate!r}).exists():
+    signal.sigtimedwait((), 0.005)
+print("y" * 70, end="", flush=True)
+"""
+
 
 async def test_no_more_is_handed_out_than_there_is_room_for_and_all_of_it_comes(
     bench: ExecutionBench, tmp_path: Path
@@ -50,3 +59,23 @@ async def test_no_more_is_handed_out_than_there_is_room_for_and_all_of_it_comes(
     assert [body["step"] for _, kind, body in bench.events(key) if kind == "metrics"] == list(
         range(TOLD)
     )
+
+
+async def test_what_is_not_acknowledged_is_counted_in_bytes_also_after_the_end(
+    bench: ExecutionBench, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = PRINTS.format(gate=str(gate))
+    assert bench.execution.spool_bytes() == 0
+    key = bench.run({"job.py": script}, "job.py")
+    await until(lambda: bench.text(key) == "x" * 1000)
+    assert bench.execution.spool_bytes() == 1000
+
+    bench.execution.events_kept(key, bench.events(key)[-1][0])
+    assert bench.execution.spool_bytes() == 0
+
+    gate.touch()
+    await bench.ended(key)
+    assert bench.execution.spool_bytes() == 70
+    bench.execution.settled(key)
+    assert bench.execution.spool_bytes() == 0

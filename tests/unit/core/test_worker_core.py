@@ -4,6 +4,7 @@ import pytest
 from tests.unit.core.samples import CODE, capacity, job, result, succeeded
 from tests.unit.core.worker_bench import WorkerBench, begun, said
 
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import BlobId, Session
 from lineshaft_protocol.jobs import Parent, Payload
 from lineshaft_protocol.outcomes import Failure
@@ -231,6 +232,17 @@ def test_what_waits_for_a_failed_gpu_is_given_back(worker: WorkerBench) -> None:
     assert messages[1] == Returned(
         job_id="j2", attempt=1, reason="what it asks for is out of use on this worker"
     )
+
+
+def test_what_the_daemon_counted_goes_with_its_heartbeats(worker: WorkerBench) -> None:
+    worker.connected()
+    counted = Figures(spool_bytes=7, environment_hits=(1, 2), environment_hits_s=3.0)
+    worker.handle(LoadSampled({}, None, counted))
+    worker.handle(LoadSampled({}))
+
+    messages = said(worker.registered())
+
+    assert [m.figures for m in messages if isinstance(m, Heartbeat)] == [counted]
 
 
 def test_a_device_that_fails_before_the_answer_to_register_is_told(worker: WorkerBench) -> None:

@@ -200,3 +200,22 @@ def test_a_character_that_stands_across_the_cap_does_not_stop_the_tail(tmp_path:
     assert tail.is_at(streams.sizes())
     assert [event[3].get("code") for event in events] == [None, "output_capped"]
     streams.close()
+
+
+def test_what_nobody_acknowledged_is_kept_from_the_first_such_batch(tmp_path: Path) -> None:
+    streams = Streams(tmp_path)
+    tail = tail_in(tmp_path)
+    places = [streams.sizes()]
+    for _ in range(3):
+        append(tmp_path / STDOUT, b"a line\n")
+        tail.read(streams, streams.sizes())
+        places.append(streams.sizes())
+    append(tmp_path / STDERR, b"not read yet\n")
+
+    assert tail.kept_from() == places[0]
+    after = tail_in(tmp_path)
+    assert after.kept_from() == places[0]
+    for seq in (1, 2, 3):
+        tail.acknowledge(seq)
+        assert tail.kept_from() == places[seq]
+    streams.close()

@@ -2,10 +2,17 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from lineshaft_coordinator.metrics.exposition import Counter, Family, Histogram, exposition
+from lineshaft_coordinator.metrics.exposition import (
+    Counter,
+    Family,
+    Histogram,
+    Split,
+    Written,
+    exposition,
+)
 
 
-def read(*families: Counter | Family | Histogram) -> dict[str, dict[tuple[str, ...], float]]:
+def read(*families: Written) -> dict[str, dict[tuple[str, ...], float]]:
     """All samples by name, then by the values of their labels."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(exposition(families).decode()):
@@ -47,3 +54,25 @@ def test_large_and_small_numbers_lose_nothing() -> None:
     assert read(Family("g", "G.", "gauge", values))["g"] == {
         (str(value),): float(value) for value in (2**50 + 1, 1e-9, 0)
     }
+
+
+def test_sorts_of_a_histogram_are_told_apart_by_a_label_under_one_head() -> None:
+    found, made = (Histogram("env_seconds", "Environments.", (1.0,)) for _ in range(2))
+    found.observe(0.5)
+    made.observe(2.0)
+    both = Split("hit", {"true": found, "false": made})
+
+    assert read(both) == {
+        "env_seconds_bucket": {
+            ("true", "1.0"): 1,
+            ("true", "+Inf"): 1,
+            ("false", "1.0"): 0,
+            ("false", "+Inf"): 1,
+        },
+        "env_seconds_sum": {("true",): 0.5, ("false",): 2.0},
+        "env_seconds_count": {("true",): 1, ("false",): 1},
+    }
+    assert [line for line in both.lines() if line.startswith("#")] == [
+        "# HELP env_seconds Environments.",
+        "# TYPE env_seconds histogram",
+    ]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from lineshaft_protocol.events import JobEvent
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec, Payload
 from lineshaft_protocol.kept_files import KeptFile
@@ -194,6 +195,7 @@ class LoadSampled:
 
     load: dict[str, JsonValue]
     capacity: Capacity | None = None
+    figures: Figures | None = None
 
 
 @value()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import JsonValue
 
+from lineshaft_protocol.figures import Figures
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.resources import Capacity
 from lineshaft_protocol.worker_messages import (
@@ -116,6 +117,7 @@ class WorkerCore:
         """When the last heartbeat that arrived for sure was sent, by us or, if we found attempts
         of the daemon before us, by that; None when there is nothing to end."""
         self._load: dict[str, JsonValue] = {}
+        self._figures = Figures()
         self._is_draining = self._is_hurried = self._has_left = False
         self._is_stopping_after_drain = True
         for assign, lane in adopted:
@@ -264,6 +266,7 @@ class WorkerCore:
                 sent_at=self._now,
                 capacity=self.bench.capacity if is_news else None,
                 meeting=self._meeting,
+                figures=self._figures,
             )
         )
 
@@ -363,7 +366,7 @@ class WorkerCore:
             if self._agreed is not None:
                 self._beat()  # At once: it must be known before the gang is over.
         else:
-            self._load = event.load
+            self._load, self._figures = event.load, event.figures or self._figures
             self._on_capacity(event.capacity or self.bench.capacity)
 
     def _on_capacity(self, capacity: Capacity) -> None:

@@ -15,6 +15,7 @@ from lineshaft_protocol.worker_messages import Assign
 from lineshaft_worker.core import io
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
+from lineshaft_worker.daemon.hits import Hits
 from lineshaft_worker.environments.building import EnvironmentFailedError, Progress
 from lineshaft_worker.environments.importable import missing_here
 from lineshaft_worker.environments.provision import Environments, Wanted
@@ -30,6 +31,8 @@ PHASES = {"wait": "waiting for another daemon", "download": "downloading", "inst
 @dataclass(slots=True)
 class _Preparation:
     key: AttemptKey
+    since: float
+    """When it was asked for, on the monotonic clock."""
     task: asyncio.Task[None] | None = None
     environment: str = ""
     """Its key, once it is held."""
@@ -51,6 +54,8 @@ class Preparing:
     ) -> None:
         self._environments, self._cache, self._post = environments, cache, post
         self._preparations: dict[AttemptKey, _Preparation] = {}
+        self.hits = Hits()
+        """Environments that were there when they were asked for."""
         self._ending: set[asyncio.Task[None]] = set()
         self._found: dict[str, set[str]] = {}
         """Modules that were seen to be importable, by environment; ours has no key."""
@@ -65,7 +70,7 @@ class Preparing:
 
     def prepare(self, key: AttemptKey, assign: Assign) -> None:
         """Have the environment; EnvironmentReady or EnvironmentFailed follows."""
-        preparation = self._preparations[key] = _Preparation(key)
+        preparation = self._preparations[key] = _Preparation(key, time.monotonic())
         if not self._needs_environment(assign):
             if not self._lacks_modules(preparation, assign, has_own=False):
                 self._post(io.EnvironmentReady(key))
@@ -163,6 +168,9 @@ class Preparing:
 
     def _provided(self, preparation: _Preparation, assign: Assign, found: str) -> None:
         preparation.environment = found
+        # One that is made, or waited for, is told of; the coordinator times those.
+        if not preparation.event_count:
+            self.hits.observe(time.monotonic() - preparation.since)
         if not self._lacks_modules(preparation, assign, has_own=True):
             self._post(io.EnvironmentReady(preparation.key))
 

@@ -196,15 +196,15 @@ class WorkerShell:
 
     async def _look_at_machine(self) -> None:
         load, capacity = await self._room.sample(self._execution.devices)
-        self._post(io.LoadSampled(load | self._devices.seen(), capacity))
+        figures = self._preparing.hits.figures(spool_bytes=self._execution.spool_bytes())
+        self._post(io.LoadSampled(load | self._devices.seen(), capacity, figures))
 
     def _post(self, event: io.Event) -> None:
         if isinstance(event, io.Received) and isinstance(event.message, EventsAck):
             # On whatever session it was said: what is on disk stays there.
             ack = event.message
-            self._execution.events_kept(
-                order_key(AttemptKey(JobId(ack.job_id), ack.attempt)), ack.seq
-            )
+            key = order_key(AttemptKey(JobId(ack.job_id), ack.attempt))
+            self._execution.events_kept(key, ack.seq)
         if self._pump is None:
             self._early.append(event)
         else:

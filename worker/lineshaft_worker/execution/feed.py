@@ -141,3 +141,17 @@ class Feed:
         if not drain.cancelled():
             drain.result()  # An exception is our bug and must not be lost.
         self._on_drained(host)
+
+
+def waiting_bytes(attempt: Attempt) -> int:
+    """How much of what an attempt told and printed is not acknowledged, in bytes of its files."""
+    host, tail = attempt.host, attempt.tail
+    if host is None or not attempt.ticket:
+        return 0
+    begins = attempt.begins if tail is None else tail.kept_from()
+    if attempt.is_over:
+        ends = attempt.done.ends if attempt.done is not None else []
+    else:
+        begins, ends = begins or host.begins_now(attempt.ticket) or [], host.streams.sizes()
+    # The files of a runner that is gone are closed, and those who had not begun own no part.
+    return sum(max(0, end - begin) for begin, end in zip(begins, ends, strict=False))

@@ -14,7 +14,7 @@ from lineshaft_worker.execution.attempts import Attempt, Ending, PauseMode
 from lineshaft_worker.execution.cgroups import Cgroups
 from lineshaft_worker.execution.connections import Listener
 from lineshaft_worker.execution.disposal import Disposal
-from lineshaft_worker.execution.feed import Feed
+from lineshaft_worker.execution.feed import Feed, waiting_bytes
 from lineshaft_worker.execution.found import Adopted, describe, ended_in, read_description
 from lineshaft_worker.execution.host import Host
 from lineshaft_worker.execution.lane import Lane
@@ -180,6 +180,10 @@ class Execution:
         """Take note that the coordinator has the attempt's events up to a number."""
         if (attempt := self._attempts.get(key)) is not None and attempt.tail is not None:
             attempt.tail.acknowledge(seq)
+
+    def spool_bytes(self) -> int:
+        """Sum up what attempts told and printed that the coordinator has not for sure."""
+        return sum(map(waiting_bytes, self._attempts.values()))
 
     def settled(self, key: AttemptKey) -> None:
         """Forget an attempt whose end the coordinator has: delete its files."""

@@ -127,6 +127,17 @@ class Tail:
         """Number of the last event that will never be asked for again."""
         return self._acked
 
+    def kept_from(self) -> list[int]:
+        """Return where, in each file, what the coordinator does not have for sure begins."""
+        following = [seq for seq, _ in self._kept][1:]
+        if self._kept:
+            # Where the last batch ends is known again once all are handed out.
+            following.append(self._acked + 2 if self._repeats else self._seq)
+        for (_, record), next_seq in zip(self._kept, following, strict=True):
+            if next_seq > self._acked + 1:
+                return list(_RECORD.unpack(record)[2:5])
+        return list(self._places)
+
     @property
     def is_repeating(self) -> bool:
         """Whether the next batch is one that an earlier daemon handed out."""
