@@ -17,6 +17,7 @@ from lineshaft_coordinator.feeds.thinner import RATE_MAX, RATE_MIN, Thinner
 from lineshaft_coordinator.feeds.told import Place
 from lineshaft_coordinator.feeds.viewers import WEBSOCKET_LIMITS, WebSocketViewer
 from lineshaft_coordinator.server.admission import Door, Grant, Visit
+from lineshaft_coordinator.server.api_queries import complaint
 from lineshaft_coordinator.server.guard import Guard, Refusal
 from lineshaft_coordinator.server.questions import Questions, UnknownJobError
 from lineshaft_coordinator.server.roles import wrong_role
@@ -43,6 +44,9 @@ class LiveRoutes:
         return [Door(PATH, self._admit, takes="look")]
 
     def _admit(self, visit: Visit) -> Admitted | Rejection:
+        problem = complaint(PATH, visit.request.query)
+        if problem is not None:
+            return Rejection(400, f"{problem}\n")
         try:
             asked = _Asked.read(visit.request.query, visit.grant)
         except _HiddenError as error:

@@ -22,6 +22,7 @@ from lineshaft_coordinator.server.api_answers import (
     WhyAnswer,
     WorkerAnswer,
 )
+from lineshaft_coordinator.server.api_queries import QUERIES
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.kept_files import KeptFile
 
@@ -39,12 +40,15 @@ class Operation:
     answer: type[BaseModel] | str | None
     """The schema of its JSON, or the media type of what is none; None: any JSON."""
     is_list: bool = False
-    query: tuple[str, ...] = ()
-    """Names in PARAMETERS."""
     errors: tuple[int, ...] = ()
     """What it may answer beside 400, 401 and 403."""
     is_open: bool = False
     """No token is looked at."""
+
+    @property
+    def query(self) -> tuple[str, ...]:
+        """Names in PARAMETERS."""
+        return QUERIES.get(self.path, ())
 
 
 PARAMETERS: Final[dict[str, tuple[str, str]]] = {
@@ -84,32 +88,24 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
 
 _JOB: Final = "/api/v1/jobs/{job_id}"
 _RUN: Final = "/api/v1/runs/{run}"
-_FILTERS: Final = ("status", "limit", "before", "kind", "tag", "name", "find", "since", "owner")
-_EVENTS: Final = ("after_attempt", "after_seq", "limit")
-_LOGS: Final = ("attempt", "stream", "offset", "tail", "limit", "wait")
-_LIVE: Final = ("since_seq", "since", "metrics", "kinds", "rate", "gaps")
-_OF: Final = ("experiment",)
-_TEXT: Final = (*_OF, "file", "offset")
-_CONTENT: Final = (*_OF, "path", "preview")
-_CURVES: Final = (*_OF, "names", "since_step", "until_step", "max_points", "attempts", "system")
 
 OPERATIONS: Final = (
     Operation("get", "/api/v1/openapi.json", "This document", None, is_open=True),
     Operation("get", "/api/v1/info", "What the coordinator is and has to do", InfoAnswer),
     Operation("get", "/api/v1/me", "Who you are, and what you may do", MeAnswer),
-    Operation("get", "/api/v1/jobs", "Jobs, the last one first", JobAnswer, True, _FILTERS, (404,)),
+    Operation("get", "/api/v1/jobs", "Jobs, the last one first", JobAnswer, True, (404,)),
     Operation("get", _JOB, "One job", JobAnswer, errors=(404,)),
     Operation("get", f"{_JOB}/why", "Why it is where it is", WhyAnswer, errors=(404,)),
-    Operation("get", f"{_JOB}/story", "Every record about it", StoryRecord, True, (), (404,)),
-    Operation("get", f"{_JOB}/events", "What it said", JobEvent, True, _EVENTS, (404,)),
-    Operation("get", f"{_JOB}/logs", "A page of its output", LogAnswer, False, _LOGS, (404,)),
-    Operation("get", f"{_JOB}/live", "As it goes", STREAM, False, _LIVE, (404,)),
+    Operation("get", f"{_JOB}/story", "Every record about it", StoryRecord, True, (404,)),
+    Operation("get", f"{_JOB}/events", "What it said", JobEvent, True, (404,)),
+    Operation("get", f"{_JOB}/logs", "A page of its output", LogAnswer, errors=(404,)),
+    Operation("get", f"{_JOB}/live", "As it goes", STREAM, errors=(404,)),
     Operation("post", f"{_JOB}/cancel", "End it", Changed, errors=(404,)),
     Operation("post", f"{_JOB}/pause", "Save a checkpoint and pause", Changed, errors=(404,)),
     Operation("post", f"{_JOB}/freeze", "Let its processes stand still", Changed, errors=(404,)),
     Operation("post", f"{_JOB}/resume", "Let it go on", Changed, errors=(404,)),
     Operation("post", f"{_JOB}/retry", "Do it again", Retried, errors=(404, 409, 410, 503)),
-    Operation("get", f"{_JOB}/files", "Checkpoints and artifacts", KeptFile, True, (), (404,)),
+    Operation("get", f"{_JOB}/files", "Checkpoints and artifacts", KeptFile, True, (404,)),
     Operation("get", f"{_JOB}/files/{{file_id}}", "A kept file", BYTES, errors=(404, 410)),
     Operation(
         "post", f"{_JOB}/files/{{file_id}}/ticket", "A link to it", TicketAnswer, errors=(404,)
@@ -125,7 +121,6 @@ OPERATIONS: Final = (
         "/api/v1/arrays/{job_id}",
         "A job array and some of its items",
         ArrayAnswer,
-        query=("status", "offset", "limit"),
         errors=(404,),
     ),
     Operation(
@@ -141,39 +136,30 @@ OPERATIONS: Final = (
         "Records of runs",
         RunAnswer,
         True,
-        ("experiment", "status", "tag", "limit", "offset"),
         (503,),
     ),
-    Operation("get", _RUN, "One run", RunAnswer, False, _OF, (404, 503)),
-    Operation("get", f"{_RUN}/metrics", "Its curves", CurvesAnswer, False, _CURVES, (404, 503)),
+    Operation("get", _RUN, "One run", RunAnswer, errors=(404, 503)),
+    Operation("get", f"{_RUN}/metrics", "Its curves", CurvesAnswer, errors=(404, 503)),
     Operation(
         "get",
         f"{_RUN}/histograms",
         "Its histograms",
         None,
-        False,
-        (*_OF, "tag", "limit"),
-        (404, 503),
+        errors=(404, 503),
     ),
     Operation(
         "get",
         f"{_RUN}/text",
         "A text of it",
         None,
-        False,
-        _TEXT,
-        (404, 503),
+        errors=(404, 503),
     ),
     Operation(
         "get",
         f"{_RUN}/artifacts/content",
         "An artifact",
         BYTES,
-        False,
-        _CONTENT,
-        (404, 410, 503),
+        errors=(404, 410, 503),
     ),
-    Operation(
-        "get", "/api/v1/compare", "Runs side by side", None, False, ("runs", "names"), (404, 503)
-    ),
+    Operation("get", "/api/v1/compare", "Runs side by side", None, errors=(404, 503)),
 )

@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from lineshaft_coordinator.data.blob_errors import BlobElsewhereError
+from lineshaft_coordinator.server.api_queries import refuse_unknown
 from lineshaft_coordinator.server.backups import OtherDataError, Summary, summary_view
 from lineshaft_coordinator.server.bounded_body import bounded_body
 from lineshaft_coordinator.server.families import UnknownArrayError
@@ -111,40 +112,39 @@ class Rest:
         seen = partial(self._guarded, takes="look")
         steered = partial(self._guarded, takes="control")
         post = partial(Route, methods=["POST"])
-        return Starlette(
-            routes=[
-                Route("/livez", self._livez),
-                Route("/readyz", self._readyz),
-                Route("/api/v1/info", seen(self._info)),
-                Route("/api/v1/jobs", seen(self._jobs)),
-                Route("/api/v1/jobs/{job_id}", seen(self._job)),
-                Route("/api/v1/jobs/{job_id}/why", seen(self._why)),
-                Route("/api/v1/jobs/{job_id}/story", seen(self._story)),
-                Route("/api/v1/jobs/{job_id}/events", seen(self._events)),
-                Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs, takes="read_output")),
-                post("/api/v1/jobs/{job_id}/cancel", steered(self._cancel)),
-                *(
-                    post(f"/api/v1/jobs/{{job_id}}/{verb}", steered(partial(self._change, verb)))
-                    for verb in ("pause", "freeze", "resume")
-                ),
-                Route("/api/v1/jobs/{job_id}/files", seen(self._files)),
-                Route(
-                    "/api/v1/jobs/{job_id}/files/{file_id}",
-                    self._guarded(self._content, takes="download"),
-                ),
-                post(
-                    "/api/v1/jobs/{job_id}/files/{file_id}/ticket",
-                    self._guarded(self._ticket, takes="download"),
-                ),
-                Route("/api/v1/downloads/{ticket}", self._download),
-                post("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry)),
-                Route("/api/v1/arrays/{job_id}", seen(self._array)),
-                post("/api/v1/arrays/{job_id}/cancel", steered(self._cancel_array)),
-                Route("/api/v1/workers", seen(self._workers)),
-                post("/api/v1/admin/backup", self._guarded(self._backup, takes="back_up")),
-                *self._more,
-            ]
-        )
+        routes: list[Route] = [
+            Route("/livez", self._livez),
+            Route("/readyz", self._readyz),
+            Route("/api/v1/info", seen(self._info)),
+            Route("/api/v1/jobs", seen(self._jobs)),
+            Route("/api/v1/jobs/{job_id}", seen(self._job)),
+            Route("/api/v1/jobs/{job_id}/why", seen(self._why)),
+            Route("/api/v1/jobs/{job_id}/story", seen(self._story)),
+            Route("/api/v1/jobs/{job_id}/events", seen(self._events)),
+            Route("/api/v1/jobs/{job_id}/logs", self._guarded(self._logs, takes="read_output")),
+            post("/api/v1/jobs/{job_id}/cancel", steered(self._cancel)),
+            *(
+                post(f"/api/v1/jobs/{{job_id}}/{verb}", steered(partial(self._change, verb)))
+                for verb in ("pause", "freeze", "resume")
+            ),
+            Route("/api/v1/jobs/{job_id}/files", seen(self._files)),
+            Route(
+                "/api/v1/jobs/{job_id}/files/{file_id}",
+                self._guarded(self._content, takes="download"),
+            ),
+            post(
+                "/api/v1/jobs/{job_id}/files/{file_id}/ticket",
+                self._guarded(self._ticket, takes="download"),
+            ),
+            Route("/api/v1/downloads/{ticket}", self._download),
+            post("/api/v1/jobs/{job_id}/retry", self._guarded(self._retry)),
+            Route("/api/v1/arrays/{job_id}", seen(self._array)),
+            post("/api/v1/arrays/{job_id}/cancel", steered(self._cancel_array)),
+            Route("/api/v1/workers", seen(self._workers)),
+            post("/api/v1/admin/backup", self._guarded(self._backup, takes="back_up")),
+            *self._more,
+        ]
+        return Starlette(routes=refuse_unknown(routes))
 
     async def _livez(self, request: Request) -> Response:
         del request

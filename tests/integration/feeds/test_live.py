@@ -192,7 +192,9 @@ def test_a_job_that_nobody_knows_is_said_to_be_unknown(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["?since=yesterday", "?since_seq=-1", "?rate=fast", "?rate=0", "?kinds=loss"], ids=str
+    "query",
+    ["?since=yesterday", "?since_seq=-1", "?rate=fast", "?rate=0", "?kinds=loss", "?sinze=0.0"],
+    ids=str,
 )
 def test_a_question_that_makes_no_sense_is_refused(
     house: House, conduct: Conduct, query: str

@@ -86,6 +86,21 @@ def test_what_cannot_be_answered_is_said(http: httpx.Client, query: str, status:
     assert answer.json()["error"]
 
 
+def test_a_name_that_a_route_does_not_know_is_refused_with_those_it_knows(
+    http: httpx.Client,
+) -> None:
+    wrong = http.get("/api/v1/jobs?limit=1&state=queued")
+    none = http.get("/api/v1/workers?limit=1")
+
+    assert (wrong.status_code, none.status_code) == (400, 400)
+    assert wrong.json()["error"] == (
+        "/api/v1/jobs does not take 'state' in its query: it takes status, limit, before, kind, "
+        "tag, name, find, since, owner"
+    )
+    assert none.json()["error"].endswith("it takes nothing but token")
+    assert http.get("/api/v1/jobs/x/live?sinze=0.0").status_code == 400
+
+
 def test_an_unchanged_page_is_not_sent_again(http: httpx.Client, named: list[str]) -> None:
     first = http.get("/api/v1/jobs?tag=listed&limit=3")
     again = http.get(first.url, headers={"If-None-Match": first.headers["etag"]})
