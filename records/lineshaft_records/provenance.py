@@ -46,7 +46,11 @@ def _commit(where: Path, commit: str, *, diff: bool) -> dict[str, object]:
     # A large repository takes longer than we wait: then nobody knows.
     if (differing := _git(where, "status", "--porcelain", "-uno")) is not None:
         said["dirty"] = bool(differing)
-    text = _git(where, "diff", "--no-color", "--no-ext-diff", "HEAD") if diff else None
+    text = (
+        _git(where, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
+        if diff
+        else None
+    )
     if text:
         said["diff"] = text
     return said

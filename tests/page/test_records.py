@@ -206,7 +206,7 @@ def test_s004_17_a_notebook_of_a_run_shows_it_and_holds_no_token(
     assert done.returncode == 0, done.stderr
     status, curves = json.loads(done.stdout)
     assert status == "FINISHED"
-    assert curves[run]["loss"]["values"] == [0.5]
+    assert curves[f"{place}/{run}"]["loss"]["values"] == [0.5]
 
 
 def test_s004_17_the_keyboard_alone_edits_a_run(shop: Farm, page: Browser, tmp_path: Path) -> None:

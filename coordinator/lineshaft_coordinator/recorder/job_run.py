@@ -1,6 +1,5 @@
 """One job as a run: its committed events become rows, log lines and the end of a record."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
+
+from pydantic_core import from_json
 
 from lineshaft_coordinator.recorder.looks import Look, columns_of
 from lineshaft_coordinator.recorder.source import Begun, Source
@@ -110,7 +111,7 @@ class JobRun:
             told: list[tuple[tuple[int, int], Row]] = []
             for event in page:
                 count_before = len(rows)
-                said: dict[str, Any] = json.loads(event.body)
+                said: dict[str, Any] = from_json(event.body)
                 self._take(
                     event.attempt, event.at, said["kind"], said["body"], (rows, console, log)
                 )

@@ -90,7 +90,7 @@ function headOf({ facts, job: hasJob }, change) {
     notes ? h("p", { class: "notes" }, notes) : null,
     h("div", { class: "actions" },
       may("control") ? h("button", { type: "button", "data-key": "edit", onclick: change }, "Edit") : null,
-      h("button", { type: "button", "data-key": "notebook", title: "save a Jupyter notebook that opens this run", onclick: () => saveNotebook([facts.run], runName(facts)) }, "Notebook")),
+      h("button", { type: "button", "data-key": "notebook", title: "save a Jupyter notebook that opens this run", onclick: () => saveNotebook([`${facts.experiment}/${facts.run}`], runName(facts)) }, "Notebook")),
   ];
 }
 
