@@ -11,6 +11,7 @@ Standard output gets one JSON object a line, standard error progress and, in the
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
@@ -84,6 +85,8 @@ def run(chosen: argparse.Namespace, systems: list[str], scenarios: list[str]) ->
     """Round after round, every system in each."""
     cache: Path = chosen.cache
     cache.mkdir(parents=True, exist_ok=True)
+    # Where it is set, whoever was not compiled before would compile all its code at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     environments = Environments(cache)
     adopt_orphans()
     yield {"about": about(environments, systems, chosen.rounds)}

@@ -40,7 +40,7 @@ class Environments:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         place = self.folder / f"{kind.environment}-{version}"
         python = place / "bin" / "python"
-        if not (place / "complete").exists():
+        if not (place / "compiled").exists():
             try:
                 _install(place, python, kind.requirements)
             except CannotInstallError as error:
@@ -68,8 +68,9 @@ def _install(place: Path, python: Path, requirements: tuple[str, ...]) -> None:
         raise CannotInstallError("uv is not there: pip install uv")
     print(f"installing {', '.join(requirements)} into {place}", file=sys.stderr, flush=True)
     _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)])
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), *requirements, *OURS])
-    (place / "complete").touch()
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+    _run([*install, *requirements, *OURS])
+    (place / "compiled").touch()
 
 
 def _run(command: list[str]) -> None:

@@ -101,9 +101,10 @@ async def test_a_question_about_its_job_is_answered_with_what_is_wrong(
 ) -> None:
     peer = Peer(daemon)
 
-    daemon.ask(peer.session, Query.model_validate({"request_id": 1, "what": what, "job_id": "odd"}))
+    question = Query.model_validate({"request_id": 1, "what": what, "job_id": "odd"})
+    daemon.ask(peer.session, question, None)
     answer = await peer.hear(Answer)
-    daemon.ask(peer.session, Query(request_id=2, what="job", job_id="live"))
+    daemon.ask(peer.session, Query(request_id=2, what="job", job_id="live"), None)
     other = await peer.hear(Answer)
 
     assert answer.error is not None
@@ -116,7 +117,7 @@ async def test_its_job_is_not_done_again_and_who_wants_it_hears_why(daemon: Daem
     peer = Peer(daemon)
     await peer.hear(Welcome)
 
-    daemon.retry(peer.session, Retry(request_id=1, job_id="odd"))
+    daemon.retry(peer.session, Retry(request_id=1, job_id="odd"), None)
     answer = await peer.hear(Answer)
 
     assert answer.error is not None
