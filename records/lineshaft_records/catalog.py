@@ -14,7 +14,7 @@ from lineshaft_records.layout import RunFolder, experiment_folder, experiments, 
 from lineshaft_records.media import MEDIA
 from lineshaft_records.reading import Attempts, Points, RunReader
 from lineshaft_records.side_tables import HISTOGRAMS, read_rows
-from lineshaft_records.system_curves import PREFIX, system_curves, system_names
+from lineshaft_records.system_curves import PREFIX, SystemNames, system_curves
 from lineshaft_records.thinning import POINTS_MIN
 
 POINTS: Final = 2000
@@ -43,6 +43,7 @@ class Catalog:
         self._base = base
         self._index = Index(base)
         self._last_of = last_of
+        self._system_names = SystemNames()
 
     def close(self) -> None:
         """Give the index back."""
@@ -76,10 +77,9 @@ class Catalog:
         """
         listed = self._found(run)
         reader = RunReader(self.folder(run))
-        view = self._view(listed)
-        table = reader.table(())
-        view |= {"rows": table.num_rows, "metrics": reader.names()}
-        view["system"] = system_names(self.folder(run))
+        rows, names = reader.shape()
+        view = self._view(listed) | {"rows": rows, "metrics": names}
+        view["system"] = self._system_names.of(reader.folder)
         return view | {"config": reader.config(), "artifacts": reader.artifacts()}
 
     def metrics(

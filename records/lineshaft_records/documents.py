@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from lineshaft_records.layout import RunFolder
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "CRASHED"]
 STATUSES: Final[tuple[Status, ...]] = ("RUNNING", "FINISHED", "FAILED", "CRASHED")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +177,34 @@ def write_yaml(path: Path, said: Mapping[str, object]) -> None:
     """Replace a file by what is to be said, so that no reader ever sees half of it."""
     yaml = optional.yaml()
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(dict(said), Dumper=dumper, sort_keys=False, allow_unicode=True)
-    replace_file(path, text.encode())
+
+    def dumped(what: object) -> bytes:
+        text: str = yaml.dump(what, Dumper=dumper, sort_keys=False, allow_unicode=True)
+        return text.encode()
+
+    try:
+        content = dumped(dict(said))
+    except UnicodeEncodeError:
+        content = dumped(_readable(said))
+    replace_file(path, content)
+
+
+def readable(text: str) -> str:
+    """Return a text that UTF-8 can hold: names of files and variables may be any bytes."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _readable(value: object) -> object:
+    match value:
+        case str():
+            return readable(value)
+        case Mapping():
+            items = cast("Mapping[object, object]", value).items()
+            return {_readable(key): _readable(each) for key, each in items}
+        case list():
+            return [_readable(each) for each in cast("list[object]", value)]
+        case _:
+            return value
 
 
 def replace_file(path: Path, content: bytes) -> None:

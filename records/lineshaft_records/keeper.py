@@ -104,6 +104,8 @@ class Keeper:
         """Write what is left, and close the run."""
         while self.step(is_last=True):
             pass
+        if self._machine is not None:
+            self._machine.finish()
         self.writer.close(self.status or status)
 
     def _flush(self, place: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from lineshaft_records.documents import readable
+
 RANKS: Final = (
     "EXPMAN_RANK",
     "RANK",
@@ -34,12 +36,15 @@ class Launch:
     project: str | None
     tags: tuple[str, ...]
     params: Mapping[str, int | float | str]
+    unreadable: tuple[str, ...]
+    """Variables of which a part was replaced, for it was no UTF-8."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
         """Read it. What a sweep of expman says comes before what launchers say."""
-        rank, group = rank_and_group(environ)
-        name = environ.get("EXPMAN_RUN_NAME")
+        said = {readable(name): readable(text) for name, text in environ.items()}
+        rank, group = rank_and_group(said)
+        name = said.get("EXPMAN_RUN_NAME")
         if name is None and rank is not None and group is not None:
             name = f"{group}-rank{rank}"  # Ranks begin in one second, and are told apart.
         return cls(
@@ -47,9 +52,16 @@ class Launch:
             group=group,
             base=environ.get("EXPMAN_BASE_DIR") or None,
             run_name=name or None,
-            project=environ.get("EXPMAN_PROJECT") or None,
-            tags=tuple(each for each in environ.get("EXPMAN_TAGS", "").split(",") if each),
-            params=sweep_params(environ),
+            project=said.get("EXPMAN_PROJECT") or None,
+            tags=tuple(each for each in said.get("EXPMAN_TAGS", "").split(",") if each),
+            params=sweep_params(said),
+            unreadable=tuple(
+                readable(name)
+                for name, text in environ.items()
+                if name.startswith("EXPMAN_")
+                and name != "EXPMAN_BASE_DIR"  # A path is any bytes.
+                and (readable(name), readable(text)) != (name, text)
+            ),
         )
 
 
@@ -64,10 +76,11 @@ def rank_and_group(environ: Mapping[str, str]) -> tuple[int | None, str | None]:
 def sweep_params(environ: Mapping[str, str]) -> dict[str, int | float | str]:
     """Return what the variables `EXPMAN_PARAM_*` say, by names in small letters.
 
-    What looks like a number is one, for variables hold nothing but texts.
+    What looks like a number is one, for variables hold nothing but texts; what is no UTF-8 in them
+    is replaced by U+FFFD.
     """
     return {
-        name.removeprefix(PARAM).lower(): _number_or_text(text)
+        readable(name).removeprefix(PARAM).lower(): _number_or_text(readable(text))
         for name, text in environ.items()
         if name.startswith(PARAM)
     }

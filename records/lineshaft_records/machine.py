@@ -1,4 +1,4 @@
-"""How busy a machine is, from where its kernel and its driver tell it: rows of system.parquet.
+"""How busy a machine is, as its kernel and the driver of its GPUs tell it: rows of system.parquet.
 
 Columns and units are expman's. What a machine does not tell, as a GPU without a sensor, is left
 out; nothing here raises.
@@ -6,19 +6,23 @@ out; nothing here raises.
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from lineshaft_records import optional
+from lineshaft_records.gpus import Gpus
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.side_tables import SYSTEM, SideRow, add, count_lines
+from lineshaft_records.text_logs import append_text, log_line
 
 PROC: Final = Path("/proc")
 FIRST_LOOK_S: Final = 1.0
+DRIVER_S: Final = 5.0
+"""How long a driver may take for its answer."""
+SILENT: Final = (
+    "the driver of the GPUs does not answer: how busy they are is left out until it does"
+)
 _GIB: Final = 1024**3
-_MIB: Final = 1024**2
 _KIB: Final = 1024
 
 
@@ -33,18 +37,42 @@ class Gauge:
 
     def __init__(self, folder: RunFolder, pid: int, every_s: float) -> None:
         self._folder, self._every_s = folder, every_s
-        self._machine = Machine(pid)
+        self._machine, self._gpus = Machine(pid), Gpus()
         self._next_at = time.monotonic() + min(FIRST_LOOK_S, every_s)
         self._count = count_lines(folder, SYSTEM)
+        self._look: tuple[int, dict[str, float]] | None = None
+        """When the machine was looked at, and what was seen, while its GPUs are still asked."""
+        self._until = 0.0
+        self._is_silence_told = False
 
     def tend(self, now: float) -> None:
-        """Look, if it is time for it; what a full disk does not take is left out."""
-        if now < self._next_at:
-            return
-        self._next_at = now + self._every_s
-        row = SideRow(self._count, time.time_ns() // 1000, self._machine.look())
+        """Look, if it is time for it; what a full disk does not take is left out.
+
+        The driver of the GPUs has some seconds for its answer, in which nobody waits for it.
+        """
+        if self._look is None:
+            if now < self._next_at:
+                return
+            self._next_at = now + self._every_s
+            self._look = (time.time_ns() // 1000, self._machine.look())
+            self._until = now + (DRIVER_S if self._gpus.ask() else 0.0)
+        gpus = self._gpus.answer()
+        if gpus is not None or now >= self._until:
+            self._write(gpus)
+
+    def finish(self) -> None:
+        """Write what is known by now: the run is over."""
+        if self._look is not None:
+            self._write(self._gpus.answer() or {})
+
+    def _write(self, gpus: dict[str, float] | None) -> None:
+        assert self._look is not None, "only what was looked at is written"
+        (at_us, seen), self._look = self._look, None
         with suppress(OSError):
-            add(self._folder, SYSTEM, [row])
+            if gpus is None and not self._is_silence_told:
+                append_text(self._folder.log, log_line(time.time(), "WARN", SILENT))
+                self._is_silence_told = True
+            add(self._folder, SYSTEM, [SideRow(self._count, at_us, seen | (gpus or {}))])
             self._count += 1
 
 
@@ -59,8 +87,6 @@ class Machine:
     def __init__(self, pid: int, proc: Path = PROC) -> None:
         self._pid, self._proc = pid, proc
         self._before = self._processor()
-        self._gpus: Any = None
-        self._has_asked = False
 
     def look(self) -> dict[str, float]:
         """Return what there is to know; the processor's share is since the last look."""
@@ -73,7 +99,7 @@ class Machine:
         with suppress(OSError, ValueError, IndexError):
             pages = (self._proc / str(self._pid) / "statm").read_text().split()[1]
             found["proc.rss_gb"] = int(pages) * os.sysconf("SC_PAGE_SIZE") / _GIB
-        return found | self._gpu_rows()
+        return found
 
     def _processor(self) -> tuple[float, float]:
         """Ticks in which processors were busy, and all ticks."""
@@ -92,20 +118,6 @@ class Machine:
         except (OSError, ValueError, LookupError):
             return {}
 
-    def _gpu_rows(self) -> dict[str, float]:
-        if not self._has_asked:
-            self._has_asked = True
-            self._gpus = optional.gpus()
-        nvml = self._gpus
-        if nvml is None:
-            return {}
-        found: dict[str, float] = {}
-        with suppress(nvml.NVMLError):
-            for index in range(nvml.nvmlDeviceGetCount()):
-                with suppress(nvml.NVMLError):  # One that failed hides none of the others.
-                    found |= _gpu_columns(nvml, index)
-        return found
-
 
 def memory_columns(total: float, used: float) -> dict[str, float]:
     """Return the columns of a machine's memory, of bytes."""
@@ -114,54 +126,3 @@ def memory_columns(total: float, used: float) -> dict[str, float]:
         "mem.used_gb": used / _GIB,
         "mem.total_gb": total / _GIB,
     }
-
-
-def gpu_columns(
-    index: int,
-    *,
-    busy: float | None,
-    used_bytes: float | None,
-    total_bytes: float | None,
-    temperature_c: float | None,
-    power_w: float | None,
-) -> dict[str, float]:
-    """Return the columns of a GPU; those of what is not known are left out.
-
-    Args:
-        index: Its number.
-        busy: 0 to 1.
-        used_bytes: Of its memory.
-        total_bytes: Of its memory.
-        temperature_c: In degrees Celsius.
-        power_w: In watts.
-    """
-    told: Mapping[str, float | None] = {
-        "util_pct": None if busy is None else 100 * busy,
-        "mem_used_mb": None if used_bytes is None else used_bytes / _MIB,
-        "mem_total_mb": None if total_bytes is None else total_bytes / _MIB,
-        "temp_c": temperature_c,
-        "power_w": power_w,
-    }
-    return {f"gpu.{index}.{name}": float(v) for name, v in told.items() if v is not None}
-
-
-def _gpu_columns(nvml: Any, index: int) -> dict[str, float]:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
-
-    def asked(ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except nvml.NVMLError:
-            return None
-
-    rates = asked(lambda: nvml.nvmlDeviceGetUtilizationRates(device))
-    memory = asked(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
-    milliwatts = asked(lambda: nvml.nvmlDeviceGetPowerUsage(device))
-    return gpu_columns(
-        index,
-        busy=None if rates is None else rates.gpu / 100,
-        used_bytes=None if memory is None else memory.used,
-        total_bytes=None if memory is None else memory.total,
-        temperature_c=asked(lambda: nvml.nvmlDeviceGetTemperature(device, 0)),
-        power_w=None if milliwatts is None else milliwatts / 1000,
-    )

@@ -39,6 +39,18 @@ class Points:
         return label(len(self.values), self.there_are)
 
 
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What metrics.parquet has."""
+
+    covered: Covered
+    columns: list[str]
+    """As frames call them."""
+    rows: int
+    read: Callable[[Sequence[str]], Any] | None
+    """Reads some of the columns; None if there is no file."""
+
+
 class RunReader:
     """Reads the files of one run; nothing is kept between two calls."""
 
@@ -71,8 +83,19 @@ class RunReader:
 
     def names(self) -> list[str]:
         """Return the columns of metrics, as the published file calls them."""
-        table = self.table(())
-        return [*json.loads(table.schema.metadata[b"all"])]
+        return self.shape()[1]
+
+    def shape(self) -> tuple[int, list[str]]:
+        """Return how many rows there are, and the columns of metrics; reads no row that is old.
+
+        Raises:
+            DamagedRecordError: metrics.parquet is there, but is no Parquet file.
+        """
+        with ExitStack() as stack:
+            published, tail = self._parts(stack)
+        columns = [*published.columns, *(c for frame in tail for c in frame.columns)]
+        rows = published.rows + sum(frame.rows for frame in tail)
+        return rows, [*public_names(list(dict.fromkeys(columns))).values()]
 
     def table(self, names: Sequence[str] | None = None) -> Any:
         """Return all rows in the order in which they were told, as an Arrow table.
@@ -84,18 +107,12 @@ class RunReader:
             DamagedRecordError: metrics.parquet is there, but is no Parquet file.
         """
         with ExitStack() as stack:
-            # The segments first: they go only after all of them is published.
-            opened = [
-                (int(path.stem.partition("-")[2]), file)
-                for path in self.folder.segments()
-                if (file := _opened(path, stack)) is not None
-            ]
-            covered, columns, published = self._published(stack)
-            tail = self._tail(opened, covered)
-            union = list(dict.fromkeys([*columns, *(c for frame in tail for c in frame.columns)]))
+            published, tail = self._parts(stack)
+            columns = [*published.columns, *(c for frame in tail for c in frame.columns)]
+            union = list(dict.fromkeys(columns))
             public = public_names(union)
             wanted = [c for c in union if names is None or public[c] in names]
-            parts = [] if published is None else [published(wanted)]
+            parts = [] if published.read is None else [published.read(wanted)]
             parts += list(tables(tail, wanted, has_attempts=True))
         table = _joined(parts, wanted)
         called = [*INNER, *(public[each] for each in wanted)]
@@ -174,14 +191,22 @@ class RunReader:
         found = np.unique(np.concatenate([found, between.astype(int)]))
         return table.take(found[np.unique(np.linspace(0, len(found) - 1, max_points).astype(int))])
 
-    def _published(
-        self, stack: ExitStack
-    ) -> tuple[Covered, list[str], Callable[[Sequence[str]], Any] | None]:
-        """Return what metrics.parquet covers, its columns as frames call them, and how to read."""
+    def _parts(self, stack: ExitStack) -> tuple["_Published", list[Frame]]:
+        """Open the published file, and read the frames behind it."""
+        # The segments first: they go only after all of them is published.
+        opened = [
+            (int(path.stem.partition("-")[2]), file)
+            for path in self.folder.segments()
+            if (file := _opened(path, stack)) is not None
+        ]
+        published = self._published(stack)
+        return published, self._tail(opened, published.covered)
+
+    def _published(self, stack: ExitStack) -> "_Published":
         pq, pa = optional.parquet(), optional.arrow()
         path = self.folder.metrics
         if not path.exists():
-            return Covered(0, 0, (), 0), [], None
+            return _Published(Covered(0, 0, (), 0), [], 0, None)
         try:
             # Opened once: a file that is put in its place meanwhile covers more rows than this one
             # says, and they would be read twice.
@@ -200,7 +225,7 @@ class RunReader:
             except (OSError, pa.ArrowException) as error:
                 raise DamagedRecordError(path, str(error)) from error
 
-        return covered, list(called), read
+        return _Published(covered, list(called), file.metadata.num_rows, read)
 
     def _tail(self, opened: Sequence[tuple[int, Any]], covered: Covered) -> list[Frame]:
         """Read the frames behind those that are published."""

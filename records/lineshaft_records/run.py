@@ -108,8 +108,7 @@ class Run:
         write_info(self.folder, info)
         self._spool = SpoolWriter(str(self.folder.spool))
         self._spool.write("begin", {})
-        if launch.params:
-            merge_config(self.folder, launch.params)
+        self._keep_launch(launch)
         if provenance:
             self._keep_provenance(diff=diff)
         self._keeper = self._started_keeper()
@@ -283,6 +282,17 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.folder.experiment}/{self.folder.name}>"
+
+    def _keep_launch(self, launch: Launch) -> None:
+        """Keep what a sweep chose; what of it cannot be kept is told, for the program goes on."""
+        for name in launch.unreadable:
+            self._say("WARN", f"the variable {name} is no UTF-8: what is none is kept as \ufffd")
+        if not launch.params:
+            return
+        try:
+            merge_config(self.folder, launch.params)
+        except (OSError, ValueError) as error:
+            self._say("WARN", f"the parameters of the sweep could not be kept: {error}")
 
     def _keep_provenance(self, *, diff: bool) -> None:
         try:

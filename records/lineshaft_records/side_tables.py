@@ -7,10 +7,10 @@ not finish is left out.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from lineshaft_records import optional
 from lineshaft_records.layout import RunFolder
@@ -68,7 +68,8 @@ def read_rows(folder: RunFolder, table: str) -> list[SideRow]:
     lines = lines_of(folder, table)
     if lines.exists():
         try:
-            return list(_rows_in(lines))
+            with lines.open("rb") as file:
+                return list(rows_of(file))
         except FileNotFoundError:
             pass  # The run ended a moment ago: its file is complete.
     path = folder.path / f"{table}.parquet"
@@ -81,6 +82,21 @@ def read_rows(folder: RunFolder, table: str) -> list[SideRow]:
         SideRow(row.pop("step"), at_us, {k: v for k, v in row.items() if v is not None})
         for row, at_us in zip(told, times, strict=True)
     ]
+
+
+def columns_with_values(file: BinaryIO) -> frozenset[str]:
+    """Return which columns of a table's Parquet file have values, by its footer alone."""
+    footer = optional.parquet().ParquetFile(file).metadata
+    found: set[str] = set()
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            said = column.statistics
+            is_empty = said is not None and said.has_null_count and not said.num_values
+            if not is_empty:
+                found.add(column.path_in_schema)
+    return frozenset(found - {"step", "timestamp"})
 
 
 class SideTables:
@@ -122,7 +138,8 @@ def publish(folder: RunFolder, table: str) -> None:
     pa, pq = optional.arrow(), optional.parquet()
     lines = lines_of(folder, table)
     texts = _TEXTS.get(table, ())
-    columns = list(dict.fromkeys(name for row in _rows_in(lines) for name in row.values))
+    with lines.open("rb") as file:
+        columns = list(dict.fromkeys(name for row in rows_of(file) for name in row.values))
     fields = [
         pa.field("step", pa.int64()),
         pa.field("timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -132,8 +149,11 @@ def publish(folder: RunFolder, table: str) -> None:
     draft = folder.path / f".{table}.{os.getpid()}.tmp"
     try:
         with draft.open("wb") as file:
-            with pq.ParquetWriter(file, schema, compression="snappy") as writer:
-                for rows in _groups(_rows_in(lines)):
+            with (
+                lines.open("rb") as told,
+                pq.ParquetWriter(file, schema, compression="snappy") as writer,
+            ):
+                for rows in _groups(rows_of(told)):
                     arrays = [
                         pa.array([row.step for row in rows], pa.int64()),
                         pa.array([row.at_us for row in rows], pa.int64()).cast(fields[1].type),
@@ -151,14 +171,14 @@ def publish(folder: RunFolder, table: str) -> None:
     sync_path(folder.path)
 
 
-def _rows_in(lines: Path) -> Iterator[SideRow]:
-    with lines.open("rb") as file:
-        for line in file:
-            try:
-                step, at_us, values = json.loads(line)
-                yield SideRow(step, int(at_us), cast("dict[str, float | str]", dict(values)))
-            except (ValueError, TypeError):  # torn by a full disk or a kill
-                continue
+def rows_of(lines: Iterable[bytes]) -> Iterator[SideRow]:
+    """Read rows from lines of JSON, without those that are torn by a full disk or a kill."""
+    for line in lines:
+        try:
+            step, at_us, values = json.loads(line)
+            yield SideRow(step, int(at_us), cast("dict[str, float | str]", dict(values)))
+        except (ValueError, TypeError):
+            continue
 
 
 def _groups(rows: Iterator[SideRow]) -> Iterator[list[SideRow]]:

@@ -1,19 +1,58 @@
 """How busy the machine of a run was, as curves beside those of its metrics: `sys/cpu.util_pct`."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from lineshaft_records import optional
 from lineshaft_records.layout import RunFolder
-from lineshaft_records.side_tables import SYSTEM, SideRow, read_rows
+from lineshaft_records.side_tables import (
+    SYSTEM,
+    SideRow,
+    columns_with_values,
+    lines_of,
+    read_rows,
+    rows_of,
+)
 from lineshaft_records.thinning import label, thin
 
 PREFIX: Final = "sys/"
+KNOWN_MAX: Final = 256
+"""Runs whose names are kept."""
 
 
-def system_names(folder: RunFolder) -> list[str]:
-    """Return what there is of the machine of a run, each with `sys/` before it."""
-    return _names(read_rows(folder, SYSTEM))
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Which file was read, how far, and what it has."""
+
+    inode: int
+    mtime_ns: int
+    """0 of a file that only grows."""
+    size: int
+    columns: frozenset[str]
+
+
+class SystemNames:
+    """What runs tell of their machines: names, read again only from what was added since.
+
+    It is asked as long as somebody looks at a run, some times a minute.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, _Known] = {}
+
+    def of(self, folder: RunFolder) -> list[str]:
+        """Return what there is of the machine of a run, each with `sys/` before it."""
+        known = self._known.pop(folder.path, None)
+        found = _added(folder, known) or _published(folder, known)
+        if found is None:
+            return []
+        self._known[folder.path] = found
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]  # The one not asked for longest.
+        return _prefixed(found.columns)
 
 
 def system_curves(
@@ -50,4 +89,41 @@ def system_curves(
 
 
 def _names(rows: Sequence[SideRow]) -> list[str]:
-    return sorted({f"{PREFIX}{name}" for row in rows for name in row.values})
+    return _prefixed({name for row in rows for name in row.values})
+
+
+def _prefixed(columns: Iterable[str]) -> list[str]:
+    return sorted(f"{PREFIX}{name}" for name in columns)
+
+
+def _added(folder: RunFolder, known: _Known | None) -> _Known | None:
+    """Read the lines behind those that are known; None if the run has none, or is over."""
+    try:
+        with lines_of(folder, SYSTEM).open("rb") as file:
+            status = os.fstat(file.fileno())
+            is_longer = known is not None and (known.inode, 0) == (status.st_ino, known.mtime_ns)
+            before = known if known is not None and is_longer else _Known(0, 0, 0, frozenset())
+            file.seek(before.size)
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    whole = data.rfind(b"\n") + 1  # The last line may go on.
+    rows = rows_of(data[:whole].splitlines())
+    return _Known(
+        status.st_ino, 0, before.size + whole, before.columns.union(*(row.values for row in rows))
+    )
+
+
+def _published(folder: RunFolder, known: _Known | None) -> _Known | None:
+    """Read of a closed run which columns have values, from the end of its file."""
+    path = folder.path / f"{SYSTEM}.parquet"
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if known is not None and (known.inode, known.mtime_ns, known.size) == mark:
+                return known
+            columns = columns_with_values(file)
+    except FileNotFoundError:
+        return None
+    return _Known(*mark, columns)

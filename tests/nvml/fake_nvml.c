@@ -3,7 +3,7 @@
  * The whole world is a text file, named by LINESHAFT_FAKE_NVML and read again on every call, so
  * that a test can change the machine under a running process. One item a line, fields between tabs:
  *
- *   machine  driver=550.54.15  generation=1  error=9
+ *   machine  driver=550.54.15  generation=1  error=9  hang=0|1
  *   gpu      uuid=GPU-..  name=..  memory=<bytes>  reserved=<bytes>  used=<bytes>  util=<0-100>
  *            temp=<degrees>  power=<milliwatts>                    (negative: no such sensor)
  *            error=<code>  handle_error=<code>  ecc=<count>  xid=<code>  xid_number=<n>
@@ -11,10 +11,11 @@
  *   mig      parent=GPU-..  uuid=MIG-..  and the fields of a gpu
  *   process  on=<uuid>  pid=<pid>  used=<bytes>  kind=compute|graphics      (no used: not available)
  *
- * `machine error` fails initialisation and every call (9: driver not loaded). A changed `generation`
- * is a reloaded driver: calls answer 999 (unknown) until the library is initialised again. `error`
- * fails every call on one GPU, `handle_error` fails handing out its handle. A new `xid_number`
- * is a new Xid event, delivered once to each event set that had registered before it.
+ * `machine hang` lets no call return as long as it is there. `machine error` fails initialisation
+ * and every call (9: driver not loaded). A changed `generation` is a reloaded driver: calls answer
+ * 999 (unknown) until the library is initialised again. `error` fails every call on one GPU,
+ * `handle_error` fails handing out its handle. A new `xid_number` is a new Xid event, delivered
+ * once to each event set that had registered before it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ typedef struct {
 typedef struct { char on[96]; unsigned pid; u64 used; int graphics; } Process;
 typedef struct {
     char driver[80];
-    int generation, error, device_count, process_count;
+    int generation, error, hang, device_count, process_count;
     Device devices[DEVICES_MAX];
     Process processes[PROCESSES_MAX];
 } World;
@@ -101,6 +102,7 @@ static void set_machine(const char *key, const char *value) {
     if (!strcmp(key, "driver")) set_text(world.driver, sizeof world.driver, value);
     else if (!strcmp(key, "generation")) world.generation = atoi(value);
     else if (!strcmp(key, "error")) world.error = atoi(value);
+    else if (!strcmp(key, "hang")) world.hang = atoi(value);
 }
 
 static void read_line(char *line) {
@@ -127,7 +129,7 @@ static void read_line(char *line) {
     }
 }
 
-static void look(void) {
+static void look_once(void) {
     const char *path = getenv("LINESHAFT_FAKE_NVML");
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[1024];
@@ -136,6 +138,14 @@ static void look(void) {
     if (!file) { world.error = DRIVER_NOT_LOADED; return; }
     while (fgets(line, sizeof line, file)) read_line(line);
     fclose(file);
+}
+
+static void look(void) {
+    look_once();
+    while (world.hang) {
+        usleep(10000);
+        look_once();
+    }
 }
 
 /* Reads the world; what every call but initialisation answers first. */

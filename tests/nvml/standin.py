@@ -100,6 +100,7 @@ class StandinState:
     driver: str = "550.54.15"
     generation: int = 1
     error: int = 0
+    is_hanging: bool = False
 
     def __post_init__(self) -> None:
         self.write()
@@ -170,6 +171,11 @@ class StandinState:
         self.error = DRIVER_NOT_LOADED
         self.write()
 
+    def hang(self, *, is_hanging: bool = True) -> None:
+        """Let no call return, or let those return again that do not."""
+        self.is_hanging = is_hanging
+        self.write()
+
     def load_driver(self) -> None:
         """Load the driver (again): calls of a library initialised before answer unknown."""
         self.error = 0
@@ -178,7 +184,12 @@ class StandinState:
 
     def write(self) -> None:
         """Write the whole file in one step, so that a reader never sees half of it."""
-        machine = {"driver": self.driver, "generation": self.generation, "error": self.error}
+        machine = {
+            "driver": self.driver,
+            "generation": self.generation,
+            "error": self.error,
+            "hang": int(self.is_hanging),
+        }
         lines = [
             _line("machine", machine),
             *(_line("mig" if gpu.parent else "gpu", vars(gpu)) for gpu in self.gpus),

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lineshaft_records.machine import gpu_columns, memory_columns
+from lineshaft_records.gpus import gpu_columns
+from lineshaft_records.machine import memory_columns
 
 Look = tuple[float, Mapping[str, Any]]
 """When, in seconds since 1970, and what was seen."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.e2e.farm import until
 from lineshaft_records import Run
 from lineshaft_records.documents import read_info
 from lineshaft_records.launches import rank_and_group
+from lineshaft_records.layout import RunFolder
 from lineshaft_records.provenance import DIFF_BYTES_MAX
 from lineshaft_records.reading import RunReader
 
@@ -205,3 +207,45 @@ def test_whether_files_differ_is_not_told_if_git_took_too_long_to_say(
     said, _ = recorded(tmp_path, diff=False)
 
     assert said["git"].keys() == {"commit", "branch"}
+
+
+def test_s004_18_variables_that_are_no_text_end_no_training(tmp_path: Path) -> None:
+    words = {
+        b"EXPMAN_PARAM_NAME": b"caf\xe9",
+        b"EXPMAN_PARAM_\xffX": b"2",
+        b"EXPMAN_TAGS": b"\xe9,b",
+    }
+    script = (
+        "from lineshaft_records import Run\n"
+        f"with Run('e', 'r', base={str(tmp_path)!r}, console=False) as run:\n"
+        "    run.log_params({'more': '\\udce9'})\n"
+        "    run.log_metrics({'loss': 1.0}, step=1)\n"
+    )
+
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environb, **words}, timeout=60
+    )
+
+    folder = RunFolder(tmp_path / "e" / "r")
+    until(lambda: not folder.live.exists(), what="the run is closed")
+    assert RunReader(folder).config() == {"name": "caf\ufffd", "\ufffdx": 2, "more": "\ufffd"}
+    assert read_info(folder).tags == ("\ufffd", "b")
+    assert read_info(folder).status == "FINISHED"
+    log = folder.log.read_text()
+    assert "[WARN] the variable EXPMAN_PARAM_NAME is no UTF-8" in log
+    assert log.count("[WARN]") == 3
+
+
+def test_parameters_of_a_sweep_that_cannot_be_kept_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPMAN_PARAM_LR", "1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lineshaft_records.run.merge_config", full)
+    with Run("e", "r", base=tmp_path, console=False, provenance=False) as run:
+        pass
+
+    assert "parameters of the sweep could not be kept: [Errno 28]" in run.folder.log.read_text()

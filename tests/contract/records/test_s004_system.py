@@ -1,6 +1,7 @@
 """How busy the machine was: seed 004's system.parquet, read by the real expman."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +18,13 @@ from tests.nvml.standin import (
     environment,
 )
 
-from lineshaft_records import Run
+from lineshaft_records import Run, side_tables
 from lineshaft_records.catalog import Catalog
+from lineshaft_records.documents import read_info
 from lineshaft_records.layout import RunFolder
 from lineshaft_records.machine import Machine
 from lineshaft_records.side_tables import SYSTEM, SideRow, add, lines_of, read_rows
-from lineshaft_records.system_curves import system_curves
+from lineshaft_records.system_curves import SystemNames, system_curves
 
 STAT = "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n"
 MEMINFO = "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 1048576 kB\n"
@@ -130,6 +132,32 @@ def test_a_gpu_without_sensors_tells_all_else(gpus: StandinState, tmp_path: Path
     ]
 
 
+def test_a_driver_that_hangs_costs_its_gauges_only_and_is_told_once(
+    gpus: StandinState, tmp_path: Path
+) -> None:
+    gpus.add_gpu("GPU-a", util=50)
+    with opened(tmp_path, every_s=0.02) as run:
+        until(
+            lambda: any("gpu.0.util_pct" in row.values for row in looks(run.folder)), what="a GPU"
+        )
+        run.info("from here on its driver hangs")
+        gpus.hang()
+        until(lambda: "does not answer" in run.folder.log.read_text(), what="its silence is told")
+        run.log_metrics({"loss": 1.0}, step=1)
+        assert run.flush(), "the run is recorded all the while"
+        count = len(looks(run.folder))
+        until(lambda: len(looks(run.folder)) > count + 2, what="the machine is looked at")
+        assert [name for name in looks(run.folder)[-1].values if name.startswith("gpu.")] == []
+        assert "mem.used_gb" in looks(run.folder)[-1].values
+
+        gpus.hang(is_hanging=False)
+        until(lambda: "gpu.0.util_pct" in looks(run.folder)[-1].values, what="the GPU is back")
+        gpus.hang()
+
+    assert run.folder.log.read_text().count("does not answer") == 1
+    assert read_info(run.folder).status == "FINISHED", "nor does its end wait for the driver"
+
+
 def test_s004_18_expmans_own_columns_are_ours(
     gpus: StandinState, tmp_path: Path, expman: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +221,43 @@ def test_s004_18_a_long_run_is_shown_by_its_extremes(tmp_path: Path) -> None:
     assert (curve["there_are"], curve["label"]) == (1000, f"{len(curve['steps'])} of 1,000")
     assert 1.0 in curve["values"]
     assert len(curve["values"]) <= 20
+
+
+def test_what_a_run_tells_of_its_machine_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read = RunFolder(tmp_path / "e" / "r"), list[SideRow]()
+    folder.live.mkdir(parents=True)
+    rows_of = side_tables.rows_of
+
+    def counted(lines: Iterable[bytes]) -> Iterator[SideRow]:
+        for row in rows_of(lines):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr("lineshaft_records.system_curves.rows_of", counted)
+    names = SystemNames()
+    add(folder, SYSTEM, [SideRow(i, i, {"a": 1.0}) for i in range(100)])
+
+    first = names.of(folder)
+    add(folder, SYSTEM, [SideRow(100, 100, {"b": 1.0, "a": 2.0})])
+    with lines_of(folder, SYSTEM).open("a") as file:
+        file.write('[101, 101, {"c": ')
+    second = names.of(folder)
+    with lines_of(folder, SYSTEM).open("a") as file:
+        file.write("5}]\n")
+    third, again = names.of(folder), names.of(folder)
+    assert (first, second) == (["sys/a"], ["sys/a", "sys/b"])
+    assert third == again == ["sys/a", "sys/b", "sys/c"]
+    assert len(read) == 102, "what was read once is known"
+
+    side_tables.publish(folder, SYSTEM)
+    shutil.rmtree(folder.live)
+    with monkeypatch.context() as only:
+        only.setattr("pyarrow.parquet.read_table", None)
+        assert names.of(folder) == names.of(folder) == third, "the footer of its file says it"
+    (folder.path / "system.parquet").unlink()
+    assert names.of(folder) == []
 
 
 def test_s004_18_nothing_is_looked_at_where_nobody_wants_it(tmp_path: Path) -> None:
