@@ -115,10 +115,11 @@ async def measure(folder: Path, runs: int, rate: int, seconds: int) -> dict[str,
         url = str(json.loads(address.read_text())["url"])
         worker = await _start(url, (home / "token").read_text().strip(), runs)
         jobs = [str(each["job"]["job_id"]) for each in await worker.until("Assign", runs)]
-        begin, before = time.perf_counter(), _spent(coordinator)
+        begin, before, alone = time.perf_counter(), _spent(coordinator), _alone(coordinator)
         sent = await _send(worker, jobs, rate, seconds)
         await asyncio.to_thread(_until_recorded, home / "data" / "runs", jobs, sent)
         cpu_s, took_s = _spent(coordinator) - before, time.perf_counter() - begin
+        alone_s = _alone(coordinator) - alone
         memory = sum(each.memory_info().rss for each in _family(coordinator))
     finally:
         daemons.stop()
@@ -128,6 +129,8 @@ async def measure(folder: Path, runs: int, rate: int, seconds: int) -> dict[str,
         "rows_per_s": sent * runs / seconds,
         "share_of_a_core": cpu_s / seconds,
         "cpu_us_per_row": 1e6 * cpu_s / (sent * runs),
+        "coordinator_us_per_row": 1e6 * alone_s / (sent * runs),
+        "recorder_us_per_row": 1e6 * (cpu_s - alone_s) / (sent * runs),
         "recorded_after_s": took_s - seconds,
         "rss_mib": memory / MIB,
     }
@@ -197,7 +200,11 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _spent(process: psutil.Process) -> float:
-    return sum(sum(each.cpu_times()[:2]) for each in _family(process))
+    return sum(map(_alone, _family(process)))
+
+
+def _alone(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
 
 
 def main() -> None:

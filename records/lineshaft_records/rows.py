@@ -8,10 +8,12 @@ import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import SupportsFloat, SupportsIndex, cast
+from typing import Final, SupportsFloat, SupportsIndex, cast
+
+from lineshaft_protocol.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Row:
     """What was told in one call."""
 
@@ -33,7 +35,7 @@ class Flush:
     columns: dict[str, list[float | str | None]]
 
 
-STEP_MAX = (1 << 63) - 1
+STEP_MAX: Final = (1 << 63) - 1
 
 
 def cell(value: object) -> tuple[str, float | str] | None:
@@ -65,6 +67,41 @@ def flush_of(rows: Sequence[Row]) -> Flush:
     Rows of one step that have no metric in common become one row with the newest time, as the seed
     merges them; a metric that is told twice for a step keeps both values, in two rows.
     """
+    return _even(rows) or _uneven(rows)
+
+
+def _even(rows: Sequence[Row]) -> Flush | None:
+    """Lay rows out that all tell numbers of the same metrics; None if they do not.
+
+    That is what training loops tell, and a third of the work for others: whole columns at once, and
+    rows that have every metric in common are never merged.
+    """
+    if not rows:
+        return None
+    names = tuple(rows[0].values)
+    if not names or any(tuple(row.values) != names for row in rows):
+        return None
+    columns: dict[str, list[float | str | None]] = {}
+    told_by_name = zip(*(row.values.values() for row in rows), strict=True)
+    for name, told in zip(names, told_by_name, strict=True):
+        if {*map(type, told)} != {float}:
+            return None
+        columns[f"n:{clean(name)}"] = list(cast("tuple[float, ...]", told))
+    if len(columns) != len(names):
+        return None  # Names that are the same once they are clean.
+    return Flush(
+        [row.attempt for row in rows],
+        [_step(row.step) for row in rows],
+        [row.at_us for row in rows],
+        columns,
+    )
+
+
+def _step(step: int | None) -> int | None:
+    return step if step is not None and -STEP_MAX <= step <= STEP_MAX else None
+
+
+def _uneven(rows: Sequence[Row]) -> Flush:
     attempts: list[int] = []
     steps: list[int | None] = []
     at_us: list[int] = []
@@ -74,15 +111,15 @@ def flush_of(rows: Sequence[Row]) -> Flush:
     """Columns of numbers by metric: most values are floats of metrics that were seen before."""
     for row in rows:
         made: dict[str, float | str] = {}
-        for name, value in row.values.items():
-            if type(value) is float and name in called:
-                made[called[name]] = value
-            elif (found := cell(value)) is not None:
+        for name, told in row.values.items():
+            if type(told) is float and name in called:
+                made[called[name]] = told
+            elif (found := cell(told)) is not None:
                 column_name = f"{found[0]}:{clean(name)}"
                 made[column_name] = found[1]
                 if found[0] == "n":
                     called[name] = column_name
-        step = row.step if row.step is not None and abs(row.step) <= STEP_MAX else None
+        step = _step(row.step)
         if step is not None:
             place = places.get((row.attempt, step))
             if place is not None and not _share(cells[place], row.values):
@@ -96,11 +133,11 @@ def flush_of(rows: Sequence[Row]) -> Flush:
         cells.append(made)
     columns: dict[str, list[float | str | None]] = {}
     for place, each in enumerate(cells):
-        for name, value in each.items():
+        for name, written in each.items():
             column = columns.get(name)
             if column is None:
                 column = columns[name] = [None] * len(cells)
-            column[place] = value
+            column[place] = written
     return Flush(attempts, steps, at_us, columns)
 
 

@@ -171,8 +171,7 @@ class RunWriter:
             return
         self.rows += len(flush.at_us)
         self.columns |= dict.fromkeys(flush.columns)
-        for row in rows:
-            self._attempt = max(self._attempt, row.attempt)
+        self._attempt = max(self._attempt, *flush.attempts)
         for name, values in flush.columns.items():
             self.last[name[2:]] = next(each for each in reversed(values) if each is not None)
 

@@ -30,9 +30,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     work = _giving_memory_back(work)
     # What a daemon writes holds payloads and tokens: its owner's alone.
     os.umask(0o077)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
+    collect_rarely()
     sys.setswitchinterval(SWITCH_S)
     try:
         import uvloop  # noqa: PLC0415 - an extra; asyncio's own loop serves as well
@@ -40,6 +38,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+def collect_rarely() -> None:
+    """Leave what is there now out of Python's look for cycles, and look rarely; see `GC_YOUNG`."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
 
 
 async def _giving_memory_back(work: Coroutine[Any, Any, None]) -> None:

@@ -34,6 +34,7 @@ from lineshaft_records.errors import NoSuchExperimentError, NoSuchRunError, Reco
 from lineshaft_records.index import Index
 from lineshaft_records.layout import RunFolder, experiment_folder
 from lineshaft_records.writer import is_open
+from lineshaft_runtime.loops import collect_rarely
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ RUNS: Final = "runs"
 """Folder of experiments in the data folder."""
 FLUSH_S: Final = 0.25
 FLUSH_S_MAX: Final = 1.0
-PAUSE_SHARE: Final = 5.0
+PAUSE_SHARE: Final = 10.0
 LOOK_S: Final = 5.0
 """How often all open runs are looked at, news or not."""
 SYNC_S: Final = 1.0
@@ -60,6 +61,7 @@ def record(data: Path, sock: socket.socket) -> None:
         part()
     pa = optional.arrow()
     pa.set_cpu_count(1)
+    collect_rarely()  # A page of events is thousands of live objects, and no cycle.
     base = data / RUNS
     base.mkdir(parents=True, exist_ok=True)
     with (base / ".lock").open("w") as lock:

@@ -233,3 +233,33 @@ def test_a_full_disk_leaves_the_segment_as_it_was(
 
     assert told(writer.folder, "loss") == [(1, 1.0), (3, 3.0)]
     writer.leave()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(1, a=1.0, b=2.0), row(1, a=3.0, b=4.0), row(None, a=5.0, b=math.inf)],
+        [row(1, a=1.0), row(2, a=3)],
+        [row(1, a=1.0, b=2.0), row(1, b=3.0, a=4.0)],
+        [row(1, a=1.0), row(1, b=2.0), row(2, a=3.0), row(2, b=4.0)],
+        [row(1, a=True), row(2, a=False)],
+        [row(1, a=None), row(1, a=None)],
+        [row(1 << 70, a=1.0), row(-(1 << 63), 2, a=2.0)],
+        [Row(1, 1, 0, {"a\ud800": 1.0, "a?": 2.0}), Row(1, 1, 1, {"a\ud800": 3.0, "a?": 4.0})],
+        [Row(1, 1, 0, {"a\ud800": 1.0}), Row(1, 1, 1, {"a\ud800": 3.0})],
+        [row(1)],
+    ],
+)
+def test_rows_that_all_tell_the_same_metrics_are_laid_out_as_all_others(rows: list[Row]) -> None:
+    one_by_one = flush_of([*rows, row(99, other="text")])
+
+    flush = flush_of(rows)
+
+    count = len(flush.at_us)
+    assert count == len(one_by_one.at_us) - 1
+    assert flush.steps == one_by_one.steps[:count]
+    assert flush.at_us == one_by_one.at_us[:count]
+    assert flush.attempts == one_by_one.attempts[:count]
+    expected = {name: cells[:count] for name, cells in one_by_one.columns.items()}
+    del expected["t:other"]
+    assert repr(flush.columns) == repr(expected), "of the same types, too"
