@@ -5,13 +5,14 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TypeAlias, cast
 
 from lineshaft.chunks import ChunkCall
 from lineshaft.local_modules import LocalModules, needed_of
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.values import value
 from lineshaft_runtime.carried import Carried
 from lineshaft_runtime.collecting import dumps
 from lineshaft_runtime.data_refs import collected
@@ -22,7 +23,7 @@ _ABSENT = ("not there",)
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, BuiltinFunctionType)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Code:
     """A function as the content of a blob."""
 
@@ -126,7 +127,7 @@ _Watched: TypeAlias = tuple[Callable[[], object], object]
 """How to look at something that a function refers to, and what was there."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class _Kept:
     reference: weakref.ref[object]
     code: Code

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from lineshaft.endings import Ending
@@ -11,6 +10,7 @@ from lineshaft.errors import LineshaftError
 from lineshaft_protocol.client_messages import JobStateName, StateChanged
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.outcomes import Outcome
+from lineshaft_protocol.values import value
 
 BUFFERED_MAX = 10_000
 """Events kept for a slow reader; what follows is asked for again when it catches up."""
@@ -18,7 +18,7 @@ BUFFERED_CHARACTERS_MAX = 1024 * 1024
 """Likewise, of the texts of these events."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Told:
     """Where in a job's history an event stands."""
 
@@ -28,7 +28,7 @@ class Told:
     """Seconds since 1970, on the clock of the machine that saw it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Progress:
     """How far the job is."""
 
@@ -38,7 +38,7 @@ class Progress:
     phase: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Metrics:
     """Numbers that the job recorded."""
 
@@ -47,7 +47,7 @@ class Metrics:
     step: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Log:
     """Output of the job; it may end within a line."""
 
@@ -57,7 +57,7 @@ class Log:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Kept:
     """A checkpoint or artifact that the job kept."""
 
@@ -67,7 +67,7 @@ class Kept:
     body: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Notice:
     """Something that Lineshaft itself has to say, or an event this version does not know."""
 
@@ -76,7 +76,7 @@ class Notice:
     body: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class State:
     """Where the job is now; not kept, so what was missed is not repeated."""
 
@@ -86,7 +86,7 @@ class State:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Finished:
     """The last event: how the job ended."""
 

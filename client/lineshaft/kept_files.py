@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from lineshaft.loop_thread import HeldThread
 from lineshaft.shell import Shell
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.kept_files import KeptFile as Record
+from lineshaft_protocol.values import value
 from lineshaft_runtime.bundles import BundleError, check_paths
-from lineshaft_runtime.kept import hash_of_folder, unpack_folder
 from lineshaft_runtime.transfers import BlobDamagedError, Digest
 
 PIECE_BYTES = 1 << 20
@@ -25,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes there are."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AsyncKeptFile:
     """A file or folder that a job left with the coordinator."""
 
@@ -111,6 +110,8 @@ class AsyncKeptFile:
         part = target.parent / f".{target.name[:100]}.{digest[:16]}.part"
         await self._fetch(part, BlobId(digest), size_bytes, progress)
         if self.is_folder:
+            from lineshaft_runtime.kept import unpack_folder  # noqa: PLC0415 - few keep folders
+
             await asyncio.to_thread(unpack_folder, part, target)
             part.unlink()
         else:
@@ -120,6 +121,8 @@ class AsyncKeptFile:
     def _is_here(self, target: Path, digest: str) -> bool:
         """Say whether the same was brought to that place before; reads all of it."""
         if self.is_folder and target.is_dir():
+            from lineshaft_runtime.kept import hash_of_folder  # noqa: PLC0415 - as above
+
             return hash_of_folder(target) == digest
         if self.is_folder or not target.is_file() or target.stat().st_size != self.size_bytes:
             return False
@@ -163,7 +166,7 @@ class AsyncKeptFile:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class KeptFile:
     """The same, for a program without an event loop."""
 
@@ -228,7 +231,7 @@ def files_of(shell: Shell, answer: JsonValue, kind: str) -> list[AsyncKeptFile]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class _Begun:
     size_bytes: int
     digest: Digest

@@ -6,7 +6,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from lineshaft.errors import (
     AccessDeniedError,
@@ -29,10 +28,10 @@ from lineshaft_protocol.codec import TO_CLIENT, Codec
 from lineshaft_protocol.frames import decode_chunk
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.stream_frames import is_stream_frame
+from lineshaft_protocol.values import value
 from lineshaft_runtime.backoff import Backoff
 from lineshaft_runtime.connection import Connection, Limits
 from lineshaft_runtime.connection_errors import RefusedError
-from lineshaft_runtime.dialing import dial
 from lineshaft_runtime.fair_queue import FairQueue
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.same_host import SameHostFiles
@@ -50,7 +49,7 @@ ENCODED_MAX = 512
 _NORMAL, _PROTOCOL_FAULT, _POLICY = 1000, 1002, 1008
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LinkEvents:
     """Who is told what happens."""
 
@@ -151,6 +150,9 @@ class Link:
     async def _dial(self) -> None:
         if self.problem is not None:
             await asyncio.sleep(self._backoff.next_s())
+        # Nothing that a program which has not connected yet should load.
+        from lineshaft_runtime.dialing import dial  # noqa: PLC0415
+
         self._session = Session(self._session + 1)
         listener = _Listener(self, self._session)
         try:

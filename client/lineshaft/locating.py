@@ -1,6 +1,5 @@
 """Where the coordinator of a client is."""
 
-import getpass
 import os
 import re
 import socket
@@ -40,6 +39,8 @@ def named(what: str, text: str) -> str:
 
 def default_client_id() -> str:
     """Return a name for a client in queues and records: user, host and process."""
+    import getpass  # noqa: PLC0415 - it looks for a terminal, and few ask for the module
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # A container may run as somebody without a name.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict, cast, runtime_checkable
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lineshaft.errors import InvalidJobError
 from lineshaft_protocol.jobs import Backoff, Timeouts
 from lineshaft_protocol.resources import Resources
+from lineshaft_protocol.values import value
 from lineshaft_runtime.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class JobOptions(TypedDict, total=False):
 RESERVED = frozenset(JobOptions.__annotations__)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Options:
     """The same, checked."""
 
@@ -185,12 +186,12 @@ def read_resources(given: ResourcesLike | None) -> Resources | None:
         example = "{'gpus': 1, 'memory': '8GiB'}"
         raise InvalidJobError(f"resources={given!r:.100} are none; write them as {example}")
     fields: dict[str, object] = {}
-    for key, value in given.items():
+    for key, wanted in given.items():
         match key:
             case "cpus" | "gpus":
-                fields[key] = value
+                fields[key] = wanted
             case "memory" | "gpu_memory":
-                fields[f"{key}_bytes"] = _size(value)
+                fields[f"{key}_bytes"] = _size(wanted)
             case _:
                 names = ", ".join(ResourceNames.__annotations__)
                 raise InvalidJobError(f"no resource {key!r}; there are: {names}")

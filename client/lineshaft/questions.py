@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from pydantic import JsonValue, ValidationError
@@ -25,6 +25,7 @@ from lineshaft_protocol.client_messages import (
 )
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
+from lineshaft_protocol.values import value
 
 PAGE_EVENTS = 1000
 TAIL_MAX = 10_000
@@ -46,7 +47,7 @@ def jobs_query(status: str | None, limit: int, owner: str | None) -> Query:
         raise ValueError(f"limit must be from 1 to 1000, not {limit!r}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class LogsWanted:
     """Which output of a job is meant.
 
@@ -85,7 +86,7 @@ class LogsWanted:
         return self.attempt is not None and at > self.attempt
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class LogPage:
     """A part of what a job printed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, cast
 
 from lineshaft.entry_points import check_entry_point
@@ -13,6 +13,7 @@ from lineshaft.needed_modules import needed_modules
 from lineshaft.options import RESERVED, Options
 from lineshaft.shipping import Prepared, Shipper
 from lineshaft_protocol.jobs import ARRAY_MAX
+from lineshaft_protocol.values import value
 from lineshaft_runtime.bundles import PipelineBundle
 from lineshaft_runtime.packing import BytesLike, pack_bytes
 from lineshaft_runtime.told_params import told_params
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lineshaft.pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Work:
     """Makes jobs of one client with the options it is set to."""
 

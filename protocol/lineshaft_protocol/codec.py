@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Generic, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from lineshaft_protocol import client_messages, worker_messages
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.wire import Wire
+
+if TYPE_CHECKING:
+    from lineshaft_protocol import client_messages, worker_messages
 
 CONTROL_BYTES_MAX = 1024 * 1024
 """Longest control frame, in bytes."""
@@ -22,24 +25,24 @@ MessageT = TypeVar("MessageT")
 class Codec(Generic[MessageT]):
     """Reads and writes the messages of one direction.
 
-    What reads is made when the first message comes: a process reads one or two directions of
-    four, and to make all takes a good part of a client's import.
+    What reads is made when the first message comes, and of models that are imported then: a process
+    reads one or two directions of four, and all of them take a good part of a client's import.
+
+    Args:
+        union: Imports the messages, and returns the union of them.
     """
 
-    def __init__(
-        self,
-        one: Callable[[], TypeAdapter[MessageT]],
-        many: Callable[[], TypeAdapter[list[MessageT]]],
-    ) -> None:
-        self._make_one, self._make_many = one, many
+    def __init__(self, union: Callable[[], object]) -> None:
+        self._union = union
 
     @cached_property
     def _one(self) -> TypeAdapter[MessageT]:
-        return self._make_one()
+        return TypeAdapter(cast("type[MessageT]", self._union()))
 
     @cached_property
     def _many(self) -> TypeAdapter[list[MessageT]]:
-        return self._make_many()
+        many = GenericAlias(list, (self._union(),))
+        return TypeAdapter(cast("type[list[MessageT]]", many))
 
     def decode(self, text: bytes | str) -> list[MessageT]:
         """Read one frame.
@@ -89,19 +92,31 @@ def _first_fault(error: ValidationError) -> str:
     return f"invalid message{f' at {place}' if place else ''}: {fault['msg']}"
 
 
-FROM_CLIENT: Codec[client_messages.FromClient] = Codec(
-    lambda: TypeAdapter(client_messages.FromClient),
-    lambda: TypeAdapter(list[client_messages.FromClient]),
-)
-TO_CLIENT: Codec[client_messages.ToClient] = Codec(
-    lambda: TypeAdapter(client_messages.ToClient),
-    lambda: TypeAdapter(list[client_messages.ToClient]),
-)
-FROM_WORKER: Codec[worker_messages.FromWorker] = Codec(
-    lambda: TypeAdapter(worker_messages.FromWorker),
-    lambda: TypeAdapter(list[worker_messages.FromWorker]),
-)
-TO_WORKER: Codec[worker_messages.ToWorker] = Codec(
-    lambda: TypeAdapter(worker_messages.ToWorker),
-    lambda: TypeAdapter(list[worker_messages.ToWorker]),
-)
+def _from_client() -> object:
+    from lineshaft_protocol.client_messages import FromClient  # noqa: PLC0415 - see Codec
+
+    return FromClient
+
+
+def _to_client() -> object:
+    from lineshaft_protocol.client_messages import ToClient  # noqa: PLC0415 - see Codec
+
+    return ToClient
+
+
+def _from_worker() -> object:
+    from lineshaft_protocol.worker_messages import FromWorker  # noqa: PLC0415 - see Codec
+
+    return FromWorker
+
+
+def _to_worker() -> object:
+    from lineshaft_protocol.worker_messages import ToWorker  # noqa: PLC0415 - see Codec
+
+    return ToWorker
+
+
+FROM_CLIENT: "Codec[client_messages.FromClient]" = Codec(_from_client)
+TO_CLIENT: "Codec[client_messages.ToClient]" = Codec(_to_client)
+FROM_WORKER: "Codec[worker_messages.FromWorker]" = Codec(_from_worker)
+TO_WORKER: "Codec[worker_messages.ToWorker]" = Codec(_to_worker)

@@ -5,13 +5,13 @@ apart from the data, so that sending never copies the data.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.values import value
 
 CHUNK_BYTES = 1024 * 1024
 """Length of the chunks we send, in bytes."""
@@ -33,7 +33,7 @@ _pack = cast("Callable[[object], bytes]", msgpack.packb)  # pyright: ignore[repo
 _unpack = cast("Callable[..., object]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class BlobChunk:
     """A piece of a blob."""
 

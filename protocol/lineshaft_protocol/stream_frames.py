@@ -7,13 +7,14 @@ aligned wherever the frame is.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Protocol, TypeAlias, cast, get_args
 
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 
 from lineshaft_protocol.errors import ProtocolError
 from lineshaft_protocol.ids import is_name
+from lineshaft_protocol.values import value
 from lineshaft_protocol.wire import NUMBER_MAX
 
 CHUNK_BYTES_MAX = 16 * 1024 * 1024
@@ -36,7 +37,7 @@ _BIN32 = 0xC6
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamOpen:
     """Worker: an attempt of the stream's job has begun, or can be reached again; attach to it."""
 
@@ -44,7 +45,7 @@ class StreamOpen:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamAttach:
     """Client: it is I who feeds this stream; tell me where to go on."""
 
@@ -57,7 +58,7 @@ class StreamAttach:
     """The first result that it does not have."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamReady:
     """Runner: send from this chunk on."""
 
@@ -66,7 +67,7 @@ class StreamReady:
     next_chunk: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ChunkData:
     """Client: chunks, one after the other, from this index on."""
 
@@ -78,7 +79,7 @@ class ChunkData:
     data: BytesLike
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ChunkResult:
     """Runner: results; of streams that give one for each chunk, the result acknowledges it."""
 
@@ -89,7 +90,7 @@ class ChunkResult:
     data: BytesLike
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamAck:
     """Receiver: so many chunks (or, from the client, results) are taken in; send more."""
 
@@ -98,7 +99,7 @@ class StreamAck:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamEnd:
     """Sender: there are so many chunks (or, from the runner, results), and no more."""
 
@@ -107,7 +108,7 @@ class StreamEnd:
     total_chunks: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamFault:
     """Coordinator: the stream cannot go on."""
 
@@ -198,8 +199,8 @@ def decode_frame(frame: BytesLike) -> StreamFrame:
         raise ProtocolError("invalid stream frame: unknown type")
     names = _FIELDS[kind]
     values = [body.get(name) for name in names]
-    for name, value in zip(names, values, strict=True):
-        if not _is_sound(name, value):
+    for name, part in zip(names, values, strict=True):
+        if not _is_sound(name, part):
             raise ProtocolError(f"invalid {kind.__name__}: {name} is missing or malformed")
     if kind is ChunkData or kind is ChunkResult:
         sizes = values[-2] = tuple(cast("list[int]", values[-2]))

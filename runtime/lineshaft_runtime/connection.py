@@ -1,13 +1,18 @@
 """What both ends of a connection agree on: limits, the connection itself, and who listens."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import field
+from typing import TYPE_CHECKING, Protocol
 
-from lineshaft_runtime.frames import Buffer
+from lineshaft_protocol.values import value
+
+if TYPE_CHECKING:
+    from lineshaft_runtime.frames import Buffer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Limits:
     """What one connection may cost."""
 
@@ -31,7 +36,7 @@ class Limits:
     """Longest time from a close to the end of the socket."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class UpgradeRequest:
     """What a client asked for when it opened the connection."""
 
@@ -161,7 +166,7 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Admitted:
     """A server's decision for one connection that may cost something else than the others."""
 
@@ -169,7 +174,7 @@ class Admitted:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Opened:
     """The handshake succeeded."""
 
@@ -183,7 +188,7 @@ class Opened:
     """What this connection may cost, if not what all may."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Refused:
     """The handshake failed."""
 

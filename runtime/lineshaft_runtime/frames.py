@@ -9,9 +9,6 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from websockets.exceptions import ProtocolError as BadCloseError
-from websockets.frames import Close
-
 try:
     from websockets.speedups import apply_mask
 except ImportError:
@@ -360,6 +357,9 @@ def parse_close(data: bytes) -> tuple[int, str]:
     Raises:
         FrameError: It is malformed, or its code must not be sent.
     """
+    from websockets.exceptions import ProtocolError as BadCloseError  # noqa: PLC0415 - at the end
+    from websockets.frames import Close  # noqa: PLC0415 - likewise
+
     try:
         close = Close.parse(data)
     except BadCloseError as error:

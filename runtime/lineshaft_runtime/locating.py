@@ -6,11 +6,11 @@ import ipaddress
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.values import value
 
 PINNED = "ls1"
 PIN_TIMEOUT_S = 10.0
@@ -79,7 +79,7 @@ class BadTokenError(LineshaftError):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Whereabouts:
     """A coordinator, and the way in."""
 

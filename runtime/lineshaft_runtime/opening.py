@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from websockets.client import ClientProtocol
@@ -13,6 +12,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_protocol.values import value
 from lineshaft_runtime.connection import Admitted, Listener, Opened, Refused, UpgradeRequest
 from lineshaft_runtime.connection_errors import CannotConnectError, RefusedError
 
@@ -21,7 +21,7 @@ _TEXT_MAX = 1000
 _HEAD_END = b"\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Rejection:
     """Why an upgrade is refused, as an HTTP answer."""
 
@@ -165,9 +165,9 @@ class ClientHandshake:
 def _request(target: str, headers: Headers, peer: str) -> UpgradeRequest:
     path, _, query = target.partition("?")
     joined: dict[str, str] = {}
-    for raw_name, value in headers.raw_items():
+    for raw_name, text in headers.raw_items():
         name = raw_name.lower()
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        joined[name] = f"{joined[name]}, {text}" if name in joined else text
     return UpgradeRequest(
         path=unquote(path),
         peer=peer,

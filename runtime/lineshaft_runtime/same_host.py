@@ -14,7 +14,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from lineshaft_protocol.blob_messages import (
@@ -28,6 +27,7 @@ from lineshaft_protocol.blob_messages import (
     SameHostFolder,
 )
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.values import value
 from lineshaft_runtime.laid_files import FileLayer, LaidFile
 
 logger = logging.getLogger(__name__)
@@ -280,7 +280,7 @@ def bytes_into(data: BytesLike) -> Write:
     return write
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SameFile:
     """Puts a file somewhere else too: by a link if it can be, else by a copy."""
 
