@@ -4,14 +4,14 @@ import concurrent.futures
 import threading
 from _thread import RLock
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, NoReturn, Protocol, TypeVar, cast
 
 from typing_extensions import override
 
 from lineshaft.endings import Ending, error_of
 from lineshaft.errors import JobCancelledError, LineshaftError
 from lineshaft_protocol.outcomes import Outcome
-from lineshaft_runtime.packing import BytesLike, unpack
+from lineshaft_runtime.packing import BytesLike, NoPassageError, unpack
 
 ResultT = TypeVar("ResultT")
 
@@ -63,6 +63,10 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._is_read = False
         self._ending: Ending | None = None
         """How the job ended, if it did not succeed."""
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise NoPassageError("a future stays with its client")
 
     @override
     def result(self, timeout: float | None = None) -> ResultT:

@@ -46,6 +46,10 @@ class PackingError(LineshaftError):
         self.reason = reason
 
 
+class NoPassageError(TypeError):
+    """Raised by the ``__reduce__`` of what stays in its process; it says why."""
+
+
 class CannotPackError(LineshaftError):
     """A value has a part that cannot leave its process.
 
@@ -227,7 +231,7 @@ class _Search:
         self, path: str, value: object, error: Exception, depth: int = 0
     ) -> tuple[str, object, Exception]:
         self._seen.add(id(value))
-        if depth < _DEPTH_MAX and not _is_too_deep(error):
+        if depth < _DEPTH_MAX and not _is_too_deep(error) and not _refuses(value):
             for part_path, part in _parts(path, value):
                 if id(part) in self._seen or self._tries_left == 0:
                     continue
@@ -240,6 +244,17 @@ class _Search:
 def _is_too_deep(error: Exception) -> bool:
     # cloudpickle raises its own error from Python's.
     return isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
+
+
+def _refuses(value: object) -> bool:
+    """Whether its class will not have it pickled: then no part of it is to blame."""
+    try:
+        value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    except NoPassageError:
+        return True
+    except Exception:  # noqa: BLE001 - any `__reduce__` of a user may run, and raise anything
+        return False
+    return False
 
 
 def _why_not(part: object) -> Exception | None:
@@ -334,6 +349,8 @@ def _fix_for(type_name: str) -> str:
         return "pass a list of what it yields"
     if type_name.startswith(("socket.", "ssl.", "sqlite3.")):
         return "connect inside the function that runs on the worker"
+    if type_name.startswith("lineshaft.") and type_name.endswith("Future"):
+        return "pass its result(), or submit with after=[it] to have one job wait for another"
     return (
         "leave it out, make it inside the function that runs on the worker, "
         "or give its class a `__reduce__`"

@@ -15,6 +15,7 @@ import pytest
 from lineshaft.chunks import ChunkCall
 from lineshaft.code_shelf import CodeShelf
 from lineshaft.errors import CannotPackError, InvalidJobError
+from lineshaft.futures import LineshaftFuture
 from lineshaft.local_modules import LocalModules
 from lineshaft.options import Options
 from lineshaft.shipping import PYTHON, Shipper
@@ -241,6 +242,13 @@ def test_what_cannot_be_sent_is_named(shipper: Shipper) -> None:
         shipper.call(function, (), {}, Options())
     with pytest.raises(CannotPackError, match=r"\['rows'\]\[1\]"):
         shipper.call(len, (), {"rows": [1, threading.Lock()]}, Options())
+
+
+def test_a_future_among_the_arguments_gets_advice_of_its_own(shipper: Shipper) -> None:
+    future: LineshaftFuture[int] = LineshaftFuture("j1", lambda *_: None)
+
+    with pytest.raises(CannotPackError, match=r"\[0\]\[0\] of .*Future .*pass its result\(\)"):
+        shipper.call(abs, (future,), {}, Options())
 
 
 def test_an_option_out_of_its_range_is_refused(shipper: Shipper) -> None:
