@@ -14,7 +14,11 @@ from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.values import value
 
 CHUNK_BYTES = 1024 * 1024
-"""Length of the chunks we send, in bytes."""
+"""Length of the chunks we send, in bytes; what is left behind one goes along if it is short."""
+
+_REST_BYTES_MAX = 256 * 1024
+"""An array of 1 MiB is a little more when packed: a chunk for that little would cost as much again
+as the first one."""
 
 CHUNK_BYTES_MAX = 4 * 1024 * 1024
 """Longest chunk accepted, in bytes."""
@@ -42,6 +46,11 @@ class BlobChunk:
     """Where in the blob the piece belongs, in bytes."""
     data: bytes | memoryview
     """May be a view of the frame it came in, which it keeps alive."""
+
+
+def chunk_length(rest_bytes: int) -> int:
+    """Say how long the next chunk is of what remains to be sent of a blob, in bytes."""
+    return rest_bytes if rest_bytes <= CHUNK_BYTES + _REST_BYTES_MAX else CHUNK_BYTES
 
 
 def encode_chunk(

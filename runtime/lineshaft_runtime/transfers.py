@@ -23,7 +23,7 @@ from lineshaft_protocol.blob_messages import (
     FetchBlob,
 )
 from lineshaft_protocol.errors import LineshaftError
-from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
+from lineshaft_protocol.frames import WINDOW_BYTES, BlobChunk, chunk_length, encode_chunk
 from lineshaft_protocol.ids import BlobId
 
 ACK_BYTES = 1024 * 1024
@@ -226,7 +226,8 @@ class BlobTransfers:
             download.fail(error)
             return
         download.take(data)
-        if download.done.done() or download.received_bytes - download.acked_bytes >= ACK_BYTES:
+        # Who has sent all of it waits for no word.
+        if not download.done.done() and download.received_bytes - download.acked_bytes >= ACK_BYTES:
             download.acked_bytes = download.received_bytes
             self._send(BlobAck(blob_id=chunk.blob_id, received_bytes=download.received_bytes))
 
@@ -252,7 +253,7 @@ class BlobTransfers:
         ):
             offset = upload.next_offset
             try:
-                data = upload.read(offset, min(CHUNK_BYTES, upload.size_bytes - offset))
+                data = upload.read(offset, chunk_length(upload.size_bytes - offset))
             except Exception as error:  # noqa: BLE001 - it is the waiting caller's, and raised there
                 upload.fail(error)
                 return

@@ -14,7 +14,7 @@ from lineshaft_coordinator.data.blob_errors import (
     BlobNotFoundError,
     BlobOffsetError,
 )
-from lineshaft_coordinator.data.blob_records import BlobFile
+from lineshaft_coordinator.data.blob_records import BlobFile, Upload
 from lineshaft_runtime.durable import begin_sync, sync_bytes
 
 BLOB_ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -93,17 +93,34 @@ def check_own_file(blob_id: str, path: Path, size_bytes: int) -> None:
         raise BlobMismatchError(blob_id, f"its file cannot be used: {error.strerror}") from error
 
 
-def write_all(path: Path, offset: int, data: bytes | memoryview) -> None:
-    """Write all of the data at an offset of a file that is there; the disk begins at once."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def append(blob_id: str, upload: Upload, data: bytes | memoryview) -> None:
+    """Write and hash what follows in an upload; the first bytes make its file, the last sync it.
+
+    Raises:
+        BlobMismatchError: It is whole, and its bytes hash to another name.
+    """
+    done_bytes = upload.received_bytes or 0
+    flags = os.O_WRONLY | os.O_CLOEXEC | (0 if done_bytes else os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(upload.path, flags, _FILE_MODE)
     try:
-        begin, rest = offset, memoryview(data)
-        while rest:
-            written = os.pwrite(descriptor, rest, offset)
-            rest, offset = rest[written:], offset + written
-        begin_sync(descriptor, begin, offset - begin)
+        # Written first: the disk works while we hash. What is not what it should be is dropped.
+        _write_all(descriptor, done_bytes, data)
+        upload.digest.update(data)
+        upload.received_bytes = done_bytes + len(data)
+        if upload.received_bytes == upload.size_bytes:
+            check_hash(blob_id, upload.digest.hexdigest())
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, offset: int, data: bytes | memoryview) -> None:
+    """Write all of the data at an offset; the disk begins at once."""
+    begin, rest = offset, memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+    begin_sync(descriptor, begin, offset - begin)
 
 
 def write_copy(path: Path, fetch: Callable[[Callable[[bytes], object]], object]) -> None:

@@ -70,14 +70,21 @@ class Uploads:
             upload.holders.add(holder)
         return upload
 
+    def has_room(self, blob_id: str, size_bytes: int) -> bool:
+        """Tell whether it would be a new upload, and has room without another giving way."""
+        upload = Upload(self._folder / blob_id, size_bytes)
+        return blob_id not in self.table and not self._obstacle(blob_id, upload, size_bytes)
+
     def leave(self, holder: object) -> None:
         """Let uploads rest that nobody sends any more, now that this one is gone."""
-        for upload in self.table.values():
+        for upload in tuple(self.table.values()):
             if holder in upload.holders:
                 upload.holders.remove(holder)
                 if not upload.holders:
                     upload.is_resting = True
                     self._count(upload, upload.received_bytes or 0)
+                    if upload.received_bytes == 0:  # It has no file, by whose age it would go.
+                        self._give_up(upload)
 
     def end(self, blob_id: str, upload: Upload, *, kept_bytes: int) -> None:
         """Take an upload off the table: complete, or with `kept_bytes` 0 dropped."""

@@ -20,6 +20,7 @@ from lineshaft_coordinator.data.blob_errors import (
 from lineshaft_coordinator.data.blob_files import (
     BLOB_ID,
     FOLDER_MODE,
+    append,
     blob_path,
     check_hash,
     check_own_file,
@@ -30,7 +31,6 @@ from lineshaft_coordinator.data.blob_files import (
     remove,
     take_up,
     unlink,
-    write_all,
     write_copy,
 )
 from lineshaft_coordinator.data.blob_names import BlobNames
@@ -186,6 +186,11 @@ class BlobStore:
         """Tell whether the whole blob is here, or in the object store, verified and synced."""
         return self.size_of(blob_id) is not None
 
+    def is_quick(self, blob_id: str, size_bytes: int) -> bool:
+        """Tell whether `begin` would wait for nobody: neither for the disk nor for who sends it."""
+        is_new = blob_id not in self._left and self._uploads.has_room(blob_id, size_bytes)
+        return is_new or self.is_complete(blob_id)
+
     def is_under_way(self, blob_id: str) -> bool:
         """Tell whether somebody is sending the blob, or was and may come back."""
         return blob_id in self._uploads.table
@@ -332,8 +337,8 @@ class BlobStore:
             make_young(upload.path)
         elif blob_id in self._left:
             upload.received_bytes = take_up(upload.path, size_bytes, upload.digest.update)
-        else:
-            upload.received_bytes = make_file(upload.path)
+        else:  # Its first bytes make the file, in whatever thread writes them.
+            upload.received_bytes = 0 if size_bytes else make_file(upload.path)
         if upload.received_bytes == size_bytes:
             check_hash(blob_id, upload.digest.hexdigest())
             sync_bytes(upload.path)
@@ -343,13 +348,8 @@ class BlobStore:
         assert upload.received_bytes is not None, "an upload is resumed before it goes on"
         if upload.received_bytes + len(data) > upload.size_bytes:
             raise BlobMismatchError(blob_id, f"it has more than its {upload.size_bytes} bytes")
-        # Written first: the disk works while we hash. What is not what it should be is dropped.
-        write_all(upload.path, upload.received_bytes, data)
-        upload.digest.update(data)
-        upload.received_bytes += len(data)
+        append(blob_id, upload, data)
         if upload.received_bytes == upload.size_bytes:
-            check_hash(blob_id, upload.digest.hexdigest())
-            sync_bytes(upload.path)
             self._keep(blob_id, upload, upload.path)
         return upload.received_bytes
 

@@ -27,7 +27,7 @@ from lineshaft_protocol.blob_messages import (
     FetchBlob,
     SameHost,
 )
-from lineshaft_protocol.frames import CHUNK_BYTES, WINDOW_BYTES, BlobChunk, encode_chunk
+from lineshaft_protocol.frames import WINDOW_BYTES, BlobChunk, chunk_length, encode_chunk
 from lineshaft_protocol.ids import BlobId
 from lineshaft_protocol.wire import Wire
 from lineshaft_runtime.same_host import FILE_BYTES_MIN
@@ -222,7 +222,7 @@ class Transfers:
         if blob_id not in self._uploads and under_way >= TRANSFERS_MAX:
             self._refuse(blob_id, f"{TRANSFERS_MAX} uploads are under way on this connection")
             return
-        if offer.size_bytes > SMALL_BYTES and not self._store.is_complete(blob_id):
+        if offer.size_bytes > SMALL_BYTES and not self._store.is_quick(blob_id, offer.size_bytes):
             # It may wait for another session's bytes, or read again all that a restart left of it.
             task = asyncio.create_task(self._begin_in_thread(offer))
             self._beginning[task] = None
@@ -355,7 +355,7 @@ class Transfers:
                 while download.sent_bytes < download.size_bytes:
                     await self._room(download)
                     await self._desk.bring(blob_id)  # Again, if its copy had to give way.
-                    length = min(CHUNK_BYTES, download.size_bytes - download.sent_bytes)
+                    length = chunk_length(download.size_bytes - download.sent_bytes)
                     place = blob_id, download.sent_bytes, length
                     # What was just stored is in memory: to read it there is cheaper than a thread.
                     data: bytes | memoryview | None = self._read_cached(*place)

@@ -102,13 +102,36 @@ async def test_a_session_that_ends_takes_no_room_for_what_it_never_sent(store: B
 async def test_a_session_that_ends_while_its_offer_is_looked_at_takes_no_room(
     store: BlobStore,
 ) -> None:
+    store.begin(BLOB_ID, len(CONTENT), holder := object())
+    store.write(BLOB_ID, 0, CONTENT[:10])
+    store.leave(holder)
     peer = Peer(store)
     peer.transfers.on_message(OFFER)
+    assert peer.transfers._beginning, "it may take a while to look at what is there"
 
     peer.transfers.close()
 
-    await until(lambda: BLOB_ID in store._uploads.table and store.total_bytes == 0)
+    await until(lambda: not peer.transfers._beginning)
+    assert store.total_bytes == 10
     assert peer.told == []
+
+
+async def test_what_nobody_has_begun_is_answered_at_once(store: BlobStore) -> None:
+    peer = Peer(store)
+
+    peer.transfers.on_message(OFFER)
+
+    assert peer.told == [BlobStatus(blob_id=BLOB_ID, received_bytes=0, is_complete=False)]
+
+
+async def test_an_upload_left_before_its_first_byte_leaves_nothing(store: BlobStore) -> None:
+    peer = Peer(store)
+    peer.transfers.on_message(OFFER)
+    assert store.is_under_way(BLOB_ID)
+
+    peer.transfers.close()
+
+    assert not store.is_under_way(BLOB_ID)
 
 
 class Measured(bytes):
