@@ -6,12 +6,15 @@ import hashlib
 import json
 from pathlib import Path
 
+from tests.integration.gateway.seed_bench import until
+
 from lineshaft_protocol.ids import BlobId, JobId
 from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_worker.core.io import AttemptKey, FileStored
-from lineshaft_worker.daemon.cache import BOOT, BlobCache
+from lineshaft_worker.daemon.cache import BOOT, SAFE_MODE, BlobCache
 from lineshaft_worker.daemon.keeper import Keeper
+from lineshaft_worker.daemon.later_syncs import LaterSyncs
 
 KEY = AttemptKey(JobId("job-1"), 1)
 FILE = KeptFile(file_id="1.5", kind="checkpoint", name="model.pt", attempt=1, at=1.0)
@@ -39,6 +42,21 @@ def test_after_a_reboot_only_blobs_that_were_synced_are_used(tmp_path: Path) -> 
     assert synced in other_boot
     assert unsynced not in other_boot
     assert not other_boot.path(unsynced).exists()
+
+
+async def test_a_blob_that_came_is_brought_to_the_disk_by_and_by(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path, bytes_max=1000)
+    blobs = [kept_blob(cache, data) for data in (b"first", b"second")]
+    syncs = LaterSyncs(cache, after_s=0.0)
+
+    for blob_id in blobs:
+        syncs.add(blob_id)
+
+    await until(lambda: all(mode_of(cache.path(each)) == SAFE_MODE for each in blobs))
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 class Coordinator:

@@ -14,6 +14,7 @@ from lineshaft_runtime.transfers import BlobTransfers
 from lineshaft_worker.core.io import AttemptKey
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.daemon.direct_store import DirectStore
+from lineshaft_worker.daemon.later_syncs import LaterSyncs
 
 
 class Ways(Protocol):
@@ -45,6 +46,7 @@ class Supply:
 
     def __init__(self, cache: BlobCache, ways: Ways) -> None:
         self._cache, self._transfers = cache, ways.transfers
+        self._later_syncs = LaterSyncs(cache)
         self._files, self._direct = ways.files, ways.direct
         self._held: dict[AttemptKey, list[BlobId]] = {}
 
@@ -88,8 +90,7 @@ class Supply:
                 if not await self._direct.fetch(blob_id, draft):
                     await self._download(blob_id, draft)
                 self._cache.keep(blob_id, draft)
-                # Beside the work: nobody waits for it.
-                asyncio.get_running_loop().run_in_executor(None, self._cache.sync, blob_id)
+                self._later_syncs.add(blob_id)
             finally:
                 draft.unlink(missing_ok=True)
         return self._cache.path(blob_id)
