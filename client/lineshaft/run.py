@@ -153,7 +153,7 @@ def artifact(path: "str | os.PathLike[str]", name: str | None = None) -> None:
 
     Args:
         path: What was made. It is copied, so the job may overwrite it.
-        name: What to call it; its file name if None.
+        name: What to call it; its file name if None. What nobody sees in it is spelled: `(U+202E)`.
     """
     _keep("artifact", path, {"name": name or os.path.basename(os.fspath(path))})  # noqa: PTH119 - pathlib is too slow to import
 
@@ -218,6 +218,8 @@ def _keep(kind: str, path: "str | os.PathLike[str]", body: dict[str, object]) ->
 
     where, size_bytes, problem = kept.keep(os.fspath(path), context.kept_folder)
     body |= {"path": os.fspath(path), "kept": where, "size_bytes": size_bytes}
+    if "name" in body:
+        body["name"] = kept.spelled(str(body["name"]))
     if problem is not None:
         text = f"{kind} {os.fspath(path)} could not be kept: {problem}"
         context.spool.write("notice", {"code": "not_kept", "text": text})

@@ -1,6 +1,7 @@
 """All runs of a folder, asked in the words that commands and HTTP use: plain values for JSON."""
 
 import codecs
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,7 +206,7 @@ class Catalog:
         }
 
     def text(self, *, run: str, file: str = "run.log", offset: int = 0) -> dict[str, Any]:
-        """Return a piece of run.log or console.log.
+        """Return a piece of run.log or console.log, an empty one from behind its end.
 
         Raises:
             NoSuchRunError: There is no such run.
@@ -213,7 +214,8 @@ class Catalog:
         """
         try:
             with Path(self.log_path(run=run, file=file)).open("rb") as stream:
-                stream.seek(offset)
+                # Where there is nothing, not every file system lets one go.
+                stream.seek(min(offset, os.fstat(stream.fileno()).st_size))
                 data = stream.read(TEXT_BYTES)
         except FileNotFoundError:
             data = b""

@@ -4,10 +4,14 @@ import json
 import os
 import shutil
 import tarfile
+import unicodedata
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Final, NamedTuple, cast
+
+UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of characters that steer or turn text, or are halves of characters."""
 
 
 class Saved(NamedTuple):
@@ -41,7 +45,8 @@ def keep(path: str, folder: str | None) -> tuple[str, int, str | None]:
         if folder is None:
             return str(source.absolute()), _size(source), None
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = Path(folder, uuid.uuid4().hex[:12], source.name or "folder")
+        # Spelled: the daemon hears of it in a message, which holds no name that is no UTF-8.
+        target = Path(folder, uuid.uuid4().hex[:12], spelled(source.name) or "folder")
         target.parent.mkdir(mode=0o700)
         if source.is_dir():
             shutil.copytree(source, target, copy_function=_copy)
@@ -50,6 +55,21 @@ def keep(path: str, folder: str | None) -> tuple[str, int, str | None]:
         return str(target), _size(target), None
     except (OSError, ValueError, shutil.Error) as error:
         return path, 0, str(error)
+
+
+def spelled(name: str) -> str:
+    """Return a name with all that nobody sees in it, and backslashes, spelled: `a(U+202E)b`.
+
+    Such a character may turn the text around it, steer a terminal, or be no character at all.
+    """
+    if name.isascii() and name.isprintable() and "\\" not in name:
+        return name
+    return "".join(
+        f"(U+{ord(letter):04X})"
+        if letter == "\\" or unicodedata.category(letter) in UNSEEN
+        else letter
+        for letter in name
+    )
 
 
 def restore(description: str) -> Saved:

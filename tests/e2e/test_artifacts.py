@@ -12,15 +12,29 @@ from lineshaft import Client
 
 NAMES = [
     "../up", "../../etc/passwd", "/etc/passwd", "a/../../up", "a/./b", "a//b", "a/", ".", "..",
-    "back\\slash", "C:drive", "nul\x00byte", "new\nline", "bell\x07", "x" * 300, "a/" * 600,
-    "trailing. ", "\ud800",
+    "C:drive", "x" * 300, "a/" * 600,
+    "trailing. ",
 ]  # fmt: skip
+SPELLED = {
+    "back\\slash": "back(U+005C)slash", "nul\x00byte": "nul(U+0000)byte",
+    "new\nline": "new(U+000A)line", "bell\x07": "bell(U+0007)", "\ud800": "(U+D800)",
+    "turned \u202egnp.exe": "turned (U+202E)gnp.exe",
+}  # fmt: skip
 NAMED = f"""
 from lineshaft import run
 open("model", "w").write("weights")
 run.artifact("model", name="good")
-for name in {NAMES!r}:
+for name in {NAMES!r} + {[*SPELLED]!r}:
     run.artifact("model", name=name)
+"""
+OWN_NAMES = """
+import os
+from lineshaft import run
+os.mkdir("outputs")
+for name in (b"turned \\xe2\\x80\\xaegnp.exe", b"caf\\xe9"):
+    open(name, "w").write("weights")
+    open(b"outputs/" + name, "w").write("weights")
+    run.artifact(os.fsdecode(name))
 """
 LEAVES = """
 import os
@@ -68,13 +82,26 @@ def test_no_name_of_an_artifact_leads_out_of_anything(pair: Farm, tmp_path: Path
         job.result(60)
         artifacts = job.artifacts()
 
-        assert [each.name for each in artifacts if each.problem is None] == ["good"]
+        kept = [each for each in artifacts if each.problem is None]
+        assert [each.name for each in kept] == ["good", *SPELLED.values()]
         assert all(each.sha256 is None for each in artifacts if each.problem is not None)
-        assert len(artifacts) > len(NAMES) // 2, "those whose names can be told are on the list"
-        (good,) = (each for each in artifacts if each.problem is None)
-        good.download(tmp_path / "got" / "good")
-    assert [each.name for each in (tmp_path / "got").iterdir()] == ["good"]
+        assert len(artifacts) == 1 + len(NAMES) + len(SPELLED), "all of them are on the list"
+        for each in kept:
+            each.download(tmp_path / "got" / each.name)
+    got = sorted(each.name for each in (tmp_path / "got").iterdir())
+    assert got == sorted(["good", *SPELLED.values()])
     assert not (pair.home / "workers" / "up").exists()
+
+
+def test_a_file_is_on_the_list_whatever_nobody_sees_in_its_own_name(pair: Farm) -> None:
+    with pair.client() as client:
+        job = client.run("job.py", files={"job.py": OWN_NAMES})
+        job.result(60)
+        artifacts = job.artifacts()
+
+    wanted = ["caf(U+DCE9)", "turned (U+202E)gnp.exe"]
+    assert sorted(each.name for each in artifacts) == sorted(wanted * 2)
+    assert [each.problem for each in artifacts] == [None] * 4
 
 
 def test_urgent_work_takes_the_place_of_what_can_wait_and_gives_it_back(hasty: Farm) -> None:

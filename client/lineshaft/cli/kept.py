@@ -14,6 +14,7 @@ from lineshaft.cli.asking import about, ask
 from lineshaft.cli.exits import NotFoundError
 from lineshaft.cli.flags import JobName, Json, Token, Url
 from lineshaft.cli.output import Column, Output, size
+from lineshaft_runtime.kept import spelled
 
 if TYPE_CHECKING:
     from lineshaft.async_client import AsyncClient
@@ -44,7 +45,7 @@ def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: To
     rows = [
         [
             each.kind,
-            f"{each.name}/" if each.is_folder else each.name,
+            f"{spelled(each.name)}/" if each.is_folder else spelled(each.name),
             "" if each.step is None else str(each.step),
             str(each.attempt),
             size(each.size_bytes) if each.problem is None else "not kept",
@@ -58,7 +59,7 @@ def artifacts(job_id: JobName, is_json: Json = False, url: Url = None, token: To
         if output.out.is_terminal and output.out.width < COLUMNS[-1].wide_from:
             for each in found:
                 if each.problem is not None:
-                    output.note(f"{each.name} is not kept: {each.problem}")
+                    output.note(f"{spelled(each.name)} is not kept: {each.problem}")
     else:
         output.note(
             "it left nothing; files in its folder 'outputs' are kept, and run.artifact(path)"
@@ -91,7 +92,7 @@ def download(
         kept = await _kept(client, job_id)
         done: list[dict[str, str]] = []
         for each in _chosen(kept, names or [], job_id):
-            bar = _Bar(each.name, output)
+            bar = _Bar(spelled(each.name), output)
             # The name is the job's; `download` checks it before it is a path here.
             try:
                 path = await each.download(folder / each.safe_name(), progress=bar.show)
@@ -114,7 +115,8 @@ def _chosen(kept: list[AsyncKeptFile], names: list[str], job_id: str) -> list[As
     """Return what is wanted; of files with one name the last that was made."""
     last: dict[str, AsyncKeptFile] = {}
     for each in kept:
-        if (each.name in names) if names else (each.kind == "artifact" and not each.problem):
+        is_named = each.name in names or spelled(each.name) in names
+        if is_named if names else (each.kind == "artifact" and not each.problem):
             last[each.name] = each
     if missing := [name for name in names if name not in last]:
         raise NotFoundError(
@@ -127,7 +129,7 @@ class _Bar:
     """A progress bar on a terminal, and nothing elsewhere."""
 
     def __init__(self, name: str, output: Output) -> None:
-        self._name = "".join(letter if letter.isprintable() else "?" for letter in name)
+        self._name = name
         self._is_shown, self._width = output.is_live, output.err.width
         self._shown_at = 0.0
         self._began: tuple[float, int] | None = None

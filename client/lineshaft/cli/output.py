@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal
+from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -59,7 +60,7 @@ class Output:
 
     def line(self, text: str = "", *, style: str | None = None) -> None:
         """Print a line that was asked for."""
-        self.out.print(escape(text), style=style, highlight=False)
+        self.out.print(escape(tame(text)), style=style, highlight=False)
 
     def command(self, text: str, *, style: str | None = None) -> None:
         """Print a line that is to be copied, so that a terminal must not break it."""
@@ -73,11 +74,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Say something beside what was asked for."""
-        self.err.print(escape(text), style="dim", highlight=False)
+        self.err.print(escape(tame(text)), style="dim", highlight=False)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
-        self.err.print(f"[bold red]lineshaft:[/] {escape(text)}", highlight=False)
+        self.err.print(f"[bold red]lineshaft:[/] {escape(tame(text))}", highlight=False)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Print rows, fitted to the terminal; aligned and unabridged in a pipe."""
@@ -102,8 +103,18 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, widt
             column.title, justify=column.align, overflow="fold", no_wrap=column.is_copied
         )
     for row in rows:
-        table.add_row(*(escape(row[place]) for place in shown))
+        table.add_row(*(escape(tame(row[place])) for place in shown))
     return table
+
+
+def tame(text: str) -> str:
+    """Return a text without what steers a terminal or turns the text around: others chose names."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        "\ufffd" if letter not in "\n\t" and category(letter) in {"Cc", "Cf", "Cs"} else letter
+        for letter in text
+    )
 
 
 def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -23,7 +23,7 @@ REPLAYS = 5
 
 
 class Answers:
-    """Answers in a thread of its own.
+    """Answers in threads that do nothing else; tables are looked into in several at a time.
 
     Args:
         base: Where experiments lie.

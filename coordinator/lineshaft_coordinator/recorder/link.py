@@ -6,12 +6,13 @@ The body is JSON, too: an answer that the coordinator hands on without looking i
 import json
 import socket
 import struct
+from collections.abc import Mapping
 from typing import Any, Final
 
 HEAD: Final = struct.Struct("<I")
 
 
-def encoded(message: dict[str, Any], body: bytes = b"") -> bytes:
+def encoded(message: Mapping[str, Any], body: bytes = b"") -> bytes:
     """Return a message as it travels."""
     head = json.dumps(message, separators=(",", ":")).encode()
     return HEAD.pack(len(head) + 1 + len(body)) + head + b"\n" + body
@@ -54,7 +55,7 @@ class Link:
             del self._data[:end]
         return found
 
-    def send(self, message: dict[str, Any], body: bytes = b"") -> None:
+    def send(self, message: Mapping[str, Any], body: bytes = b"") -> None:
         """Send a message; nothing happens if nobody is there."""
         try:
             self._socket.sendall(encoded(message, body))

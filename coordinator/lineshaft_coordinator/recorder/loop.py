@@ -13,12 +13,12 @@ import select
 import socket
 import sqlite3
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from lineshaft_coordinator.recorder.answers import Answers
 from lineshaft_coordinator.recorder.job_run import JobRun, folder_of
+from lineshaft_coordinator.recorder.lanes import Lanes
 from lineshaft_coordinator.recorder.link import Link
 from lineshaft_coordinator.recorder.looks import Look
 from lineshaft_coordinator.recorder.source import Source
@@ -93,7 +93,7 @@ class Recorder:
         self._caught_up_at = 0.0
         self._ended: dict[str, JobRun] = {}
         self._answers = Answers(base, self._runs, self._ended)
-        self._asked = ThreadPoolExecutor(1, thread_name_prefix="answers")
+        self._lanes = Lanes(self._answers, link.send)
 
     def run(self) -> None:
         """Go on until the link is closed."""
@@ -111,7 +111,7 @@ class Recorder:
 
     def close(self) -> None:
         """Leave all runs open for the next recorder."""
-        self._asked.shutdown(wait=True, cancel_futures=True)
+        self._lanes.close()
         for run in self._runs.values():
             run.writer.leave()
         self._answers.close()
@@ -131,9 +131,9 @@ class Recorder:
                     self._dirty.add(job_id)
             elif message.get("ask") in ("edit", "edit_experiment"):
                 answer = self._edited(**message["with"])
-                self._asked.submit(self._link.send, {"id": message["id"], **answer}, b"{}")
+                self._lanes.say({"id": message["id"], **answer}, b"{}")
             elif "ask" in message:
-                self._asked.submit(self._answer, message)
+                self._lanes.ask(message)
 
     def _edited(
         self, *, changes: dict[str, Any], run: str | None = None, experiment: str = ""
@@ -159,11 +159,6 @@ class Recorder:
             }
         return {}
 
-    def _answer(self, message: dict[str, Any]) -> None:
-        # Only this thread sends; what the main thread says of idleness is said by it, too.
-        head, body = self._answers.answer(message)
-        self._link.send({"id": message["id"], **head}, body)
-
     def _work(self, now: float) -> None:
         if self._dirty and now >= self._flush_at:
             jobs, self._dirty = self._dirty, set()
@@ -188,7 +183,7 @@ class Recorder:
         is_idle = not self._runs and not self._dirty and now - self._heard_at > IDLE_S
         if is_idle and now != float("inf"):
             self._heard_at = now
-            self._asked.submit(self._link.send, {"idle": self._hints})
+            self._lanes.say({"idle": self._hints})
 
     def _follow(self, job_id: str) -> None:
         """Record what a job said since, and its end; try again later what cannot be done now."""

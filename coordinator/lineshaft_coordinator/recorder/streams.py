@@ -6,6 +6,7 @@ and each takes what came since he last did. Who was away for too long is told of
 
 import asyncio
 import json
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -226,7 +227,8 @@ def _read(path: Path, offset: int) -> bytes:
     """Read whole lines, or what there is of a very long one."""
     try:
         with path.open("rb") as file:
-            file.seek(offset)
+            # Where there is nothing, not every file system lets one go.
+            file.seek(min(offset, os.fstat(file.fileno()).st_size))
             piece = file.read(TEXT_BYTES)
     except FileNotFoundError:
         return b""

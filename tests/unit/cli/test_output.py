@@ -40,6 +40,18 @@ def test_a_wide_terminal_shows_all_columns_and_no_cell_is_taken_for_markup() -> 
     assert "[bold]not markup[/]" in on_terminal(80)[2]
 
 
+def test_a_name_that_somebody_chose_steers_no_terminal() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    names = ["\x1b]0;mine\x07job", "turned \u202egnp.exe", "\udce9", "été\n✓"]
+    console.print(rich_table(COLUMNS[:1], [[name] for name in names], width=80))
+
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+
+    assert [line.strip() for line in printed.splitlines()[1:]] == [
+        "�]0;mine�job", "turned �gnp.exe", "�", "été", "✓",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("width", [10, 20, 40])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(len, on_terminal(width))) <= width

@@ -38,6 +38,18 @@ def made(base: Path, run: str, values: list[float], **params: object) -> None:
     writer.close("FINISHED", AT)
 
 
+@pytest.mark.parametrize("offset", [4, 1000, 2**53])
+def test_behind_the_end_of_a_log_there_is_nothing(
+    opened: Open, tmp_path: Path, offset: int
+) -> None:
+    made(tmp_path, "a", [1.0])
+    (tmp_path / "e" / "a" / "run.log").write_text("said")
+
+    found = opened(tmp_path).text(run="a", offset=offset)
+
+    assert found == {"text": "", "offset": offset}
+
+
 def test_runs_side_by_side_show_what_differs(opened: Open, tmp_path: Path) -> None:
     made(tmp_path, "a", [3.0, 1.0, 2.0], lr=0.1, seed=1)
     made(tmp_path, "b", [5.0], lr=0.2, seed=1)

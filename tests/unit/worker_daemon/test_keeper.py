@@ -55,6 +55,39 @@ async def test_a_file_with_an_impossible_name_is_told_as_not_kept(tmp_path: Path
     assert told.file.problem == "it cannot be looked at: File name too long"
 
 
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("turned \u202egnp.exe", "turned (U+202E)gnp.exe"),
+        ("bell\a.txt", "bell(U+0007).txt"),
+        ("a\\b", "a(U+005C)b"),
+        ("caf\udce9", "caf(U+DCE9)"),
+        ("été ✓.pt", "été ✓.pt"),
+    ],
+)
+async def test_a_file_is_kept_whatever_nobody_sees_in_its_name(
+    tmp_path: Path, name: str, spelled: str
+) -> None:
+    saved = tmp_path / "kept" / "1" / "model.pt"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"weights")
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / name).write_bytes(b"weights")
+    posted: list[FileStored] = []
+    keeper = Keeper(tmp_path / "other", store_any, posted.append)
+    keeper.take_over()
+
+    told = await taken(tmp_path, {"kept": str(saved), "name": name})
+    keeper.take_outputs(KEY, outputs)
+    await keeper.drained(KEY)
+
+    (output,) = posted
+    for file in (told.file, output.file):
+        assert (file.name, file.problem) == (spelled, None)
+        assert file.blob is not None
+
+
 async def test_outputs_that_are_too_many_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

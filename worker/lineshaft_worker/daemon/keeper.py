@@ -26,7 +26,7 @@ from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_runtime.bundles import BundleError, check_paths
 from lineshaft_runtime.durable import sync_path
-from lineshaft_runtime.kept import pack_folder
+from lineshaft_runtime.kept import pack_folder, spelled
 from lineshaft_worker.core.io import AttemptKey, FileStored
 from lineshaft_worker.execution.reports import AttemptEvents
 from lineshaft_worker.execution.shim import boot_id
@@ -126,7 +126,7 @@ class Keeper:
             return  # A daemon before us took it.
         source = Path(str(body.get("kept", "")))
         facts = {"file_id": file_id, "kind": kind, "attempt": key.attempt, "at": at}
-        name = str(body.get("name") or source.name)
+        name = spelled(str(body.get("name") or source.name))
         problem = _problem_of(source, folder, name)
         if problem is None and not source.exists():
             return  # It was taken, stored and put on record.
@@ -298,8 +298,9 @@ class Keeper:
         found: list[KeptFile] = []
         paths = [each for each in sorted(outputs.rglob("*")) if _is_plain(each)]
         for path in paths[:OUTPUT_FILES_MAX]:
-            name = str(path.relative_to(outputs))
-            number = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+            told = str(path.relative_to(outputs))
+            number = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
+            name = spelled(told)
             problem = _problem_of_name(name)
             file = KeptFile(
                 file_id=f"{key.attempt}.o{number}",
