@@ -8,9 +8,11 @@ from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.gangs import GangDesk
 from lineshaft_coordinator.core.io import POLICY, PROTOCOL_FAULT, Replay
 from lineshaft_coordinator.core.pausing import PauseDesk
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.refusals import refusal_of
 from lineshaft_coordinator.core.roster import Roster
 from lineshaft_coordinator.core.shop import ClientSession, Shop
+from lineshaft_coordinator.core.states import state_of
 from lineshaft_protocol.client_messages import (
     Accepted,
     Answer,
@@ -61,6 +63,9 @@ class ClientDesk:
         if client is None:
             return
         client.heard_at = shop.now
+        if type(message) is Submit and client.client_id is not None:
+            self.on_submit(session, message)  # Before all others: there is one for every job.
+            return
         if isinstance(message, ClientHello):
             self._on_hello(client, message)
             return
@@ -68,8 +73,6 @@ class ClientDesk:
             shop.close(session, PROTOCOL_FAULT, "the first message must be ClientHello")
             return
         match message:
-            case Submit():
-                self.on_submit(session, message)
             case Cancel():
                 self.on_cancel(session, message)
             case Watch():
@@ -113,25 +116,15 @@ class ClientDesk:
         """Keep the job, or say why not."""
         shop, spec = self._shop, submit.job
         job_id = JobId(spec.job_id)
-        client = shop.clients.get(session)
+        client, ledger = shop.clients.get(session), shop.ledger
         if client is None or client.client_id is None:
             return
-        if (live := shop.ledger.jobs.get(job_id)) is not None:
-            if live.spec != spec:
-                self._refuse(session, job_id, "duplicate_id", "another job has this id")
-                return
-            shop.send(session, Accepted(job_id=job_id))
-            self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
-        elif (done := shop.ledger.recent.get(job_id)) is not None:
-            if done.spec != spec:
-                self._refuse(session, job_id, "duplicate_id", "another job had this id")
-                return
-            shop.send(session, Accepted(job_id=job_id))
-            self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
-        elif submit.is_repeat or not submit.is_fresh or job_id in shop.ledger.recent:
+        if job_id in ledger.jobs or job_id in ledger.recent:
+            self._on_known(session, submit, job_id)
+        elif submit.is_repeat or not submit.is_fresh:
             # Its job may have ended and left memory; only a new id cannot be in the history.
             shop.look_up(job_id, session, submit)
-        elif job_id in (spec.after or ()):
+        elif not is_plain(spec) and job_id in (spec.after or ()):
             self._refuse(session, job_id, "invalid", "a job cannot come after itself")
         elif (unknown := self._unknown_dependency(spec)) is not None:
             shop.look_up(unknown, session, submit)
@@ -143,9 +136,23 @@ class ClientDesk:
             shop.send(session, _accepted(job_id=job_id))
             self._flow.accept(spec, client.client_id, client.owner)
 
+    def _on_known(self, session: Session, submit: Submit, job_id: JobId) -> None:
+        """A job that is live, or has ended lately, is submitted once more."""
+        shop = self._shop
+        live, done = shop.ledger.jobs.get(job_id), shop.ledger.recent.get(job_id)
+        known = live or done
+        if known is None:
+            shop.look_up(job_id, session, submit)  # That it ended is all that is known here.
+        elif known.spec != submit.job:
+            verb = "had" if live is None else "has"
+            self._refuse(session, job_id, "duplicate_id", f"another job {verb} this id")
+        else:
+            shop.send(session, Accepted(job_id=job_id))
+            self.on_watch(session, Watch(job_id=job_id, events=bool(submit.events)))
+
     def _unknown_dependency(self, spec: JobSpec) -> JobId | None:
         ledger = self._shop.ledger
-        for other in spec.after or ():
+        for other in () if is_plain(spec) else spec.after or ():
             if other not in ledger.jobs and other not in ledger.recent:
                 return JobId(other)
         return None
@@ -153,7 +160,7 @@ class ClientDesk:
     def _refusal(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
         if self._shop.is_stopping:
             return "draining", "the coordinator is about to stop; submit again in a moment"
-        if spec.parent is not None:
+        if not is_plain(spec) and spec.parent is not None:
             return "invalid", "only a running plan has children"
         return refusal_of(self._shop, spec)
 
@@ -181,7 +188,7 @@ class ClientDesk:
         if job_id in shop.ledger.jobs:
             self._flow.watch(job_id, session, events=watch.events)
             if watch.events:
-                shop.send(session, self._flow.state_of(job_id))
+                shop.send(session, state_of(shop, job_id))
         elif done is not None:
             shop.send(session, Finished(outcome=done.outcome, events=watch.events or None))
         else:

@@ -128,6 +128,15 @@ class Worker:
         """Whether it has this job and cannot have begun it, as far as we know."""
         return job_id in self.backlog or job_id in self.preparing
 
+    def keep(self, job_id: JobId, lease: Lease, *, is_backlog: bool, is_unplaced: bool) -> None:
+        """Count a lease among those of its sort."""
+        if is_unplaced:
+            self.preparing[job_id] = lease
+        elif is_backlog:
+            self.backlog[job_id] = lease
+        else:
+            self.occupy(job_id, lease)
+
     def occupy(self, job_id: JobId, lease: Lease) -> None:
         """Count a lease against the worker's resources."""
         self.running[job_id] = lease

@@ -4,6 +4,7 @@ from lineshaft_coordinator.core.arrays import limited_item
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.gang_parts import Gang, parts_of
 from lineshaft_coordinator.core.ledger import Leased, Paused, Queued
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptStarted,
@@ -12,10 +13,11 @@ from lineshaft_coordinator.core.records import (
     JobSubmitted,
     ReturnCause,
 )
+from lineshaft_coordinator.core.settings import LeaseTimes
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_coordinator.core.states import state_of
-from lineshaft_protocol.client_messages import Answer, Finished, StateChanged
+from lineshaft_protocol.client_messages import Answer, Finished
 from lineshaft_protocol.ids import ClientId, JobId, Session, WorkerId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome, Status
@@ -40,6 +42,7 @@ class JobFlow:
         self.prepared: dict[JobId, tuple[Worker, int]] = {}
         """Jobs that their worker has prepared, and in which attempt: each begins there now, or
         goes back to its line."""
+        self._lease_times = LeaseTimes(shop.settings)
         self._ripples: list[Outcome] = []
         self._is_rippling = False
 
@@ -50,6 +53,9 @@ class JobFlow:
         job_id = JobId(spec.job_id)
         shop = self._shop
         shop.record(_submitted(job_id=job_id, client_id=client_id, job=spec, owner=owner))
+        if is_plain(spec):
+            self._enqueue(job_id)
+            return
         if spec.parent is None and (spec.nodes or 1) > 1:
             for part in parts_of(spec):
                 shop.record(
@@ -77,21 +83,25 @@ class JobFlow:
             self._enqueue(job_id)
 
     def _enqueue(self, job_id: JobId, *, is_first: bool = False) -> None:
-        shop, job = self._shop, self._shop.job(job_id)
-        if isinstance(job.state, Paused):
+        shop = self._shop
+        job = shop.ledger.jobs[job_id]
+        if type(job.state) is Paused:
             return
-        item = limited_item(job.spec)
-        if item is not None and not shop.arrays.enter(job_id, item, is_first=is_first):
-            return
-        shape = Shape.of(job.spec)
-        timeouts = job.spec.timeouts
-        if timeouts is not None and timeouts.queue_s is not None:
-            shop.deadlines.set(("queue", job_id), shop.now + timeouts.queue_s)
+        spec = job.spec
+        if job.is_plain:
+            shape = shop.plain_shapes.of(spec)
+        else:
+            item, timeouts = limited_item(spec), spec.timeouts
+            if item is not None and not shop.arrays.enter(job_id, item, is_first=is_first):
+                return
+            shape = Shape.of(spec)
+            if timeouts is not None and timeouts.queue_s is not None:
+                shop.deadlines.set(("queue", job_id), shop.now + timeouts.queue_s)
         if shop.queues.add(
             job_id,
             shape,
             client_id=job.client_id,
-            priority=job.spec.priority,
+            priority=spec.priority,
             now=shop.now,
             is_first=is_first,
         ):
@@ -110,36 +120,35 @@ class JobFlow:
         seat: GangSeat | None = None,
     ) -> None:
         """Promise the job to a worker that is here, or have it prepared there (see `leasing`)."""
-        shop, job = self._shop, self._shop.job(job_id)
+        shop = self._shop
+        job = shop.ledger.jobs[job_id]
+        spec, attempt, epoch = job.spec, job.attempt_count + 1, shop.epoch
         assert worker.session is not None, "work goes to workers that are here"
-        attempt = job.attempt_count + 1
-        if job_id in shop.queues:
-            shape = shop.queues.remove(job_id, now=shop.now, is_served=True)
-        else:  # It is a part of a gang: only their lead waits in a line.
-            shape = Shape.of(job.spec)
-        shop.deadlines.clear(("queue", job_id))
+        shape = self._take_out(job_id, spec)
         shop.record(
             _started(
                 job_id=job_id,
                 attempt=attempt,
                 worker_id=worker.worker_id,
-                epoch=shop.epoch,
+                epoch=epoch,
                 devices=devices or None,
                 incarnation=worker.incarnation,
                 is_unplaced=is_unplaced or None,
             )
         )
+        if spec.preemptible:
+            shop.preemptible[job_id] = None
         lease = Lease(attempt, shape, devices)
-        self._book(job_id, worker, lease, is_backlog=is_backlog, is_unplaced=is_unplaced)
-        lease_s, grace_s = shop.settings.lease_of(job.spec)
+        worker.keep(job_id, lease, is_backlog=is_backlog, is_unplaced=is_unplaced)
+        lease_s, grace_s = self._lease_times.of(spec, is_plain=job.is_plain)
         shop.send(
             worker.session,
             _assign(
-                job=job.spec,
+                job=spec,
                 attempt=attempt,
-                epoch=shop.epoch,
+                epoch=epoch,
                 devices=devices or None,
-                expected_s=shop.pace_of(job.spec),
+                expected_s=shop.pace_of(spec),
                 checkpoint=job.checkpoint,
                 lease_s=lease_s,
                 lease_grace_s=grace_s,
@@ -149,17 +158,12 @@ class JobFlow:
         )
         self.tell_state(job_id)
 
-    def _book(
-        self, job_id: JobId, worker: Worker, lease: Lease, *, is_backlog: bool, is_unplaced: bool
-    ) -> None:
-        if self._shop.job(job_id).spec.preemptible:
-            self._shop.preemptible[job_id] = None
-        if is_unplaced:
-            worker.preparing[job_id] = lease
-        elif is_backlog:
-            worker.backlog[job_id] = lease
-        else:
-            worker.occupy(job_id, lease)
+    def _take_out(self, job_id: JobId, spec: JobSpec) -> Shape:
+        shop = self._shop
+        shop.deadlines.clear(("queue", job_id))
+        if job_id in shop.queues:
+            return shop.queues.remove(job_id, now=shop.now, is_served=True)
+        return Shape.of(spec)  # It is a part of a gang: only their lead waits in a line.
 
     def leave(
         self,
@@ -220,7 +224,8 @@ class JobFlow:
 
     def finish(self, job_id: JobId, outcome: Outcome) -> None:
         """Record the one outcome, and tell everybody who waits for it."""
-        shop, job = self._shop, self._shop.job(job_id)
+        shop = self._shop
+        job = shop.ledger.jobs[job_id]
         state, spec = job.state, job.spec
         shop.record(_job_finished(job_id=job_id, outcome=outcome))
         match state:
@@ -228,7 +233,8 @@ class JobFlow:
                 self._vacate(job_id, state)
             case Queued() | Paused():
                 self._leave_line(job_id)
-        self._give_place(job_id, spec)
+        if not job.is_plain:
+            self._give_place(job_id, spec)
         if job_id in shop.pausing:
             self.answer_pause(job_id, problem=f"it ended as {outcome.status} before it could pause")
         for session in shop.watchers.pop(job_id, {}):
@@ -236,11 +242,13 @@ class JobFlow:
             shop.send(session, _finished(outcome=outcome, events=events or None))
         if job_id in shop.children:
             self._end_children(job_id, f"its plan {job_id} ended")
-        if spec.parent is not None:
-            self._tell_parent(spec, outcome)
-        if (gang := shop.gangs.pop(job_id, None)) is not None:
-            self._finish_parts(gang, outcome)
-        self._ripple(outcome)
+        if not job.is_plain:
+            if spec.parent is not None:
+                self._tell_parent(spec, outcome)
+            if (gang := shop.gangs.pop(job_id, None)) is not None:
+                self._finish_parts(gang, outcome)
+        if job_id in shop.dependents:
+            self._ripple(outcome)
 
     def _finish_parts(self, gang: Gang, outcome: Outcome) -> None:
         for job_id in gang.members[1:]:
@@ -259,17 +267,21 @@ class JobFlow:
 
     def _leave_line(self, job_id: JobId) -> None:
         shop = self._shop
+        self._leave_queue(job_id)
+        for other in shop.blocked.pop(job_id, {}):
+            waiting = shop.dependents.get(other, {})
+            waiting.pop(job_id, None)
+            if not waiting:
+                shop.dependents.pop(other, None)
+
+    def _leave_queue(self, job_id: JobId) -> None:
+        shop = self._shop
         shop.deadlines.clear(("queue", job_id))
         if job_id in shop.queues:
             shop.queues.remove(job_id, now=shop.now, is_served=False)
         elif job_id in shop.delayed:
             del shop.delayed[job_id]
             shop.deadlines.clear(("retry", job_id))
-        for other in shop.blocked.pop(job_id, {}):
-            waiting = shop.dependents.get(other, {})
-            waiting.pop(job_id, None)
-            if not waiting:
-                shop.dependents.pop(other, None)
 
     def _give_place(self, job_id: JobId, spec: JobSpec) -> None:
         """Let others of its array, if only so many may be under way, have its place."""
@@ -347,14 +359,8 @@ class JobFlow:
 
     def hold_back(self, job_id: JobId) -> None:
         """Take a job that was just paused out of its line; what it comes after still counts."""
-        shop = self._shop
-        shop.deadlines.clear(("queue", job_id))
-        if job_id in shop.queues:
-            shop.queues.remove(job_id, now=shop.now, is_served=False)
-        elif job_id in shop.delayed:
-            del shop.delayed[job_id]
-            shop.deadlines.clear(("retry", job_id))
-        self._give_place(job_id, shop.job(job_id).spec)
+        self._leave_queue(job_id)
+        self._give_place(job_id, self._shop.job(job_id).spec)
 
     def let_in(self, job_id: JobId) -> None:
         """Put a job that was just resumed back in front of its line."""
@@ -371,7 +377,7 @@ class JobFlow:
                     request_id=request_id, error=f"job {job_id} did not pause: {problem}"
                 )
             else:
-                data = {"job_id": job_id, "status": self.state_of(job_id).state}
+                data = {"job_id": job_id, "status": state_of(self._shop, job_id).state}
                 answer = Answer(request_id=request_id, data={**data, "step": self.step_of(job_id)})
             self._shop.send(session, answer)
 
@@ -384,11 +390,7 @@ class JobFlow:
         """Tell those who listen to the job's events where it is."""
         for session in self._shop.watchers.get(job_id, ()):
             if self._shop.clients[session].watched.get(job_id):
-                self._shop.send(session, self.state_of(job_id, reason=reason))
-
-    def state_of(self, job_id: JobId, *, reason: str | None = None) -> StateChanged:
-        """Where a live job is now."""
-        return state_of(self._shop, job_id, reason=reason)
+                self._shop.send(session, state_of(self._shop, job_id, reason=reason))
 
     def watch(self, job_id: JobId, session: Session, *, events: bool) -> None:
         """Tell this session how the job ends."""

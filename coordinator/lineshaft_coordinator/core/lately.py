@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Outcome, Status
@@ -42,6 +43,8 @@ class Done:
         texts = [spec.payload.inline, spec.params]
         if result is not None:
             texts.append(result.inline)
+        if failure is None and is_plain(spec):
+            return sum([len(text) for text in texts if text])
         if spec.variables is not None:
             texts += spec.variables.values()
         if spec.environment is not None and spec.environment.requirements is not None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from sys import intern
 
 from lineshaft_coordinator.core.lately import Done, Lately
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.records import (
     AttemptLeft,
     AttemptPlaced,
@@ -50,9 +51,8 @@ LiveRecord = (
     | JobResumed
     | FileKept
     | CancelRequested
-    | JobFinished
 )
-"""What is said of a job that is live, besides the start of an attempt."""
+"""What is said of a job that stays live, besides the start of an attempt."""
 
 
 @value()
@@ -82,6 +82,9 @@ class Paused:
 
 JobState = Queued | Leased | Paused
 
+QUEUED = Queued()
+"""One for all jobs: there is nothing to tell two of them apart."""
+
 
 @dataclass(slots=True)
 class Job:
@@ -91,7 +94,7 @@ class Job:
     client_id: ClientId
     owner: str | None = None
     """Id of the token by which it was submitted, one string for all jobs of it."""
-    state: JobState = field(default_factory=Queued)
+    state: JobState = QUEUED
     attempt_count: int = 0
     failed_count: int = 0
     lost_count: int = 0
@@ -102,6 +105,8 @@ class Job:
     """Checkpoints and artifacts that are kept, by id, the oldest first."""
     chosen: str | None = None
     """Id of the checkpoint from which its user wants it to go on, until it saves another."""
+    is_plain: bool = False
+    """Whether it asks for a slot and nothing else, see `plain`."""
 
     @property
     def checkpoints(self) -> list[KeptFile]:
@@ -151,26 +156,35 @@ class Ledger:
         """
         job_id = JobId(record.job_id)
         job = self.jobs.get(job_id)
-        if isinstance(record, JobSubmitted):
+        # By type: to ask whether a model is of another class takes five times as long.
+        if type(record) is JobSubmitted:
             if job is not None:
                 raise CorruptJournalError(f"{job_id} was submitted twice")
-            owner = None if record.owner is None else intern(record.owner)
-            self.jobs[job_id] = Job(record.job, ClientId(record.client_id), owner)
+            spec, owner = record.job, record.owner
+            self.jobs[job_id] = Job(
+                spec,
+                ClientId(record.client_id),
+                None if owner is None else intern(owner),
+                is_plain=is_plain(spec),
+            )
             return
         if job is None:
             raise CorruptJournalError(f"{record!r} is about no live job")
-        if isinstance(record, AttemptStarted):
+        if type(record) is AttemptStarted:
             self._start(job, record)  # Which no paused job is.
             return
+        if type(record) is JobFinished:
+            self.paused_count -= isinstance(job.state, Paused)
+            del self.jobs[job_id]
+            self.recent.add(job_id, Done(job.spec, record.outcome))
+            return
+        assert not isinstance(record, JobSubmitted | AttemptStarted | JobFinished), "see above"
         self.paused_count -= isinstance(job.state, Paused)
-        self._change(job_id, job, record)
-        self.paused_count += isinstance(job.state, Paused) and job_id in self.jobs
+        self._change(job, record)
+        self.paused_count += isinstance(job.state, Paused)
 
-    def _change(self, job_id: JobId, job: Job, record: LiveRecord) -> None:
+    def _change(self, job: Job, record: LiveRecord) -> None:
         match record:
-            case JobFinished():
-                del self.jobs[job_id]
-                self.recent.add(job_id, Done(job.spec, record.outcome))
             case AttemptPlaced():
                 self._place(job, record)
             case AttemptLeft():
@@ -183,11 +197,12 @@ class Ledger:
                 job.cancel_reason = record.reason
 
     def _start(self, job: Job, record: AttemptStarted) -> None:
-        if not isinstance(job.state, Queued) or record.attempt != job.attempt_count + 1:
+        attempt = record.attempt
+        if type(job.state) is not Queued or attempt != job.attempt_count + 1:
             raise CorruptJournalError(f"{record!r} does not follow {job!r}")
-        job.attempt_count = record.attempt
+        job.attempt_count = attempt
         job.state = Leased(
-            record.attempt,
+            attempt,
             WorkerId(record.worker_id),
             record.devices or (),
             record.incarnation,
@@ -205,7 +220,7 @@ class Ledger:
         if not isinstance(job.state, Leased) or job.state.attempt != record.attempt:
             raise CorruptJournalError(f"{record!r} does not follow {job!r}")
         order = job.pause if job.pause is not None and job.pause.cause == "user" else None
-        job.state = Queued() if order is None else Paused(order.reason)
+        job.state = QUEUED if order is None else Paused(order.reason)
         job.pause = None
         job.failed_count += record.cause == "failed"
         job.lost_count += record.cause == "worker_lost"
@@ -221,7 +236,7 @@ class Ledger:
             case JobResumed(checkpoint=checkpoint), Paused():
                 if checkpoint is not None and checkpoint not in job.files:
                     raise CorruptJournalError(f"{record!r} names no file of {job!r}")
-                job.state, job.chosen = Queued(), checkpoint or job.chosen
+                job.state, job.chosen = QUEUED, checkpoint or job.chosen
             case _:
                 raise CorruptJournalError(f"{record!r} does not follow {job!r}")
 

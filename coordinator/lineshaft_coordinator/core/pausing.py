@@ -23,6 +23,7 @@ from lineshaft_coordinator.core.records import (
     PauseWithdrawn,
 )
 from lineshaft_coordinator.core.shop import Shop
+from lineshaft_coordinator.core.states import state_of
 from lineshaft_protocol.client_messages import Answer, Pause, Resume
 from lineshaft_protocol.ids import JobId, Session
 from lineshaft_protocol.kept_files import KeptFile
@@ -55,7 +56,7 @@ class PauseDesk:
             answer = Answer(request_id=resume.request_id, error=_not_live(job_id))
         else:
             self.resume(job_id)
-            data = {"job_id": job_id, "status": self._flow.state_of(job_id).state}
+            data = {"job_id": job_id, "status": state_of(self._shop, job_id).state}
             answer = Answer(request_id=resume.request_id, data={**data})
         self._shop.send(session, answer)
 

@@ -24,6 +24,9 @@ def _rank(head: "tuple[Rank, JobId, ShapeQueue]") -> Rank:
 class _Line:
     """The jobs of one client, one priority and one shape, oldest first."""
 
+    queue: "ShapeQueue"
+    priority: int
+    client_id: ClientId
     jobs: OrderedDict[JobId, int] = field(default_factory=OrderedDict[JobId, int])
 
 
@@ -39,19 +42,14 @@ class ShapeQueue:
     size: int = 0
 
 
-@dataclass(slots=True)
-class _Place:
-    shape: Shape
-    priority: int
-    client_id: ClientId
-
-
 class Queues:
     """Every waiting job, in exactly one line."""
 
     def __init__(self) -> None:
         self.by_shape: dict[Shape, ShapeQueue] = {}
-        self._places: dict[JobId, _Place] = {}
+        self._places: dict[JobId, _Line] = {}
+        self._last: _Line | None = None
+        """Where the last job was put: the next one often belongs there, too."""
         self._passes: dict[ClientId, float] = {}
         self._served = 0.0
         self._ages = 0
@@ -79,9 +77,16 @@ class Queues:
             Whether the shape had nothing as urgent waiting before.
         """
         assert job_id not in self._places, "a job waits once"
-        if (queue := self.by_shape.get(shape)) is None:
-            queue = self.by_shape[shape] = ShapeQueue(shape, since=now)
-        line = queue.lines.setdefault(priority, {}).setdefault(client_id, _Line())
+        line = self._last
+        if (
+            line is None
+            or not line.jobs  # It may have been taken out of its queue.
+            or line.queue.shape is not shape
+            or line.client_id != client_id
+            or line.priority != priority
+        ):
+            line = self._last = self._line(shape, priority, client_id, now)
+        queue = line.queue
         if is_first:
             self._fronts -= 1
             line.jobs[job_id] = self._fronts
@@ -90,15 +95,25 @@ class Queues:
             self._ages += 1
             line.jobs[job_id] = self._ages
         queue.size += 1
-        self._places[job_id] = _Place(shape, priority, client_id)
-        clients = queue.lines[priority]
-        return len(clients) == len(line.jobs) == 1 and priority == max(queue.lines)
+        self._places[job_id] = line
+        return (
+            len(line.jobs) == 1 and len(queue.lines[priority]) == 1 and priority == max(queue.lines)
+        )
+
+    def _line(self, shape: Shape, priority: int, client_id: ClientId, now: float) -> _Line:
+        if (queue := self.by_shape.get(shape)) is None:
+            queue = self.by_shape[shape] = ShapeQueue(shape, since=now)
+        clients = queue.lines.setdefault(priority, {})
+        if (line := clients.get(client_id)) is None:
+            line = clients[client_id] = _Line(queue, priority, client_id)
+        return line
 
     def head(self, queue: ShapeQueue) -> tuple[Rank, JobId]:
         """The job of this shape that goes first."""
-        priority = max(queue.lines)
+        lines = queue.lines
+        priority = max(lines) if len(lines) > 1 else next(iter(lines))
         best: tuple[Rank, JobId] | None = None
-        for client_id, line in queue.lines[priority].items():
+        for client_id, line in lines[priority].items():
             job_id, age = next(iter(line.jobs.items()))
             rank = (-priority, max(self._passes.get(client_id, 0.0), self._served), age)
             if best is None or rank < best[0]:
@@ -108,24 +123,29 @@ class Queues:
 
     def remove(self, job_id: JobId, *, now: float, is_served: bool) -> Shape:
         """Take a job out; ``is_served`` counts it against its client's share."""
-        place = self._places.pop(job_id)
-        queue = self.by_shape[place.shape]
-        clients = queue.lines[place.priority]
-        line = clients[place.client_id]
-        del line.jobs[job_id]
+        line = self._places.pop(job_id)
+        queue, jobs = line.queue, line.jobs
+        del jobs[job_id]
         queue.size -= 1
         queue.since = now
         if is_served:
-            share = max(self._passes.get(place.client_id, 0.0), self._served)
+            client_id, passes = line.client_id, self._passes
+            share = max(passes.get(client_id, 0.0), self._served)
             self._served = share
-            self._passes[place.client_id] = share + 1.0
-        if not line.jobs:
-            del clients[place.client_id]
-            if not clients:
-                del queue.lines[place.priority]
-                if not queue.lines:
-                    del self.by_shape[place.shape]
-        return place.shape
+            passes[client_id] = share + 1.0
+        if not jobs:
+            self._close(line)
+        return queue.shape
+
+    def _close(self, line: _Line) -> None:
+        """Take out a line that is empty, and its queue if it was the last one."""
+        queue = line.queue
+        clients = queue.lines[line.priority]
+        del clients[line.client_id]
+        if not clients:
+            del queue.lines[line.priority]
+            if not queue.lines:
+                del self.by_shape[queue.shape]
 
     def forget_client(self, client_id: ClientId) -> None:
         """The client is gone and nothing of it waits: its share starts anew."""
@@ -142,7 +162,7 @@ class Queues:
     def ahead_of(self, job_id: JobId) -> int:
         """How many jobs of its shape go before it, as far as is known now: O(their number)."""
         place = self._places[job_id]
-        lines = self.by_shape[place.shape].lines
+        lines = place.queue.lines
         higher = sum(
             len(line.jobs)
             for priority, clients in lines.items()
@@ -160,4 +180,4 @@ class Queues:
 
     def shape_of(self, job_id: JobId) -> Shape:
         """What the waiting job asks for."""
-        return self._places[job_id].shape
+        return self._places[job_id].queue.shape

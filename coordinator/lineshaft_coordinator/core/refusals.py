@@ -1,10 +1,8 @@
 """What is not kept, whoever submits it: clients their jobs, running plans their children."""
 
-import itertools
-
 from lineshaft_coordinator.core.gangs import gang_fault
 from lineshaft_coordinator.core.placement import lacks, may_ever
-from lineshaft_coordinator.core.shapes import Shape
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.client_messages import RefusalCode
 from lineshaft_protocol.families import fault_of_item
@@ -16,9 +14,10 @@ def refusal_of(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
     if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
         text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
         return "too_many_jobs", f"{text}; submit again when some have ended"
-    fault = fault_of_item(spec) or gang_fault(shop, spec) or _processes_fault(spec)
-    if fault is not None:
-        return "invalid", fault
+    if not is_plain(spec):
+        fault = fault_of_item(spec) or gang_fault(shop, spec) or _processes_fault(spec)
+        if fault is not None:
+            return "invalid", fault
     return _unplaceable(shop, spec)
 
 
@@ -44,17 +43,14 @@ def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
     is_recovering = shop.now < shop.started_at + grace_s
     if waits or is_recovering or not shop.fleet.known:
         return None
-    shape = Shape.of(spec)
-    # A worker known only by its leases, since our restart, may be able to run anything.
-    able = (
-        worker
-        for worker in shop.fleet.known.values()
-        if worker.capacity is None or may_ever(worker, shape)
-    )
+    shape = shop.shape_of(spec)
+    able_count = 0
     # No more of them than it needs: this is asked for every job, of a thousand workers.
-    able_count = len(list(itertools.islice(able, shape.nodes)))
-    if able_count >= shape.nodes:
-        return None
+    for worker in shop.fleet.known.values():
+        # One known only by its leases, since our restart, may be able to run anything.
+        able_count += worker.capacity is None or may_ever(worker, shape)
+        if able_count >= shape.nodes:
+            return None
     if able_count:
         text = f"{spec.label} needs {shape.nodes} workers at once, and {able_count} could"
         text += f" ever run a part of it ({shape.resources})"

@@ -14,6 +14,7 @@ backlog what has waited there too long.
 
 import itertools
 
+from lineshaft_coordinator.core.ahead import AheadDesk
 from lineshaft_coordinator.core.fleet import Lease, Worker
 from lineshaft_coordinator.core.flow import JobFlow
 from lineshaft_coordinator.core.leasing import LeaseDesk
@@ -33,7 +34,6 @@ from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.ids import JobId, WorkerId
 from lineshaft_protocol.worker_messages import GangSeat, Recall
 
-SHORTEST_S = 2e-5
 LOOKS_MAX = 32
 """How many workers with room are compared before the least busy of them is taken."""
 
@@ -46,6 +46,7 @@ class Scheduler:
 
     def __init__(self, shop: Shop, flow: JobFlow, leases: LeaseDesk) -> None:
         self._shop, self._flow, self._leases = shop, flow, leases
+        self._ahead = AheadDesk(shop, flow)
         self._gang_hold: tuple[Shape, float] | None = None
         """The gang for which workers are set aside, and since when."""
         self._rests: dict[Shape, float] = {}
@@ -131,12 +132,13 @@ class Scheduler:
 
     def _least_behind(self, shape: Shape, job_id: JobId, priority: int) -> Worker | None:
         """Find a busy worker that may have brief work waiting, with the least of it."""
-        if not self._depth(shape, job_id):
+        if not self._ahead.depth(shape, self._shop.job(job_id).spec):
             return None
         able = (
             worker
             for worker in self._shop.fleet.open.values()
-            if self._admits(worker, shape, priority) and self._may_queue(worker, shape, job_id)
+            if self._admits(worker, shape, priority)
+            and self._ahead.may_queue(worker, shape, job_id)
         )
         looked_at = itertools.islice(able, LOOKS_MAX)
         return min(looked_at, key=lambda worker: len(worker.backlog), default=None)
@@ -168,16 +170,12 @@ class Scheduler:
             return False
         self._give(job_id, worker, queue.shape)
         # While no other shape waits its heads follow each other, and are not looked for anew.
-        while queue.size and len(self._shop.queues.by_shape) == 1:
-            following, job_id = self._shop.queues.head(queue)
-            is_admitted = following[0] == rank[0] and worker.reserved_for is None
-            if not is_admitted or not self._may_give(worker, job_id, queue.shape):
-                break
-            self._give(job_id, worker, queue.shape)
+        if job_id in worker.backlog and worker.reserved_for is None:
+            self._ahead.fill(worker, queue, -rank[0])
         return True
 
     def _may_give(self, worker: Worker, job_id: JobId, shape: Shape) -> bool:
-        return self._can_take(worker, shape) or self._may_queue(worker, shape, job_id)
+        return self._can_take(worker, shape) or self._ahead.may_queue(worker, shape, job_id)
 
     def _admits(self, worker: Worker, shape: Shape, priority: int) -> bool:
         if not worker.is_here or worker.is_draining or not suits(worker, shape):
@@ -194,20 +192,6 @@ class Scheduler:
         if shape.environment is None:
             return has_room(worker, shape)
         return can_take(worker, shape, self._shop.settings.preparing_max)
-
-    def _may_queue(self, worker: Worker, shape: Shape, job_id: JobId) -> bool:
-        """Whether the worker should have this job waiting for its next free slot."""
-        assert worker.capacity is not None, "an open worker is here"
-        room = self._depth(shape, job_id) * worker.capacity.slots - len(worker.backlog)
-        return room > 0 and may_ever(worker, shape) and not must_prepare(worker, shape)
-
-    def _depth(self, shape: Shape, job_id: JobId) -> int:
-        """How many such jobs may wait for each slot; 0 for work that is not known to be brief."""
-        pace = self._shop.pace_of(self._shop.job(job_id).spec)
-        settings = self._shop.settings
-        if pace is None or pace > settings.horizon_s or shape.resources.gpus:
-            return 0
-        return min(settings.backlog_max, int(settings.horizon_s / max(pace, SHORTEST_S)))
 
     def _give(self, job_id: JobId, worker: Worker, shape: Shape) -> None:
         shop = self._shop

@@ -89,6 +89,22 @@ class CoreSettings(Wire):
         return LEASE_SHARE * lost_after_s - ending_s, ending_s / 3
 
 
+class LeaseTimes:
+    """What `CoreSettings.lease_of` says, without asking again for each plain job."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self._settings = settings
+        self._by_kind: dict[JobKind, tuple[float, float]] = {}
+
+    def of(self, spec: JobSpec, *, is_plain: bool) -> tuple[float, float]:
+        """The lease of this job; that of a plain one follows from its kind alone."""
+        if not is_plain:
+            return self._settings.lease_of(spec)
+        if (times := self._by_kind.get(spec.kind)) is None:
+            times = self._by_kind[spec.kind] = self._settings.lease_of(spec)
+        return times
+
+
 def is_long(kind: JobKind) -> bool:
     """Whether work of this kind is worth waiting for."""
     return kind in ("pipeline", "stream")

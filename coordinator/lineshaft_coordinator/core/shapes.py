@@ -8,6 +8,8 @@ from lineshaft_protocol.resources import Resources
 from lineshaft_protocol.values import value
 
 ONE_SLOT = Resources()
+PYTHONS_MAX = 64
+"""Of how many versions of Python the shapes are kept; clients may name any."""
 
 EnvironmentKey = NewType("EnvironmentKey", int)
 """Stands for what a job wants in its environment; the same for the same wish in the same words.
@@ -44,6 +46,22 @@ class Shape:
             spec.nodes or 1,
             spec.processes is not None,
         )
+
+
+class PlainShapes:
+    """The shapes of plain jobs: the same object each time, which is found without looking at it."""
+
+    def __init__(self) -> None:
+        self._by_python: dict[str | None, Shape] = {}
+
+    def of(self, spec: JobSpec) -> Shape:
+        """The shape of a plain job."""
+        shape = self._by_python.get(python := spec.python)
+        if shape is None:
+            if len(self._by_python) >= PYTHONS_MAX:
+                self._by_python.clear()
+            shape = self._by_python[python] = Shape.of(spec)
+        return shape
 
 
 def _environment_of(spec: JobSpec) -> EnvironmentKey:

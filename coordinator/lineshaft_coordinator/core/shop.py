@@ -10,9 +10,11 @@ from lineshaft_coordinator.core.fleet import Fleet
 from lineshaft_coordinator.core.gang_parts import Gang, part_id
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
 from lineshaft_coordinator.core.ledger import Job, Ledger
+from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.queues import Queues
 from lineshaft_coordinator.core.records import Record
 from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_coordinator.core.shapes import PlainShapes, Shape
 from lineshaft_protocol.client_messages import Cancel, Submit, ToClient, Watch
 from lineshaft_protocol.ids import ClientId, JobId, Session
 from lineshaft_protocol.jobs import JobSpec
@@ -62,6 +64,7 @@ class Shop:
     """Live jobs that a running plan asked for, by the plan's job."""
     delayed: dict[JobId, None] = field(default_factory=dict)
     """Jobs that wait before their next attempt."""
+    plain_shapes: PlainShapes = field(default_factory=PlainShapes)
     arrays: Arrays = field(default_factory=Arrays)
     """Items of job arrays of which only so many may be under way."""
     paces: OrderedDict[str, float] = field(default_factory=OrderedDict[str, float])
@@ -113,6 +116,10 @@ class Shop:
         """A live job."""
         return self.ledger.jobs[job_id]
 
+    def shape_of(self, spec: JobSpec) -> Shape:
+        """What placement looks at."""
+        return self.plain_shapes.of(spec) if is_plain(spec) else Shape.of(spec)
+
     def open_gang(self, lead_id: JobId) -> Gang:
         """Begin to look after a gang all of whose jobs are live."""
         nodes = self.job(lead_id).spec.nodes or 1
@@ -129,16 +136,17 @@ class Shop:
 
     def pace_of(self, spec: JobSpec) -> float | None:
         """How long such jobs took lately; None when none has ended yet."""
-        return self.paces.get(spec.code) if spec.code is not None else None
+        code = spec.code
+        return self.paces.get(code) if code is not None else None
 
     def note_pace(self, spec: JobSpec, run_s: float) -> None:
         """Learn from an attempt: quickly when it was slower than thought, slowly when faster."""
-        if spec.code is None:
+        if (code := spec.code) is None:
             return
-        known = self.paces.get(spec.code)
+        known = self.paces.get(code)
         if known is None:
-            self.paces[spec.code] = run_s
+            self.paces[code] = run_s
             if len(self.paces) > PACES_MAX:
                 self.paces.popitem(last=False)
         else:
-            self.paces[spec.code] = known + (run_s - known) * (0.5 if run_s > known else 0.1)
+            self.paces[code] = known + (run_s - known) * (0.5 if run_s > known else 0.1)

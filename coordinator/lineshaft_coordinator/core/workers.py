@@ -65,19 +65,20 @@ class WorkerDesk:
     def on_message(self, session: Session, message: FromWorker) -> None:
         """Act on what a worker said on its session."""
         shop = self._shop
-        if isinstance(message, Register):
+        worker = shop.fleet.by_session.get(session)
+        if type(message) is Register:
             self._roster.on_register(session, message)
             return
-        worker = shop.fleet.by_session.get(session)
         if worker is None:
             shop.close(session, PROTOCOL_FAULT, "the first message must be Register")
             return
         if shop.now - worker.heard_at > shop.settings.suspect_s:
             self._flow.freed[worker.worker_id] = worker
         worker.heard_at = shop.now
+        if type(message) is Ended:
+            self._on_ended(worker, session, message.result)
+            return
         match message:
-            case Ended(result=result):
-                self._on_ended(worker, session, result)
             case Heartbeat():
                 self._on_heartbeat(worker, session, message)
             case Preparing():
@@ -118,11 +119,11 @@ class WorkerDesk:
     def _leased(self, worker: Worker, job_id: JobId, attempt: int) -> Job | None:
         """The job, if the ledger leases this attempt of it to this worker."""
         job = self._shop.ledger.jobs.get(job_id)
+        state = job.state if job is not None else None
         if (
-            job is not None
-            and isinstance(job.state, Leased)
-            and job.state.attempt == attempt
-            and job.state.worker_id == worker.worker_id
+            type(state) is Leased
+            and state.attempt == attempt
+            and state.worker_id == worker.worker_id
         ):
             return job
         return None
@@ -160,18 +161,18 @@ class WorkerDesk:
         self._shop.send(session, Settled(job_id=job_id, attempt=returned.attempt))
 
     def _on_ended(self, worker: Worker, session: Session, result: AttemptResult) -> None:
-        job_id = JobId(result.job_id)
-        worker.ended_at = self._shop.now
-        job = self._leased(worker, job_id, result.attempt)
+        job_id, attempt, shop = JobId(result.job_id), result.attempt, self._shop
+        worker.ended_at = shop.now
+        job = self._leased(worker, job_id, attempt)
         is_settled = True
-        if job is not None and self._shop.gang_of(job_id) is not None:
+        if job is not None and not job.is_plain and shop.gang_of(job_id) is not None:
             is_settled = self._gangs.on_ended(worker, job_id, result)
         elif job is not None:
             self._conclude(worker, job_id, job, result)
         else:
-            self._count_stale(worker, job_id, result.attempt)
+            self._count_stale(worker, job_id, attempt)
         if is_settled:
-            self._shop.send(session, _settled(job_id=job_id, attempt=result.attempt))
+            shop.send(session, _settled(job_id=job_id, attempt=attempt))
 
     def _conclude(self, worker: Worker, job_id: JobId, job: Job, result: AttemptResult) -> None:
         match result.status:
