@@ -21,6 +21,7 @@ from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_protocol.blob_messages import SameHost, SameHostFolder
 from lineshaft_protocol.client_messages import Finished
 from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.jobs import Payload
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime.same_host import SECRET_FILE, boot_id
@@ -107,10 +108,10 @@ class Handover:
 
 def named_by(message: Wire) -> BlobId | None:
     """Name the blob that a message makes its reader ask for next; None if there is none."""
-    if isinstance(message, Assign):
+    payload: Payload | None = None
+    if type(message) is Assign:
         payload = message.job.payload
-    elif isinstance(message, Finished) and message.outcome.result is not None:
+    elif type(message) is Finished:
         payload = message.outcome.result
-    else:
-        return None
-    return None if payload.blob is None else BlobId(payload.blob)
+    blob = None if payload is None else payload.blob
+    return None if blob is None else BlobId(blob)

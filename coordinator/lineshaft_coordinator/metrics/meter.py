@@ -104,9 +104,9 @@ class Meter:
             now: Seconds, on a clock that never goes back.
         """
         for effect in effects:
-            if isinstance(effect, Append):
+            if type(effect) is Append:
                 record = effect.record
-                if isinstance(record, JobSubmitted):
+                if type(record) is JobSubmitted:
                     self._submitted_at[record.job_id] = now
                 else:
                     self._on_record(record, now)
@@ -116,21 +116,19 @@ class Meter:
 
     def _on_record(self, record: Record, now: float) -> None:
         job_id = record.job_id
-        match record:
-            case AttemptStarted():
-                self._leased.add(job_id)
-                # After a restart the clock is another one: those waits are not told.
-                submitted_at = self._submitted_at.pop(job_id, None)
-                if submitted_at is not None:
-                    self.waits.observe(now - submitted_at)
-            case AttemptLeft(cause=cause):
-                self._end_attempt(job_id, cause)
-            case JobFinished(outcome=outcome):
-                self._submitted_at.pop(job_id, None)
-                self._end_attempt(job_id, outcome.status)
-                self.finished.add(outcome.status)
-            case _:
-                pass
+        if type(record) is AttemptStarted:
+            self._leased.add(job_id)
+            # After a restart the clock is another one: those waits are not told.
+            submitted_at = self._submitted_at.pop(job_id, None)
+            if submitted_at is not None:
+                self.waits.observe(now - submitted_at)
+        elif type(record) is JobFinished:
+            status = record.outcome.status
+            self._submitted_at.pop(job_id, None)
+            self._end_attempt(job_id, status)
+            self.finished.add(status)
+        elif type(record) is AttemptLeft:
+            self._end_attempt(job_id, record.cause)
 
     def _end_attempt(self, job_id: str, cause: str) -> None:
         if self._builds:

@@ -93,7 +93,7 @@ class Announcer:
     def on_commit(self, effects: Sequence[Effect]) -> None:
         """Hear what was committed; a tap of the daemon."""
         for effect in effects:
-            if isinstance(effect, Append) and isinstance(effect.record, FileKept):
+            if type(effect) is Append and type(effect.record) is FileKept:
                 record = effect.record
                 if _is_checkpoint(record.file) and not self._heard.full():
                     # What finds no room is found in the journal.

@@ -116,13 +116,13 @@ class Recorder:
         return None
 
     def _run_of(self, record: Record) -> JobId | None:
-        job_id = JobId(record.job_id)
-        if isinstance(record, AttemptStarted):
+        if type(record) is AttemptStarted:
+            job_id = JobId(record.job_id)
             job = self._ledger.jobs.get(job_id)
             if job is not None and job.spec.kind == "pipeline":
                 self._followed.add(job_id)
                 return job_id
-        elif job_id in self._followed:
+        elif self._followed and (job_id := JobId(record.job_id)) in self._followed:
             if isinstance(record, JobFinished):
                 self._followed.discard(job_id)
                 return job_id

@@ -42,7 +42,9 @@ from lineshaft_coordinator.metrics.meter import Meter
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts, without_result
 from lineshaft_coordinator.server.families import Known
+from lineshaft_coordinator.server.outgoing import Outgoing
 from lineshaft_coordinator.server.questions import Questions
+from lineshaft_coordinator.server.referring import Referring
 from lineshaft_coordinator.server.replies import Replies
 from lineshaft_coordinator.server.retrying import Retries
 from lineshaft_coordinator.server.sessions import Outlet, Sessions
@@ -109,6 +111,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
+        self._referring = Referring(blobs, lambda: self.core.shop.now)
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
         self.streams = StreamRelay(self)
         self.sessions = Sessions(self, self._make_transfers, self.streams)
@@ -258,14 +261,15 @@ class Daemon:
 
     def submit(self, session: Session, submit: Submit) -> None:
         """Give the core a job whose blobs are here; a job that was accepted before needs none."""
-        text = self._secret_missing(submit.job) if submit.job.secrets else None
+        job = submit.job
+        text = self._secret_missing(job) if job.secrets else None
         if text is not None and not submit.is_repeat:
-            refused = Refused(job_id=submit.job.job_id, code="invalid", message=text)
+            refused = Refused(job_id=job.job_id, code="invalid", message=text)
             self.sessions.send(session, [refused])
             return
-        missing = self._missing_blob(submit.job)
+        missing = self._referring.missing(job)
         may_be_known = submit.is_repeat or not submit.is_fresh
-        if missing is None or (may_be_known and self._is_at_hand(JobId(submit.job.job_id))):
+        if missing is None or (may_be_known and self._is_at_hand(JobId(job.job_id))):
             self._pump.post(Received(session, submit))
         elif may_be_known:
             self._spawn(self._submit_again(session, submit, missing))
@@ -285,11 +289,12 @@ class Daemon:
         """Give the core an end or a child, with what it names looked for as for a client's job."""
         match message:
             case Ended(result=result):
-                blob = result.result.blob if result.result is not None else None
-                if result.status == "succeeded" and blob and not self._blobs.refer(blob):
+                value = result.result
+                blob = value.blob if value is not None else None
+                if blob and result.status == "succeeded" and not self._blobs.refer(blob):
                     message = without_result(message, blob)
             case SpawnChild(job=job, is_repeat=is_repeat):
-                missing = self._missing_blob(job)
+                missing = self._referring.missing(job)
                 if (
                     missing is not None
                     and not is_repeat
@@ -303,12 +308,6 @@ class Daemon:
                     self.sessions.send(session, [ChildFinished(outcome=outcome)])
                     return
         self._pump.post(Received(session, message), is_urgent=True)
-
-    def _missing_blob(self, job: JobSpec) -> str | None:
-        for blob_id in job.blobs:
-            if not self._blobs.refer(blob_id):
-                return blob_id
-        return None
 
     def _is_at_hand(self, job_id: JobId) -> bool:
         ledger = self.core.shop.ledger
@@ -334,7 +333,7 @@ class Daemon:
     # --- what the core wants ---
 
     async def _perform(self, effects: list[Effect]) -> None:
-        others = [effect for effect in effects if not isinstance(effect, Send)]
+        others = [effect for effect in effects if type(effect) is not Send]
         batch = self._facts.batch(others, time.time())
         if batch is not None:
             started = time.monotonic()
@@ -345,16 +344,16 @@ class Daemon:
             self.meter.on_commit(others, now)
             for tap in self.taps:
                 tap(others)
-        outgoing: dict[Session, list[Wire]] = {}
+        outgoing = Outgoing(self._with_secrets)
         for effect in effects:
+            if type(effect) is Send:
+                outgoing.add(effect.session, effect.message)
+                continue
             match effect:
-                case Send(session=session, message=message):
-                    told = outgoing.setdefault(session, [])
-                    told.append(self._with_secrets(message))
-                case Append() | AppendEvents():
+                case Send() | Append() | AppendEvents():
                     pass
                 case Close(session=session, code=code, reason=reason):
-                    self.sessions.send(session, outgoing.pop(session, []))
+                    self.sessions.send(session, outgoing.take(session))
                     self.sessions.close(session, code, reason)
                     logger.info("session ended", extra={"session": session, "why": reason})
                 case Lookup(job_id=job_id):
@@ -363,13 +362,11 @@ class Daemon:
                     after = effect.after_attempt, effect.after_seq
                     read = partial(self.questions.history.replay, effect.job_id, after)
                     kept = await self.room.wait_for(read)
-                    outgoing.setdefault(effect.session, []).extend(kept)
-        for session, messages in outgoing.items():
+                    outgoing.extend(effect.session, kept)
+        for session, messages in outgoing.by_session.items():
             self.sessions.send(session, messages)
-            is_worker = session in self.shop.fleet.by_session
-            if is_worker and any(isinstance(message, Assign) for message in messages):
-                now = asyncio.get_running_loop().time()
-                self.meter.dispatches.observe(now - self.core.shop.now)
+            if session in outgoing.with_work:
+                self.meter.dispatches.observe(self._loop.time() - self.core.shop.now)
 
     async def _look_up(self, job_id: JobId) -> None:
         known: Known | None = None

@@ -14,7 +14,7 @@ from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
-from lineshaft_protocol.outcomes import Failure
+from lineshaft_protocol.outcomes import Failure, Outcome
 from lineshaft_protocol.worker_messages import Ended
 
 
@@ -44,65 +44,66 @@ class Facts:
         rows: dict[str, JobRow] = {}
         events: list[EventRow] = []
         for effect in effects:
-            if isinstance(effect, Append):
+            if type(effect) is Append:
                 record = effect.record
-                records.append((record.job_id, at, encode(record)))
-                if isinstance(record, JobSubmitted):
-                    said = self._specs[record.job_id] = (
-                        record.job,
-                        record.client_id,
-                        record.owner or "",
-                    )
-                    rows[record.job_id] = _row(*said, at)
-                elif isinstance(record, JobFinished):
-                    rows[record.job_id] = self._final_row(record, at)
-                elif isinstance(record, AttemptLeft) and record.cause == "failed":
-                    said = self._specs[record.job_id]
-                    rows[record.job_id] = _row(*said, at, error=record.reason)
+                job_id = record.job_id
+                records.append((job_id, at, encode(record)))
+                # By type: to ask whether a model is of another class takes five times as long.
+                if type(record) is JobSubmitted:
+                    said = record.job, record.client_id, record.owner or ""
+                    self._specs[job_id] = said
+                    rows[job_id] = _row(*said, at)
+                elif type(record) is JobFinished:
+                    rows[job_id] = self._final_row(job_id, record.outcome, at)
+                elif type(record) is AttemptLeft and record.cause == "failed":
+                    rows[job_id] = _row(*self._specs[job_id], at, error=record.reason)
             elif isinstance(effect, AppendEvents):
                 events += [event_row(event) for event in effect.events]
         if not records and not events:
             return None
         return Batch(records=records, rows=tuple(rows.values()), events=events)
 
-    def _final_row(self, record: JobFinished, at: float) -> JobRow:
-        spec, client_id, owner = self._specs.pop(record.job_id)
-        outcome = record.outcome
-        error = outcome.failure.message if outcome.failure is not None else None
+    def _final_row(self, job_id: str, outcome: Outcome, at: float) -> JobRow:
+        spec, client_id, owner = self._specs.pop(job_id)
+        failure, tags, is_live = outcome.failure, spec.tags, False
+        error = failure.message if failure is not None else None
+        # By place: with thirteen names it takes twice as long, and there are two for every job.
         return JobRow(
-            job_id=record.job_id,
-            is_live=False,
-            status=outcome.status,
-            name=spec.name or "",
-            kind=spec.kind,
-            client_id=client_id,
-            submitted_at=at,
-            finished_at=at,
-            worker_id=outcome.worker_id,
-            attempt=outcome.attempt,
-            tags=",".join(spec.tags or ()),
-            error=error or outcome.reason or "",
-            owner=owner,
+            job_id,
+            is_live,
+            outcome.status,
+            spec.name or "",
+            spec.kind,
+            client_id,
+            at,  # The first row says when it was submitted; this cannot change that.
+            at,
+            outcome.worker_id,
+            outcome.attempt,
+            ",".join(tags) if tags else "",
+            error or outcome.reason or "",
+            owner,
         )
 
 
 def _row(
     spec: JobSpec, client_id: str, owner: str, at: float, *, error: str | None = None
 ) -> JobRow:
+    tags = ",".join(spec.tags) if spec.tags else ""
+    is_live, attempt = True, 0
     return JobRow(
-        job_id=spec.job_id,
-        is_live=True,
-        status="queued",
-        name=spec.name or "",
-        kind=spec.kind,
-        client_id=client_id,
-        submitted_at=at,
-        finished_at=None,
-        worker_id=None,
-        attempt=0,
-        tags=",".join(spec.tags or ()),
-        error=error,
-        owner=owner,
+        spec.job_id,
+        is_live,
+        "queued",
+        spec.name or "",
+        spec.kind,
+        client_id,
+        at,
+        None,  # It has not ended,
+        None,  # and no worker has it.
+        attempt,
+        tags,
+        error,
+        owner,
     )
 
 

@@ -135,7 +135,7 @@ class Sessions:
     def send(self, session: Session, messages: list[Wire]) -> None:
         """Send messages in order, in as few frames as their sizes allow; mere receipts soon."""
         if (link := self._links.get(session)) is not None:
-            if all(isinstance(message, RECEIPTS) for message in messages):
+            if all(type(message) in RECEIPTS for message in messages):
                 self._hold(session, link, messages)
             else:
                 self._flush(link, messages)
@@ -238,14 +238,19 @@ class Sessions:
         if self._desk.waiting() > WAITING_MAX:
             link.connection.close(POLICY, "the coordinator is overloaded; slow down")
             return
+        desk = self._desk
         for message in messages:
-            self._route(session, link, message)
+            # Those two first, and by type: there is one of each for every job.
+            if type(message) is Submit:
+                desk.submit(session, message)
+            elif type(message) is Ended:
+                desk.told_by_worker(session, message)
+            else:
+                self._route(session, link, message)
 
     def _route(self, session: Session, link: _Link, message: FromClient | FromWorker) -> None:
         match message:
-            case Submit():  # Those two first: there is one of each for every job.
-                self._desk.submit(session, message)
-            case Ended() | SpawnChild():
+            case SpawnChild():
                 self._desk.told_by_worker(session, message)
             case BlobOffer() | FetchBlob() | BlobAck() | SameHost():
                 link.transfers.on_message(message)

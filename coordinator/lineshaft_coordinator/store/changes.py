@@ -88,12 +88,16 @@ class Changes:
     def _write(
         self, batches: Sequence[Batch], rows: Sequence[JobRow], *, ended: Mapping[str, RowCells]
     ) -> None:
+        live = self._live
         merged = self._merge(rows, ended)
         records = [record for batch in batches for record in batch.records]
-        self._assert_rows_exist({job_id for job_id, _, _ in records if job_id not in merged})
+        strangers = {
+            job_id for job_id, _, _ in records if job_id not in live and job_id not in merged
+        }
+        if strangers:
+            self._assert_rows_exist(strangers)
         numbered = [
-            cells_of_record(seq, job_id, at, record)
-            for seq, (job_id, at, record) in enumerate(records, self._next_seq)
+            cells_of_record(seq, *record) for seq, record in enumerate(records, self._next_seq)
         ]
         events = [cells_of_event(event) for batch in batches for event in batch.events]
         new: list[RowCells] = []
@@ -158,8 +162,7 @@ class Changes:
 
     def _assert_rows_exist(self, job_ids: AbstractSet[str]) -> None:
         # A record without a row would never be replayed.
-        strangers = {job_id for job_id in job_ids if job_id not in self._live}
-        strangers -= self._find_rows(tuple(strangers)).keys()
+        strangers = job_ids - self._find_rows(tuple(job_ids)).keys()
         assert not strangers, f"records came without a row, of jobs {sorted(strangers)[:3]}"
 
     def _insert(

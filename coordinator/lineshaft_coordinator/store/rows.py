@@ -40,7 +40,9 @@ _MISFITS: Final = (TypeError, ValueError, AttributeError, struct.error)
 
 def cells_of_record(seq: int, job_id: str, at: float, record: bytes) -> RecordCells:
     """Lay out one journal record."""
-    return seq, job_id, at, record, _record_crc(seq, job_id, at, record)
+    # `_record_crc` once more: the call of it would be a fifth of the time.
+    crc = crc32(record, crc32(_RECORD_NUMBERS.pack(seq, at) + job_id.encode()))
+    return seq, job_id, at, record, crc
 
 
 def cells_of_event(event: EventRow) -> EventCells:
