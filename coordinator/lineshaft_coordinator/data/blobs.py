@@ -37,6 +37,7 @@ from lineshaft_coordinator.data.blob_names import BlobNames
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
 from lineshaft_coordinator.data.blob_shelf import Shelf
 from lineshaft_coordinator.data.blob_uploads import RoomLimits, Uploads
+from lineshaft_coordinator.data.recent import RecentBlobs
 from lineshaft_coordinator.data.stored_objects import StoredObjects
 from lineshaft_runtime.durable import sync_bytes
 
@@ -72,9 +73,8 @@ class BlobStore:
         Raises:
             OSError: The folder cannot be made or read.
         """
-        self._folder = folder
-        self._blob_bytes_max = blob_bytes_max
-        self.free_bytes_min = free_bytes_min
+        self._folder, self._blob_bytes_max = folder, blob_bytes_max
+        self.free_bytes_min, self.recent = free_bytes_min, RecentBlobs()
         self._partial_folder = folder / "partial"
         self._partial_folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         # Held for the tables and for names of files, never while bytes are written: what is

@@ -6,9 +6,7 @@ another for each blob, so that a large blob delays nobody's control messages.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from lineshaft_coordinator.data.blob_errors import BlobError, BlobNotFoundError, BlobOffsetError
@@ -17,6 +15,7 @@ from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.handover import Handover, Porch, named_by
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.object_desk import ObjectDesk
+from lineshaft_coordinator.data.under_way import DownloadUnderWay, UploadUnderWay
 from lineshaft_protocol.blob_messages import (
     BlobAck,
     BlobHere,
@@ -66,28 +65,6 @@ class Outlet(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Upload:
-    size_bytes: int
-    received_bytes: int = 0
-    acked_bytes: int = 0
-    pieces: deque[BlobChunk] = field(default_factory=deque[BlobChunk])
-    queued_bytes: int = 0
-    task: asyncio.Task[None] | None = None
-    failure: str | None = None
-    is_overtaken: bool = False
-    """Another session brought some of the same blob meanwhile."""
-
-
-@dataclass(slots=True)
-class _Download:
-    size_bytes: int
-    sent_bytes: int
-    acked_bytes: int
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-
 class Transfers:
     """Blobs going to and coming from one peer."""
 
@@ -104,8 +81,8 @@ class Transfers:
         self._adoptions: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._beginning: dict[asyncio.Task[None], None] = {}
-        self._uploads: dict[BlobId, _Upload] = {}
-        self._downloads: dict[BlobId, _Download] = {}
+        self._uploads: dict[BlobId, UploadUnderWay] = {}
+        self._downloads: dict[BlobId, DownloadUnderWay] = {}
         self._waiting: dict[BlobId, int] = {}
         """From where on to send what is wanted, too, in the order in which it was asked for."""
 
@@ -252,7 +229,7 @@ class Transfers:
         blob_id = BlobId(offer.blob_id)
         is_complete = self._store.is_complete(blob_id)
         if not is_complete:
-            self._uploads[blob_id] = _Upload(offer.size_bytes, received, received)
+            self._uploads[blob_id] = UploadUnderWay(offer.size_bytes, received, received)
         self._outlet.send(
             BlobStatus(blob_id=blob_id, received_bytes=received, is_complete=is_complete)
         )
@@ -274,7 +251,7 @@ class Transfers:
         elif upload.task is None:
             upload.task = asyncio.create_task(self._write_in_thread(chunk.blob_id, upload))
 
-    async def _write_in_thread(self, blob_id: BlobId, upload: _Upload) -> None:
+    async def _write_in_thread(self, blob_id: BlobId, upload: UploadUnderWay) -> None:
         while upload.pieces:
             written = await asyncio.to_thread(self._write_pieces, blob_id, upload)
             # Only here: counted in the thread, a chunk that comes meanwhile would spoil the sum.
@@ -282,7 +259,7 @@ class Transfers:
             self._after_write(blob_id, upload)
         upload.task = None
 
-    def _write_pieces(self, blob_id: BlobId, upload: _Upload) -> int:
+    def _write_pieces(self, blob_id: BlobId, upload: UploadUnderWay) -> int:
         """Write what waits; returns how many bytes no longer do."""
         taken_bytes = 0
         try:
@@ -290,6 +267,7 @@ class Transfers:
                 piece = upload.pieces.popleft()
                 taken_bytes += len(piece.data)
                 upload.received_bytes = self._store.write(blob_id, piece.offset, piece.data)
+                upload.whole = piece.data if len(piece.data) == upload.size_bytes else None
         except BlobOffsetError as error:
             upload.is_overtaken = error.expected > error.offset
             upload.failure = None if upload.is_overtaken else str(error)
@@ -297,7 +275,7 @@ class Transfers:
             upload.failure = str(error)
         return taken_bytes
 
-    def _after_write(self, blob_id: BlobId, upload: _Upload) -> None:
+    def _after_write(self, blob_id: BlobId, upload: UploadUnderWay) -> None:
         if self._uploads.get(blob_id) is not upload:
             return
         if upload.failure is not None:
@@ -309,6 +287,8 @@ class Transfers:
             self._on_offer(BlobOffer(blob_id=blob_id, size_bytes=upload.size_bytes))
         elif self._store.is_complete(blob_id):
             del self._uploads[blob_id]
+            if upload.whole is not None:
+                self._store.recent.put(blob_id, upload.whole)
             status = BlobStatus(blob_id=blob_id, received_bytes=upload.size_bytes, is_complete=True)
             self._outlet.send(status)
         elif upload.received_bytes - upload.acked_bytes >= ACK_BYTES:
@@ -337,7 +317,12 @@ class Transfers:
         if size_bytes is None or offset > size_bytes:
             self._outlet.send(BlobMissing(blob_id=blob_id))
             return
-        download = self._downloads[blob_id] = _Download(size_bytes, offset, offset)
+        if not offset and self._outlet.is_writable:
+            whole = self._store.recent.take(blob_id)
+            if whole is not None:
+                self._outlet.send_binary(encode_chunk(blob_id, 0, whole))
+                return
+        download = self._downloads[blob_id] = DownloadUnderWay(size_bytes, offset, offset)
         if size_bytes <= SMALL_BYTES and not self._desk.is_away(blob_id):
             del self._downloads[blob_id]
             try:
@@ -349,7 +334,7 @@ class Transfers:
         else:
             download.task = asyncio.create_task(self._send_pieces(blob_id, download))
 
-    async def _send_pieces(self, blob_id: BlobId, download: _Download) -> None:
+    async def _send_pieces(self, blob_id: BlobId, download: DownloadUnderWay) -> None:
         try:
             with self._desk.holding(blob_id):
                 while download.sent_bytes < download.size_bytes:
@@ -389,7 +374,7 @@ class Transfers:
         data = read_cached(path, offset, length)
         return None if data is None else memoryview(data)
 
-    async def _room(self, download: _Download) -> None:
+    async def _room(self, download: DownloadUnderWay) -> None:
         while (
             not self._outlet.is_writable
             or download.sent_bytes - download.acked_bytes >= WINDOW_BYTES
