@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from lineshaft_coordinator.core.ledger import CorruptJournalError
@@ -148,10 +149,11 @@ async def _run(
     )
     parts = Parts(daemon, blobs, actions, training, runs, announcer, recorder)
     server = _make_server(settings, parts)
-    await server.start()
-    _announce(settings, server.port)
-    training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
+    # Before anybody is told where we are: who knows may have us stop at once, and that in order.
     with stop_on_signals() as stopping:
+        await server.start()
+        _announce(settings, server.port)
+        training.reach_at(settings.host, server.port, is_tls=settings.tls_certificate is not None)
         tidying = asyncio.create_task(upkeep.run())
         pump = asyncio.create_task(daemon.run())
         recording = asyncio.create_task(recorder.run())
@@ -174,10 +176,14 @@ async def _run(
             for task in (*tasks, recording):
                 task.cancel()
             results = await asyncio.gather(*tasks, recording, return_exceptions=True)
+    _raise_first(results)
+    logger.info("stopped")
+
+
+def _raise_first(results: Iterable[object]) -> None:
     for result in results:
         if isinstance(result, Exception):
             raise result
-    logger.info("stopped")
 
 
 def _make_server(settings: CoordinatorSettings, parts: Parts) -> Server:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.e2e.farm import Farm
+from tests.e2e.farm import DEADLINE_S, Farm
 from tests.e2e.nursery import run_forked
 
 
@@ -71,6 +71,34 @@ def test_a_home_that_cannot_be_written_is_named(site: Farm, tmp_path: Path) -> N
     assert "LINESHAFT_HOME" in line
 
 
+STOPPED_AT_ONCE = """
+import os, signal, sys
+from lineshaft_coordinator.__main__ import main
+from lineshaft_coordinator.server import serve
+
+announce = serve._announce
+
+def announce_and_be_stopped(settings, port):
+    announce(settings, port)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+serve._announce = announce_and_be_stopped
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_who_is_stopped_as_soon_as_it_is_announced_ends_in_order(site: Farm) -> None:
+    data = site.folder / "data"
+    flags = ["--listen", "127.0.0.1:0", "--data", str(data)]
+
+    started = site.start("coordinator", "-c", STOPPED_AT_ONCE, *flags)
+
+    assert started.popen.wait(DEADLINE_S) == 0, started.said()
+    left = {path.name for path in data.iterdir()}
+    assert "lineshaft.sqlite" in left
+    assert not left & {"lineshaft.sqlite-wal", "store.open"}, "the store was closed"
+
+
 def empty_database() -> bytes:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA user_version = 1")
@@ -90,11 +118,8 @@ def empty_database() -> bytes:
 def test_a_damaged_store_names_its_file_and_is_left_alone(
     site: Farm, damage: bytes, detail: str
 ) -> None:
-    site.start_coordinator().terminate()
+    assert site.start_coordinator().terminate() == 0
     database = site.folder / "data" / "lineshaft.sqlite"
-    # Stopped before it listened for signals, it left a log from which SQLite mends everything.
-    for left in database.parent.glob("lineshaft.sqlite-*"):
-        left.unlink()
     database.write_bytes(damage)
 
     line = refused(site, "--data", site.folder / "data")
@@ -106,7 +131,7 @@ def test_a_damaged_store_names_its_file_and_is_left_alone(
 
 
 def test_records_that_contradict_each_other_are_damage_too(site: Farm) -> None:
-    site.start_coordinator().terminate()
+    assert site.start_coordinator().terminate() == 0
     code = """
 import asyncio, sys
 from pathlib import Path
