@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.farm import until
+from tests.e2e.farm import DEADLINE_S, until
 
 from lineshaft_records import Run
 from lineshaft_records.documents import read_info
@@ -55,7 +55,7 @@ def test_s004_04_on_a_full_disk_and_with_a_dead_keeper_rows_are_dropped_in_silen
 ) -> None:
     run = Run("e", "r", base=small_disk, console=False, provenance=False)
     run.log_metrics({"a": 0.0}, step=0)
-    assert run.flush()
+    assert run.flush(DEADLINE_S)
     run._keeper.kill()
     run._keeper.wait()
     ballast = fill(small_disk)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tests.contract.records.stage import do, start, until_ended
-from tests.e2e.farm import until
+from tests.e2e.farm import DEADLINE_S, until
 
 from lineshaft_records import Run, artifacts
 from lineshaft_records.documents import RunInfo, read_info
@@ -107,7 +107,7 @@ def test_s004_05_a_single_row_is_readable_by_others_while_the_run_goes_on(tmp_pa
     until(lambda: RunReader(run.folder).points(["a"]).get("a"), what="the row is readable")
     until(run.folder.metrics.exists, what="it is published")
     run.log_metrics({"a": 2.0}, step=2)
-    assert run.flush()
+    assert run.flush(DEADLINE_S)
     assert RunReader(run.folder).points(["a"])["a"].values == [1.0, 2.0]
     run.close()
 
@@ -195,7 +195,7 @@ def test_s004_11_artifacts_never_escape_overwrite_or_vanish(
         run.save_artifact("out/model.bin")
         run.save_artifact(work / "out" / "model.bin")
         run.save_artifact("../outside.bin")
-        assert run.flush()
+        assert run.flush(DEADLINE_S)
         Path("out/model.bin").write_bytes(b"3")
         run.save_artifact("out/model.bin")
         run.save_artifact("missing.bin")

@@ -7,8 +7,8 @@ import os
 import struct
 import wave
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from tests.e2e.farm import until
+from tests.e2e.farm import DEADLINE_S
 
 from lineshaft_records import Run, keeper
 from lineshaft_records.catalog import Catalog
@@ -43,12 +43,8 @@ def expman() -> ModuleType:
     return found
 
 
-@contextmanager
-def opened(base: Path) -> Iterator[Run]:
-    """A run, and afterwards its files: on a busy machine its end does not wait for them."""
-    with Run("e", "r", base=base, console=False, provenance=False) as run:
-        yield run
-    until(lambda: not run.folder.live.exists(), what="the run is closed")
+def opened(base: Path) -> Run:
+    return Run("e", "r", base=base, console=False, provenance=False)
 
 
 def test_s004_18_histograms_are_those_that_expman_would_keep(
@@ -77,7 +73,7 @@ def test_s004_18_histograms_are_told_while_the_run_goes_on(tmp_path: Path) -> No
     with opened(tmp_path) as run, closing(Catalog(tmp_path)) as catalog:
         run.log_histogram("a", [1, 2], step=1, bins=2)
         run.log_histogram("b", [float("nan"), 4.0, float("inf")], step=2, bins=1)
-        assert run.flush()
+        assert run.flush(DEADLINE_S)
 
         found = catalog.histograms(run="r")
         of_b = catalog.histograms(run="r", tag="b", limit=1)

@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from tests.contract.records.real_expman import installed
-from tests.e2e.farm import until
+from tests.e2e.farm import DEADLINE_S, until
 from tests.nvml.standin import (
     GIB,
     GPU_IS_LOST,
@@ -59,12 +59,8 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandinState:
     return state
 
 
-@contextmanager
-def opened(base: Path, *, every_s: float) -> Iterator[Run]:
-    """A run, and afterwards its files: on a busy machine its end does not wait for them."""
-    with Run("e", "r", base=base, console=False, provenance=False, system_s=every_s) as run:
-        yield run
-    until(lambda: not run.folder.live.exists(), what="the run is closed")
+def opened(base: Path, *, every_s: float) -> Run:
+    return Run("e", "r", base=base, console=False, provenance=False, system_s=every_s)
 
 
 def looks(folder: RunFolder) -> list[SideRow]:
@@ -144,7 +140,7 @@ def test_a_driver_that_hangs_costs_its_gauges_only_and_is_told_once(
         gpus.hang()
         until(lambda: "does not answer" in run.folder.log.read_text(), what="its silence is told")
         run.log_metrics({"loss": 1.0}, step=1)
-        assert run.flush(), "the run is recorded all the while"
+        assert run.flush(DEADLINE_S), "the run is recorded all the while"
         count = len(looks(run.folder))
         until(lambda: len(looks(run.folder)) > count + 2, what="the machine is looked at")
         assert [name for name in looks(run.folder)[-1].values if name.startswith("gpu.")] == []
@@ -193,7 +189,7 @@ def test_s004_18_expmans_own_columns_are_ours(
 def test_s004_18_the_machine_stands_beside_the_curves_of_a_run(tmp_path: Path) -> None:
     with opened(tmp_path, every_s=0.02) as run:
         run.log_metrics({"loss": 1.0}, step=7)
-        assert run.flush()
+        assert run.flush(DEADLINE_S)
         until(lambda: len(looks(run.folder)) > 1, what="it looks at the machine")
         with closing(Catalog(tmp_path)) as catalog:
             live = catalog.metrics(run="r", system=True)["metrics"]
@@ -263,7 +259,7 @@ def test_what_a_run_tells_of_its_machine_is_read_once(
 def test_s004_18_nothing_is_looked_at_where_nobody_wants_it(tmp_path: Path) -> None:
     with opened(tmp_path, every_s=0) as run:
         run.log_metrics({"loss": 1.0})
-        assert run.flush()
+        assert run.flush(DEADLINE_S)
 
     assert not (run.path / "system.parquet").exists()
 
