@@ -2,8 +2,9 @@
 
 To wake a thread and be woken by it takes longer than an idle disk does for a small file whose
 maker had it begin. So a file that comes alone is taken over by the loop. What comes in numbers
-goes to threads, because a disk is best used by several syncs at a time; so does what is large, and
-everything while the disk is slow, which must not hold up the loop.
+goes to threads, because a disk is best used by several syncs at a time; so does what is large or
+needs more of the disk than its own sync, and everything while the disk is slow, which must not hold
+up the loop.
 """
 
 import asyncio
@@ -13,19 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from lineshaft_coordinator.data.blobs import BlobStore
+from lineshaft_coordinator.store.disk_pace import DiskPace
 
 _QUICK_BYTES_MAX: Final = 2 << 20
 """Longest file that the loop takes over itself."""
 _ALONE_S: Final = 0.002
 """For so long no other must have come."""
-_QUICK_S_MAX: Final = 0.01
-"""What took the loop longer was slow."""
-_SLOW_MAX: Final = 3
-"""So many slow ones in a row tell of a slow disk."""
-_STALL_S: Final = 0.1
-"""So does a single one that took this long: somebody writes much, and the next wait for it too."""
-_SLOW_DISK_S: Final = 30.0
-"""How long threads then do it all, until the disk is tried again."""
 
 
 class Adopting:
@@ -39,8 +33,7 @@ class Adopting:
         self._clock = clock
         self._in_threads_count = 0
         self._came_at = -_ALONE_S
-        self._slow_count = 0
-        self._is_slow_until = 0.0
+        self._pace = DiskPace()
 
     def is_quick(self, store: BlobStore, blob_id: str, size_bytes: int) -> bool:
         """Whether `at_once` may be called for a file that comes now."""
@@ -50,9 +43,8 @@ class Adopting:
         return (
             is_alone
             and size_bytes <= _QUICK_BYTES_MAX
-            and now >= self._is_slow_until
-            # Else the loop would wait for whoever sends the same blob.
-            and not store.is_under_way(blob_id)
+            and self._pace.is_quick(now)
+            and not store.would_wait(blob_id, size_bytes)
         )
 
     def at_once(self, store: BlobStore, blob_id: str, path: Path, size_bytes: int) -> None:
@@ -66,10 +58,7 @@ class Adopting:
             store.adopt(blob_id, path, size_bytes)
         finally:
             now = self._came_at = self._clock()
-            took_s = now - started
-            self._slow_count = self._slow_count + 1 if took_s > _QUICK_S_MAX else 0
-            if self._slow_count >= _SLOW_MAX or took_s > _STALL_S:
-                self._slow_count, self._is_slow_until = 0, now + _SLOW_DISK_S
+            self._pace.note(now - started, now)
 
     async def in_thread(self, store: BlobStore, blob_id: str, path: Path, size_bytes: int) -> None:
         """Take a file over in a thread.

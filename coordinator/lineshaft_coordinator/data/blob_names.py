@@ -25,6 +25,11 @@ class BlobNames:
         self._lock = threading.Lock()
         self._are_folders_durable = False
 
+    @property
+    def are_made(self) -> bool:
+        """Whether the folders are there: a name costs no more than the sync of its own."""
+        return self._are_folders_durable
+
     def give(self, blob_id: str, source: Path) -> None:
         """Give a file that is whole and synced the name of its blob; returns once that is durable.
 

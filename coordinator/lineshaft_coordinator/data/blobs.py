@@ -191,9 +191,9 @@ class BlobStore:
         is_new = blob_id not in self._left and self._uploads.has_room(blob_id, size_bytes)
         return is_new or self.is_complete(blob_id)
 
-    def is_under_way(self, blob_id: str) -> bool:
-        """Tell whether somebody is sending the blob, or was and may come back."""
-        return blob_id in self._uploads.table
+    def would_wait(self, blob_id: str, size_bytes: int) -> bool:
+        """Tell whether `adopt` would wait for who sends the blob, or make folders or room first."""
+        return not (self._names.are_made and self._uploads.has_room(blob_id, size_bytes))
 
     def is_here(self, blob_id: str) -> bool:
         """Tell whether the whole blob is a file here."""

@@ -86,7 +86,10 @@ class StoredObjects:
     ) -> None:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._folder, self.store, self.bytes_min = folder, store, bytes_min
+        # Held for the tables, never over a sync: the event loop asks them. Who changes what the
+        # index durably says holds `_writing` throughout, and takes the other one within.
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._entries, self._struck = _read(folder)
         self._expected = Counter[str]()
         self._held = Counter[str]()
@@ -202,27 +205,33 @@ class StoredObjects:
         Raises:
             OSError: It cannot be noted.
         """
-        with self._lock:
+        with self._writing:
             if blob_id in self._struck:
                 return False
-            if blob_id not in self._entries:
-                shard = self._folder / blob_id[:2]
-                if not shard.exists():
-                    shard.mkdir(mode=FOLDER_MODE, exist_ok=True)
-                    sync_path(self._folder)
-                path = shard / f"{blob_id[2:]}.{size_bytes}"
-                try:
-                    path.touch(0o600)
-                    sync_path(shard)
-                except OSError:
-                    with suppress(OSError):  # Else the next start would believe it.
-                        path.unlink(missing_ok=True)
-                    raise
-                self._entries[blob_id] = _Entry(size_bytes, path)
-            self._distrusted.discard(blob_id)
-            if self._waiting.pop(blob_id, None) is not None:
-                self._copies[blob_id] = size_bytes
+            entry = self._entries.get(blob_id) or self._written(blob_id, size_bytes)
+            with self._lock:
+                if blob_id in self._struck:  # Since, if it was entered before.
+                    return False
+                self._entries[blob_id] = entry
+                self._distrusted.discard(blob_id)
+                if self._waiting.pop(blob_id, None) is not None:
+                    self._copies[blob_id] = size_bytes
         return True
+
+    def _written(self, blob_id: str, size_bytes: int) -> _Entry:
+        shard = self._folder / blob_id[:2]
+        if not shard.exists():
+            shard.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync_path(self._folder)
+        path = shard / f"{blob_id[2:]}.{size_bytes}"
+        try:
+            path.touch(0o600)
+            sync_path(shard)
+        except OSError:
+            with suppress(OSError):  # Else the next start would believe it.
+                path.unlink(missing_ok=True)
+            raise
+        return _Entry(size_bytes, path)
 
     def make_young(self, blob_id: str) -> bool:
         """Tell whether a blob is there, and keep a collection from taking it for old."""
@@ -322,13 +331,14 @@ class StoredObjects:
         return False
 
     def _forget(self, blob_id: str, *, is_damaged: bool) -> None:
-        with self._lock:
-            # Whom somebody is putting there just now is not lost.
-            if blob_id in self._expected or (entry := self._entries.pop(blob_id, None)) is None:
-                return
-            self._copies.pop(blob_id, None)
-            if is_damaged:
-                self._distrusted.add(blob_id)
+        with self._writing:
+            with self._lock:
+                # Whom somebody is putting there just now is not lost.
+                if blob_id in self._expected or (entry := self._entries.pop(blob_id, None)) is None:
+                    return
+                self._copies.pop(blob_id, None)
+                if is_damaged:
+                    self._distrusted.add(blob_id)
             with suppress(OSError):  # The next start would believe it, until it is read again.
                 entry.path.unlink(missing_ok=True)
                 sync_path(entry.path.parent)

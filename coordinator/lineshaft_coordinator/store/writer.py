@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from lineshaft_coordinator.store.changes import Changes
+from lineshaft_coordinator.store.disk_pace import DiskPace
 from lineshaft_coordinator.store.errors import StoreFullError
 from lineshaft_coordinator.store.faults import FAULTS, as_store_error, is_lasting
 from lineshaft_coordinator.store.interface import Batch
@@ -30,12 +31,6 @@ _GROUP_RECORDS_MAX: Final = 8192
 """Records in one commit; one batch alone may have more."""
 _QUICK_RECORDS_MAX: Final = 16
 """Records in a batch that the loop commits itself."""
-_QUICK_S_MAX: Final = 0.01
-"""A commit on the loop that took longer was slow."""
-_SLOW_MAX: Final = 3
-"""So many slow commits in a row, which no checkpoint explains, tell of a slow disk."""
-_SLOW_DISK_S: Final = 30.0
-"""How long the thread then does it all, until the disk is tried again."""
 
 
 @value()
@@ -63,8 +58,7 @@ class Writer:
         self._changes: Changes | None = None
         self._unsettled_count = 0
         """What was given to the thread and is not settled yet; 0: the connection is the loop's."""
-        self._slow_count = 0
-        self._is_slow_until = 0.0
+        self._pace = DiskPace()
         self._failure: BaseException | None = None
         """Why nothing more is written, once the disk failed; goes with the connection."""
 
@@ -123,7 +117,7 @@ class Writer:
             self._unsettled_count == 0
             and len(batch.records) <= _QUICK_RECORDS_MAX
             and not batch.events
-            and time.monotonic() >= self._is_slow_until
+            and self._pace.is_quick(time.monotonic())
         )
 
     def _append_here(self, append: _Append) -> None:
@@ -131,9 +125,7 @@ class Writer:
         started = time.monotonic()
         _conclude([append.done], self._perform(self._changes, [append]))
         now = time.monotonic()
-        self._slow_count = self._slow_count + 1 if now - started > _QUICK_S_MAX else 0
-        if self._slow_count >= _SLOW_MAX:
-            self._slow_count, self._is_slow_until = 0, now + _SLOW_DISK_S
+        self._pace.note(now - started, now)
 
     def _serve(
         self,

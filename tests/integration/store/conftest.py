@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from tests.integration.store.moving_bench import Bench
 
-from lineshaft_coordinator.server.blob_room import moving
 from lineshaft_coordinator.store.interface import Store
 from lineshaft_coordinator.store.sqlite import SqliteStore
 
@@ -29,9 +28,5 @@ async def store(opener: Opener) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "store").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store")
-    await bench.mover.claim()
-    async with moving(bench.mover):
+    async with Bench.running(tmp_path) as bench:
         yield bench

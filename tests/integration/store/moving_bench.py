@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tests.integration.gateway.seed_bench import until
 
@@ -11,6 +14,7 @@ from lineshaft_coordinator.data.blobs import BlobStore
 from lineshaft_coordinator.data.moving import ObjectMover
 from lineshaft_coordinator.data.store_note import StoreNote, note_for
 from lineshaft_coordinator.data.stored_objects import INDEX, StoredObjects
+from lineshaft_coordinator.server.blob_room import moving
 from lineshaft_runtime.object_store import ObjectStore, object_name
 
 LARGE = os.urandom(300_000)
@@ -44,6 +48,17 @@ class Bench:
         self.mover = ObjectMover(
             self.blobs, self.stored, note, copies_bytes_max=self.copies_bytes_max
         )
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, folder: Path, **limits: int) -> AsyncGenerator[Self]:
+        """One with these limits, while blobs move."""
+        (folder / "data").mkdir()
+        (folder / "store").mkdir()
+        bench = cls(folder / "data", folder / "store", **limits)
+        await bench.mover.claim()
+        async with moving(bench.mover):
+            yield bench
 
     def object(self, name: str = NAME) -> Path:
         return self.store / object_name(name)

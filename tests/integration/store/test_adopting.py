@@ -26,6 +26,7 @@ class SlowStore(BlobStore):
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         super().__init__(folder, blob_bytes_max=8 * MIB, total_bytes_max=64 * MIB)
+        self.put_bytes(b"the first, for which folders are made")
         self.clock, self.takes_s = clock, 0.0
         self.threads: list[threading.Thread] = []
 
@@ -87,6 +88,28 @@ def test_a_blob_that_somebody_is_sending_goes_to_a_thread(tmp_path: Path) -> Non
     store.begin(blob_id, size_bytes)
 
     assert not adopting.is_quick(store, blob_id, size_bytes)
+
+
+def test_the_first_blob_of_all_goes_to_a_thread_which_makes_the_folders(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs", blob_bytes_max=8 * MIB, total_bytes_max=64 * MIB)
+    blob_id, path, size_bytes = laid(tmp_path, b"first")
+    assert not Adopting(Clock()).is_quick(store, blob_id, size_bytes)
+
+    store.adopt(blob_id, path, size_bytes)
+
+    assert Adopting(Clock()).is_quick(store, *laid(tmp_path, b"second")[::2])
+
+
+def test_a_file_for_which_others_have_to_go_goes_to_a_thread(tmp_path: Path) -> None:
+    clock = Clock()
+    store, adopting = SlowStore(tmp_path / "blobs", clock), Adopting(clock)
+    for number in range(9):
+        store.begin(f"{number:064d}", 7 * MIB, holder=number)
+    free_bytes = 64 * MIB - store.total_bytes
+
+    assert not adopting.is_quick(store, "a" * 64, free_bytes + 1)
+    clock.now += 1.0
+    assert adopting.is_quick(store, "a" * 64, free_bytes)
 
 
 @pytest.mark.parametrize(("takes_s", "most"), [(0.02, 3), (0.5, 1)])

@@ -2,14 +2,17 @@
 
 import asyncio
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.e2e.farm import DEADLINE_S
 from tests.integration.gateway.seed_bench import until
 from tests.integration.store.moving_bench import LARGE, NAME, Bench
 
+from lineshaft_coordinator.data import stored_objects
 from lineshaft_coordinator.data.blob_errors import (
     BlobElsewhereError,
     BlobLostError,
@@ -71,11 +74,7 @@ async def test_what_is_nowhere_else_is_never_dropped_as_a_copy(bench: Bench) -> 
 
 
 async def test_copies_that_are_too_many_go_and_come_back(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "data").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store", copies_bytes_max=0)
-    await bench.mover.claim()
-    async with moving(bench.mover):
+    async with Bench.running(tmp_path, copies_bytes_max=0) as bench:
         bench.blobs.put_bytes(LARGE)
         await until(lambda: not bench.blobs.is_here(NAME))
 
@@ -84,11 +83,7 @@ async def test_copies_that_are_too_many_go_and_come_back(tmp_path: Path) -> None
 
 
 async def test_copies_give_way_to_what_is_nowhere_else(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "data").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store", total_bytes_max=400_000)
-    await bench.mover.claim()
-    async with moving(bench.mover):
+    async with Bench.running(tmp_path, total_bytes_max=400_000) as bench:
         bench.blobs.put_bytes(LARGE)
         await bench.moved()
 
@@ -317,6 +312,26 @@ async def test_what_somebody_looks_for_is_no_stray_and_what_goes_is_not_entered(
     assert not bench.object().exists()
 
 
+async def test_nobody_waits_for_the_disk_to_enter_another_object(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    are_free: list[bool] = []
+
+    def sync(_: Path) -> None:
+        asking = threading.Thread(target=bench.stored.make_young, args=(NAME,), daemon=True)
+        asking.start()
+        asking.join(DEADLINE_S)
+        are_free.append(not asking.is_alive())
+
+    monkeypatch.setattr(stored_objects, "sync_path", sync)
+
+    await asyncio.to_thread(bench.stored.enter, f"{0:064d}", 1)
+
+    assert are_free == [True, True], "for its folder, and for its name"
+
+
 async def test_an_object_that_cannot_be_entered_is_answered_for(bench: Bench) -> None:
     source = bench.data / "source"
     source.write_bytes(LARGE)
@@ -348,11 +363,7 @@ async def test_a_blob_that_cannot_be_moved_does_not_hold_up_others(tmp_path: Pat
 
 
 async def test_a_copy_that_is_read_stays_though_it_is_too_large(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "data").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store", copies_bytes_max=1)
-    await bench.mover.claim()
-    async with moving(bench.mover):
+    async with Bench.running(tmp_path, copies_bytes_max=1) as bench:
         bench.blobs.put_bytes(LARGE)
         await until(lambda: bench.mover.is_away(NAME))
 
@@ -368,11 +379,7 @@ async def test_a_copy_that_is_read_stays_though_it_is_too_large(tmp_path: Path) 
 
 
 async def test_a_copy_that_is_read_stays_though_others_need_room(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "data").mkdir()
-    bench = Bench(tmp_path / "data", tmp_path / "store", total_bytes_max=400_000)
-    await bench.mover.claim()
-    async with moving(bench.mover):
+    async with Bench.running(tmp_path, total_bytes_max=400_000) as bench:
         bench.blobs.put_bytes(LARGE)
         await bench.moved()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.integration.store.samples import row, submitted
 
-from lineshaft_coordinator.store import writer
+from lineshaft_coordinator.store import disk_pace
 from lineshaft_coordinator.store.interface import Batch, Store
 from lineshaft_coordinator.store.sqlite import SqliteStore
 
@@ -54,14 +54,15 @@ async def test_a_small_batch_waits_for_a_large_one_before_it(store: Store) -> No
     assert first < second < third
 
 
-async def test_on_a_slow_disk_the_loop_commits_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit", "most"), [("QUICK_S_MAX", disk_pace.SLOW_MAX), ("STALL_S", 1)])
+async def test_on_a_slow_disk_the_loop_commits_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
-    monkeypatch.setattr(writer, "_QUICK_S_MAX", 0.0)  # Now every disk is slow.
+    monkeypatch.setattr(disk_pace, limit, 0.0)  # Now every disk is slow, or stands still.
     store = SqliteStore(tmp_path / "data")
     await store.open()
 
-    at_once = [is_done_at_once(store, submitted(f"j{i}")) for i in range(writer._SLOW_MAX + 1)]
+    at_once = [is_done_at_once(store, submitted(f"j{i}")) for i in range(most + 1)]
 
-    assert at_once == [True] * writer._SLOW_MAX + [False]
+    assert at_once == [True] * most + [False]
     await store.close()
