@@ -1,5 +1,7 @@
 """An environment for each peer, made by uv from PyPI."""
 
+import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -37,8 +39,7 @@ class Environments:
             return sys.executable
         if kind.environment in self._failed:
             raise CannotInstallError(self._failed[kind.environment])
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        place = self.folder / f"{kind.environment}-{version}"
+        place = self.folder / _name(kind.environment, kind.requirements)
         python = place / "bin" / "python"
         if not (place / "compiled").exists():
             try:
@@ -59,6 +60,13 @@ class Environments:
             [self.python(kind), "-c", program], capture_output=True, text=True, check=False
         )
         return done.stdout.strip()
+
+
+def _name(environment: str, requirements: tuple[str, ...]) -> str:
+    interpreter = str(Path(sys.executable).resolve())
+    made_of = "\n".join([interpreter, platform.python_build()[1], *requirements, *OURS])
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+    return f"{environment}-{platform.python_version()}-{digest}"
 
 
 def _install(place: Path, python: Path, requirements: tuple[str, ...]) -> None:

@@ -157,13 +157,6 @@ def reads(base: Path) -> dict[str, float]:
     return found
 
 
-def ingest(base: Path) -> dict[str, float]:
-    """Rows of 100 runs through what the recorder does, committed events first."""
-    from benchmarks.records_ingest import share_of_a_core  # noqa: PLC0415 - SQLite and more
-
-    return {"100 runs, 20,000 rows/s: share of a core, %": 100 * share_of_a_core(base)}
-
-
 def killed(base: Path) -> dict[str, float]:
     """A trainer that is killed the moment its last call has returned."""
     from benchmarks.records_killed import lost_rows  # noqa: PLC0415 - starts processes
@@ -175,7 +168,6 @@ PARTS: dict[str, Callable[[Path], dict[str, float]]] = {
     "log": log_call,
     "flush": flushes,
     "read": reads,
-    "ingest": ingest,
     "killed": killed,
 }
 
