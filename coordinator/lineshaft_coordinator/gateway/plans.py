@@ -34,6 +34,8 @@ from lineshaft_runtime.requirements import RequirementsError
 CANCELLED_REASON = "cancelled by its client"
 _USERS_FAULTS = ("NodeFailedError", "ChunkFailedError")
 """The exceptions of a plan whose filter raised; what others say is said by their message."""
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n"
+"""What Python writes between two exceptions."""
 
 
 class Plans:
@@ -176,5 +178,14 @@ def _why(outcome: Outcome) -> str:
     if failure is None:
         return outcome.reason or "the job has no result"
     if failure.type_name.endswith(_USERS_FAULTS):
-        return f"{failure.message}\nPython error: {failure.traceback}"
+        return f"{failure.message}\nPython error: {_filters_own(failure.traceback)}"
     return failure.message
+
+
+def _filters_own(traceback: str) -> str:
+    """Leave out how what the filter raised was told on: the message says that."""
+    head, caused, tail = traceback.rpartition(_CAUSED)
+    while caused and any(f"{name}: " in tail for name in _USERS_FAULTS):
+        traceback = head
+        head, caused, tail = traceback.rpartition(_CAUSED)
+    return traceback

@@ -36,6 +36,14 @@ class Calling(Protocol):
         """Return the input of a node with several predecessors, given in the order of its edges."""
         ...
 
+    def join_fork(self, outputs: Mapping[str, object]) -> object:
+        """Return what the node after a fork of single nodes gets, where no edges tell.
+
+        Args:
+            outputs: Of each of them by its name, in the order of the plan.
+        """
+        ...
+
     def ends_loop(self, value: object) -> bool:
         """Whether a value says that a loop is over."""
         ...
@@ -114,6 +122,10 @@ class NativeCalling:
     def join(self, values: tuple[object, ...]) -> object:
         """Give several inputs as a tuple."""
         return values
+
+    def join_fork(self, outputs: Mapping[str, object]) -> object:
+        """Give the last one: our own plans have edges."""
+        return tuple(outputs.values())[-1]
 
     def ends_loop(self, value: object) -> bool:
         """Whether it is `Done`, `None`, `True`, "done", "stop" or has `"done": True`."""

@@ -147,9 +147,7 @@ class _Run:
     def _run(self, plan: ExecutionPlan, incoming: object, frame: Frame) -> object:
         match plan:
             case Sequence():
-                for each in plan.plans:
-                    incoming = self._run(each, incoming, frame)
-                return incoming
+                return self._sequence(plan, incoming, frame)
             case Parallel():
                 return self._parallel(plan, incoming, frame)
             case Execute() | Cached() | Composite() | Stream():
@@ -164,6 +162,21 @@ class _Run:
                 return self._elsewhere(plan, incoming, frame)
             case EmptyPlan():
                 return incoming
+
+    def _sequence(self, plan: Sequence, incoming: object, frame: Frame) -> object:
+        before: ExecutionPlan = EmptyPlan()
+        for each in plan.plans:
+            if self.edges is None and isinstance(before, Parallel) and isinstance(each, Execute):
+                incoming = self._joined_fork(before, incoming, frame)
+            incoming = self._run(each, incoming, frame)
+            before = each
+        return incoming
+
+    def _joined_fork(self, fork: Parallel, incoming: object, frame: Frame) -> object:
+        names = [each.node_id for each in fork.plans if isinstance(each, Execute)]
+        if len(names) < max(2, len(fork.plans)):
+            return incoming
+        return self.nodes.calling.join_fork({name: frame.values[name] for name in names})
 
     def _nodes(
         self, plan: Execute | Cached | Composite | Stream, incoming: object, frame: Frame

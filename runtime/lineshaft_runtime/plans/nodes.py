@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections import ChainMap
 from collections.abc import Callable, Generator, Mapping
+from types import TracebackType
 from typing import Literal, TypeAlias
 
 from lineshaft_runtime.plans.calling import BARRIER, Calling
@@ -18,6 +19,8 @@ from lineshaft_runtime.plans.events import (
 )
 
 Mode: TypeAlias = Literal["forward", "fit"]
+
+_OURS = f"{__package__}."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,4 +171,12 @@ def _guarded(node_id: str, method: str, call: Callable[[], object]) -> object:
     try:
         return call()
     except Exception as error:
+        error.__traceback__ = _without_ours(error.__traceback__)
         raise NodeFailedError(node_id, method, error) from error
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out our own calls before the filter's: they say nothing to who wrote it."""
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+        trace = trace.tb_next
+    return trace

@@ -75,6 +75,10 @@ class SeedCalling:
         """Give several inputs as a list."""
         return values
 
+    def join_fork(self, outputs: Mapping[str, object]) -> object:
+        """Give all by name, as clients of C have it at home; others know no such thing."""
+        return outputs if self._dialect == "C" else tuple(outputs.values())[-1]
+
     def ends_loop(self, value: object) -> bool:
         """Whether it is empty, or JSON or text that says so."""
         match value:
@@ -142,7 +146,7 @@ class SeedCalling:
             return tensor
         if not _is_tuple(result) and _is_json(result, 0):
             is_text = isinstance(result, str) and self._dialect == "C"
-            return Text(data=str(result)) if is_text else Json(data=result)
+            return Text(data=str(result)) if is_text else Json(data=_listed(result))
         pickled: bytes = cloudpickle.dumps(result, protocol=5)  # pyright: ignore[reportUnknownMemberType]
         return Json(data={PICKLE_KEY: base64.b64encode(pickled).decode()})
 
@@ -169,6 +173,9 @@ def argument(value: object) -> object:
             return unpack(data)
         case tuple():
             return [argument(each) for each in cast("tuple[object, ...]", value)]
+        case Mapping():
+            named = cast("Mapping[str, object]", value)
+            return {name: argument(each) for name, each in named.items()}
         case _:
             raise PlanShapeError(f"a {type(value).__name__} is no value of the plan protocol")
 
@@ -261,6 +268,17 @@ def _is_json(value: object, depth: int) -> TypeGuard[JsonValue]:
             return all(isinstance(key, str) and _is_json(item, depth + 1) for key, item in items)
         case _:
             return False
+
+
+def _listed(value: object) -> JsonValue:
+    """Return what JSON can carry, but for the tuples in it, with lists for them."""
+    match value:
+        case list() | tuple():
+            return [_listed(each) for each in cast("Sequence[object]", value)]
+        case dict():
+            return {key: _listed(each) for key, each in cast("dict[str, object]", value).items()}
+        case _:
+            return cast("JsonValue", value)
 
 
 def _not_finite() -> ValueNotSendableError:

@@ -126,6 +126,7 @@ async def test_a_filter_that_raises_shows_where(peer: SeedPeer, filters: Filters
 
     assert "Python error: Traceback (most recent call last):" in str(result["error"])
     assert "in forward" in str(result["error"])
+    assert "lineshaft" not in str(result["error"])
 
 
 async def test_a_result_of_20_mb_comes_in_frames_that_old_clients_read(

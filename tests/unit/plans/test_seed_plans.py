@@ -109,6 +109,13 @@ def test_results_become_values_and_lose_nothing(result: object, value: Value) ->
         assert repr(argument(calling.value(result))) in (repr(result), repr(_floats(result)))
 
 
+def test_inside_json_a_tuple_becomes_a_list() -> None:
+    calling = SeedCalling({}, dialect="unknown")
+
+    assert calling.value({"a": (1, {"b": ()})}) == Json(data={"a": [1, {"b": []}]})
+    assert calling.value([(1, 2), "c"]) == Json(data=[[1, 2], "c"])
+
+
 def _floats(result: object) -> object:
     if isinstance(result, list):
         return [_floats(each) for each in result]
@@ -292,8 +299,11 @@ def test_edges_in_the_metadata_give_upstream_filters_their_true_inputs(
     guessed = run(plan, tensor(1), filters).output
     several = run(sequence("a", parallel("b", "c")), tensor(1), filters, metadata=edges).output
 
+    named = run(plan, tensor(1), filters, protocol_version=1).output
+
     assert joined.value.data["x"] == [[4.0], [2.0], [4.0]]  # type: ignore[union-attr]
     assert guessed.value.data["x"] == [4.0]  # type: ignore[union-attr]
+    assert named.value.data["x"] == {"b": [4.0], "c": [4.0]}  # type: ignore[union-attr]
     assert several == InlineOutput(value=tensor(4, 4, shape=(2, 1)))
 
 
