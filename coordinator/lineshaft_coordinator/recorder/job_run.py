@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,7 +13,6 @@ from pydantic_core import from_json
 
 from lineshaft_coordinator.recorder.looks import Look, columns_of
 from lineshaft_coordinator.recorder.source import Begun, Source
-from lineshaft_coordinator.store.interface import EventRow
 from lineshaft_records import artifacts
 from lineshaft_records.documents import RunInfo, Status, merge_config
 from lineshaft_records.histograms import row_of_histogram
@@ -111,17 +111,21 @@ class JobRun:
             console: list[str] = []
             log: list[str] = []
             # All at once: a reader that is called for each event costs as much again.
-            said = cast("list[dict[str, Any]]", from_json(b"[%b]" % b",".join(map(_body, page))))
-            for event, each in zip(page, said, strict=True):
-                if each["kind"] != "metrics":
-                    self._take(event.at, each["kind"], each["body"], console, log)
-                elif (row := self._row(event.attempt, event.at, each["body"])) is not None:
-                    rows.append(row)
-                    places.append((event.attempt, event.seq))
-            last = (page[-1].attempt, page[-1].seq)
-            self._write(rows, "".join(console), "".join(log), last)
+            bodies = chain.from_iterable(stretch.bodies for stretch in page)
+            said = iter(cast("list[dict[str, Any]]", from_json(b"[%b]" % b",".join(bodies))))
+            place = self._after
+            for stretch in page:
+                for seq, at in enumerate(stretch.ats, stretch.first):
+                    place = stretch.attempt, seq
+                    told = next(said)
+                    if told["kind"] != "metrics":
+                        self._take(at, told["kind"], told["body"], console, log)
+                    elif (row := self._row(stretch.attempt, at, told["body"])) is not None:
+                        rows.append(row)
+                        places.append(place)
+                count += len(stretch.ats)
+            self._write(rows, "".join(console), "".join(log), place)
             self._remember(places, rows)
-            count += len(page)
         return count
 
     def note_machine(self, looks: Sequence[Look]) -> None:
@@ -219,10 +223,6 @@ class JobRun:
             key: file[key] for key in ("file_id", "attempt", "step") if file.get(key) is not None
         }
         self._list_bytes = artifacts.note(self.folder, kept, **more)
-
-
-def _body(event: EventRow) -> bytes:
-    return event.body
 
 
 def ending_of(outcome: dict[str, Any]) -> tuple[Status, str]:

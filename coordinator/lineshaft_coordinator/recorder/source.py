@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lineshaft_coordinator.store.interface import EventRow, JobRow
-from lineshaft_coordinator.store.queries import events_of, records_of, row_of
+from lineshaft_coordinator.store.interface import JobRow
+from lineshaft_coordinator.store.queries import records_of, row_of, stretches_of
 from lineshaft_coordinator.store.readers import connect_read_only
+from lineshaft_coordinator.store.stretches import Stretch
 
 PAGE_EVENTS: Final = 5000
 PAGE_BYTES: Final = 4 * 1024 * 1024
@@ -50,9 +51,9 @@ class Source:
         """Read where a job is; None if nobody knows it, or it was pruned."""
         return row_of(self._connection, job_id)
 
-    def events(self, job_id: str, after: tuple[int, int]) -> list[EventRow]:
+    def events(self, job_id: str, after: tuple[int, int]) -> list[Stretch]:
         """Read the next events of a job."""
-        return events_of(self._connection, job_id, after, PAGE_EVENTS, PAGE_BYTES)
+        return stretches_of(self._connection, job_id, after, PAGE_EVENTS, PAGE_BYTES)
 
     def records(self, job_id: str) -> list[tuple[float, dict[str, Any]]]:
         """Read the journal of a job: wall time in seconds, record."""

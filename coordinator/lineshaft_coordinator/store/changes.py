@@ -11,16 +11,20 @@ from itertools import chain
 from typing import Final, cast
 
 from lineshaft_coordinator.store.faults import DamageError
-from lineshaft_coordinator.store.interface import Batch, JobRow
+from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
 from lineshaft_coordinator.store.rows import (
-    EVENT_COLUMNS,
     RECORD_COLUMNS,
     ROW_COLUMNS,
     RowCells,
-    cells_of_event,
     cells_of_record,
     cells_of_row,
     setting_crc,
+)
+from lineshaft_coordinator.store.stretches import (
+    EVENT_COLUMNS,
+    EventCells,
+    cells_of_stretch,
+    neighbours,
 )
 from lineshaft_coordinator.store.transaction import Transaction
 
@@ -46,7 +50,7 @@ _UPDATE_ALL: Final = (
     f"{_UPDATE_LIVE}, is_live = excluded.is_live, finished_at = excluded.finished_at"
 )
 _INSERT_RECORDS: Final = _sized("INSERT INTO journal", RECORD_COLUMNS)
-_INSERT_EVENTS: Final = _sized("INSERT OR IGNORE INTO events", EVENT_COLUMNS)
+_INSERT_EVENTS: Final = _sized("INSERT INTO events", EVENT_COLUMNS)
 _INSERT_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS)
 _UPDATE_LIVE_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS, _UPDATE_LIVE)
 _UPSERT_ROWS: Final = _sized("INSERT INTO jobs", ROW_COLUMNS, _UPDATE_ALL)
@@ -71,6 +75,10 @@ class Changes:
         found = connection.execute(f"SELECT {ROW_COLUMNS} FROM jobs WHERE is_live = 1")  # noqa: S608 - constants
         self._live = {cast("str", cells[0]): cast("RowCells", cells) for cells in found}
         """The rows of live jobs, as they are in the database."""
+        self._older = set(self._live)
+        """Live jobs that may have events that this process did not write."""
+        self._told: dict[str, dict[int, int]] = {}
+        """Of live jobs that said something: the last event of each attempt."""
 
     def write(self, batches: Sequence[Batch]) -> None:
         """Commit batches in one synced transaction, or change nothing and raise."""
@@ -99,7 +107,7 @@ class Changes:
         numbered = [
             cells_of_record(seq, *record) for seq, record in enumerate(records, self._next_seq)
         ]
-        events = [cells_of_event(event) for batch in batches for event in batch.events]
+        events = [event for batch in batches for event in batch.events]
         new: list[RowCells] = []
         updated: list[RowCells] = []
         moved: list[RowCells] = []
@@ -113,13 +121,62 @@ class Changes:
             self._insert(_INSERT_ROWS, new)
             self._insert(_UPDATE_LIVE_ROWS, updated)
             self._insert(_UPSERT_ROWS, moved)
-            self._insert(_INSERT_EVENTS, events)
+            told = self._insert_events(events)
         self._next_seq += len(numbered)
         for job_id, cells in merged.items():
             if cells[1]:
                 self._live[job_id] = cells
             else:
                 self._live.pop(job_id, None)
+                self._told.pop(job_id, None)
+                self._older.discard(job_id)
+        self._older.update(job_id for job_id in ended if job_id in self._live)
+        for job_id, attempts in told.items():
+            if job_id in self._live:
+                self._told[job_id] = attempts
+
+    def _insert_events(self, events: Sequence[EventRow]) -> dict[str, dict[int, int]]:
+        """Add events that are not there yet; return the last ones of the attempts of these jobs.
+
+        Whoever speaks of what is there already (a worker that was not told of the commit) may do so
+        with other neighbours, so that the key of the table does not find it.
+        """
+        told: dict[str, dict[int, int]] = {}
+        cells: list[EventCells] = []
+        strays: list[EventRow] = []
+        for together in neighbours(events):
+            job_id, attempt = together[0].job_id, together[0].attempt
+            if (attempts := told.get(job_id)) is None:
+                attempts = told[job_id] = self._last_events(job_id)
+            last = attempts.get(attempt, -1)
+            known = max(0, last + 1 - together[0].seq)
+            strays += together[:known]
+            if new := together[known:]:
+                cells.append(cells_of_stretch(new))
+                attempts[attempt] = new[-1].seq
+        self._insert(_INSERT_EVENTS, cells)
+        for event in strays:
+            if not self._has_event(event):
+                self._insert(_INSERT_EVENTS, [cells_of_stretch([event])])
+        return told
+
+    def _last_events(self, job_id: str) -> dict[int, int]:
+        if job_id in self._told:
+            return dict(self._told[job_id])
+        if job_id in self._live and job_id not in self._older:
+            return {}
+        found = self._connection.execute(
+            "SELECT attempt, max(seq) FROM events WHERE job_id = ? GROUP BY attempt", (job_id,)
+        )
+        return dict(found.fetchall())
+
+    def _has_event(self, event: EventRow) -> bool:
+        found = self._connection.execute(
+            "SELECT seq - count FROM events WHERE job_id = ? AND attempt = ? AND seq >= ?"
+            " ORDER BY seq LIMIT 1",
+            (event.job_id, event.attempt, event.seq),
+        ).fetchone()
+        return found is not None and found[0] < event.seq
 
     def close(self) -> None:
         """Close the database; what was committed is in its main file then."""

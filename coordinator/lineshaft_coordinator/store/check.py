@@ -14,18 +14,21 @@ from lineshaft_coordinator.store.files import StoreFiles
 from lineshaft_coordinator.store.lock import FolderLock
 from lineshaft_coordinator.store.readers import connect_read_only
 from lineshaft_coordinator.store.rows import (
-    EVENT_COLUMNS,
     FIRST_ROW_COLUMNS,
     RECORD_COLUMNS,
     ROW_COLUMNS,
-    EventCells,
     RecordCells,
     RowCells,
-    read_event,
     read_record,
     read_row,
 )
 from lineshaft_coordinator.store.schema import MIGRATIONS, find_schema_damage, schema_version
+from lineshaft_coordinator.store.stretches import (
+    EVENT_COLUMNS,
+    SINGLE_EVENT_COLUMNS,
+    EventCells,
+    read_stretch,
+)
 
 _PROBLEMS_MAX: Final = 100
 
@@ -119,16 +122,17 @@ def _check(connection: sqlite3.Connection, path: Path) -> Report:
         job_count=_count(connection, "jobs NOT INDEXED"),
         live_count=_count(connection, "jobs NOT INDEXED WHERE is_live = 1"),
         record_count=_count(connection, "journal NOT INDEXED"),
-        event_count=_count(connection, "events"),
+        event_count=_count_events(connection, version),
     )
 
 
 def _find_misfits(connection: sqlite3.Connection, version: int) -> Iterator[str]:
     row_columns = ROW_COLUMNS if version > 1 else FIRST_ROW_COLUMNS
+    event_columns = _event_columns(version)
     tables: tuple[tuple[str, str, Callable[[object], object]], ...] = (
         ("journal", RECORD_COLUMNS, lambda cells: read_record(cast("RecordCells", cells))),
         ("jobs", row_columns, lambda cells: read_row(cast("RowCells", cells))),
-        ("events", EVENT_COLUMNS, lambda cells: read_event(cast("EventCells", cells))),
+        ("events", event_columns, lambda cells: read_stretch(cast("EventCells", cells))),
     )
     for table, columns, read in tables:
         for cells in connection.execute(f"SELECT {columns} FROM {table}"):  # noqa: S608 - constants
@@ -145,6 +149,16 @@ def _find_misfits(connection: sqlite3.Connection, version: int) -> Iterator[str]
 
 def _count(connection: sqlite3.Connection, source: str) -> int:
     return cast("int", connection.execute(f"SELECT count(*) FROM {source}").fetchone()[0])  # noqa: S608 - constants
+
+
+def _event_columns(version: int) -> str:
+    return EVENT_COLUMNS if version > 2 else SINGLE_EVENT_COLUMNS
+
+
+def _count_events(connection: sqlite3.Connection, version: int) -> int:
+    *_, count = _event_columns(version).split(", ")
+    found = connection.execute(f"SELECT coalesce(sum({count}), 0) FROM events")  # noqa: S608 - constants
+    return cast("int", found.fetchone()[0])
 
 
 def _unreadable(path: Path, problem: str) -> Report:

@@ -1,22 +1,22 @@
 """Reads the tables; every value that is handed out has been held against its checksum."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from string import ascii_lowercase, ascii_uppercase
 from typing import Final, TypeAlias, cast
 
 from lineshaft_coordinator.store.interface import EventRow, JobRow, Sought
 from lineshaft_coordinator.store.rows import (
-    EVENT_COLUMNS,
     RECORD_COLUMNS,
     ROW_COLUMNS,
-    EventCells,
     RecordCells,
     RowCells,
-    read_event,
     read_record,
     read_row,
 )
+from lineshaft_coordinator.store.stretches import EVENT_COLUMNS, EventCells, Stretch, read_stretch
 
 _CHUNK: Final = 256
 _LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -200,35 +200,90 @@ def events_of(
     bytes_max: int | None,
 ) -> list[EventRow]:
     """Read events of one job in order of attempt and seq."""
-    found = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) > (?, ?)"  # noqa: S608 - constants
-        " ORDER BY attempt, seq LIMIT ?",
-        (job_id, *after, limit),
-    )
-    return _events(found, bytes_max)
+    with closing(_stretches_behind(connection, job_id, after)) as stretches:
+        found = (event for stretch in stretches for event in stretch.behind(after).events())
+        return _page(found, limit, bytes_max)
 
 
 def last_events_of(
     connection: sqlite3.Connection, job_id: str, before: tuple[int, int], limit: int, bytes_max: int
 ) -> list[EventRow]:
     """Read events of one job backwards."""
-    found = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) < (?, ?)"  # noqa: S608 - constants
-        " ORDER BY attempt DESC, seq DESC LIMIT ?",
-        (job_id, *before, limit),
+    with closing(_stretches_before(connection, job_id, before)) as stretches:
+        backwards = (event for stretch in stretches for event in reversed(stretch.events()))
+        found = (event for event in backwards if (event.attempt, event.seq) < before)
+        return _page(found, limit, bytes_max)
+
+
+def stretches_of(
+    connection: sqlite3.Connection,
+    job_id: str,
+    after: tuple[int, int],
+    limit: int,
+    bytes_max: int,
+) -> list[Stretch]:
+    """Read events of one job in order, as they lie together; some more than the limits, perhaps."""
+    found: list[Stretch] = []
+    count = size = 0
+    with closing(_stretches_behind(connection, job_id, after)) as stretches:
+        for stretch in stretches:
+            found.append(stretch.behind(after))
+            count += len(stretch.bodies)
+            size += sum(map(len, stretch.bodies))
+            if count >= limit or size >= bytes_max:
+                break
+    return found
+
+
+def _stretches_behind(
+    connection: sqlite3.Connection, job_id: str, after: tuple[int, int]
+) -> Generator[Stretch]:
+    """Yield stretches that end behind a place; the first one may begin in front of it."""
+    return _stretches(
+        connection.execute(
+            f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) > (?, ?)"  # noqa: S608 - constants
+            " ORDER BY attempt, seq",
+            (job_id, *after),
+        )
     )
-    return _events(found, bytes_max)
 
 
-def _events(found: sqlite3.Cursor, bytes_max: int | None) -> list[EventRow]:
-    """Read rows one by one, for a single one may have a quarter of a megabyte."""
+def _stretches_before(
+    connection: sqlite3.Connection, job_id: str, before: tuple[int, int]
+) -> Generator[Stretch]:
+    """Yield stretches that begin in front of a place, backwards; the first one may end behind."""
+    yield from _stretches(
+        connection.execute(
+            f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND attempt = ? AND seq >= ?"  # noqa: S608 - constants
+            " ORDER BY seq LIMIT 1",
+            (job_id, *before),
+        )
+    )
+    yield from _stretches(
+        connection.execute(
+            f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND (attempt, seq) < (?, ?)"  # noqa: S608 - constants
+            " ORDER BY attempt DESC, seq DESC",
+            (job_id, *before),
+        )
+    )
+
+
+def _stretches(found: sqlite3.Cursor) -> Generator[Stretch]:
+    """Read row by row, for a single event may have a quarter of a megabyte."""
+    try:
+        for cells in found:
+            yield read_stretch(cast("EventCells", cells))
+    finally:
+        # A statement that is not at its end would hold its snapshot open.
+        found.close()
+
+
+def _page(found: Iterator[EventRow], limit: int, bytes_max: int | None) -> list[EventRow]:
     rows: list[EventRow] = []
     size = 0
-    for cells in found:
-        rows.append(read_event(cast("EventCells", cells)))
-        size += len(rows[-1].body)
+    for event in islice(found, limit):
+        rows.append(event)
+        size += len(event.body)
         if bytes_max is not None and size >= bytes_max:
             break
-    # A statement that is not at its end would hold its snapshot open.
-    found.close()
     return rows

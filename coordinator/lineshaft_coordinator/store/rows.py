@@ -1,4 +1,4 @@
-"""How records, job rows and events lie in the tables, each with a checksum of its own.
+"""How records and job rows lie in the tables, each with a checksum of its own.
 
 SQLite has none: after a flipped bit in a value the database is as well-formed as before.
 """
@@ -8,10 +8,9 @@ from typing import Final
 from zlib import crc32
 
 from lineshaft_coordinator.store.faults import DamageError
-from lineshaft_coordinator.store.interface import EventRow, JobRow
+from lineshaft_coordinator.store.interface import JobRow
 
 RECORD_COLUMNS: Final = "seq, job_id, at, record, crc"
-EVENT_COLUMNS: Final = "job_id, attempt, seq, at, body, crc"
 ROW_COLUMNS: Final = (
     "job_id, is_live, status, name, kind, client_id, submitted_at,"
     " finished_at, worker_id, attempt, tags, error, owner, crc"
@@ -21,7 +20,6 @@ FIRST_ROW_COLUMNS: Final = ROW_COLUMNS.replace("owner", "''")
 """The same of a database of schema version 1, whose jobs have no owners."""
 
 RecordCells = tuple[int, str, float, bytes, int]
-EventCells = tuple[str, int, int, float, bytes, int]
 _RowValues = tuple[
     str, int, str, str, str, str, float, float | None, str | None, int, str, str | None, str
 ]
@@ -33,7 +31,6 @@ _ERROR: Final = 11
 _OWNER: Final = 12
 
 _RECORD_NUMBERS: Final = struct.Struct("<qd")
-_EVENT_NUMBERS: Final = struct.Struct("<qqd")
 # What a cell of a wrong type raises: a damaged database may hold a text where a number was.
 _MISFITS: Final = (TypeError, ValueError, AttributeError, struct.error)
 
@@ -43,11 +40,6 @@ def cells_of_record(seq: int, job_id: str, at: float, record: bytes) -> RecordCe
     # `_record_crc` once more: the call of it would be a fifth of the time.
     crc = crc32(record, crc32(_RECORD_NUMBERS.pack(seq, at) + job_id.encode()))
     return seq, job_id, at, record, crc
-
-
-def cells_of_event(event: EventRow) -> EventCells:
-    """Lay out one event."""
-    return event.job_id, event.attempt, event.seq, event.at, event.body, _event_crc(event)
 
 
 def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
@@ -94,25 +86,6 @@ def read_record(cells: RecordCells) -> tuple[int, float, bytes]:
     return seq, at, record
 
 
-def read_event(cells: EventCells) -> EventRow:
-    """Read an event back.
-
-    Raises:
-        DamageError: It is not what was written.
-    """
-    event = EventRow(*cells[:-1])
-    try:
-        is_whole = _event_crc(event) == cells[-1]
-    except _MISFITS:
-        is_whole = False
-    if not is_whole:
-        raise DamageError(
-            f"event {event.seq} of attempt {event.attempt} of job {event.job_id}"
-            " does not match its checksum"
-        )
-    return event
-
-
 def read_row(cells: RowCells) -> JobRow:
     """Read a job row back.
 
@@ -135,11 +108,6 @@ def setting_crc(key: str, value: int) -> int:
 
 def _record_crc(seq: int, job_id: str, at: float, record: bytes) -> int:
     return crc32(record, crc32(_RECORD_NUMBERS.pack(seq, at) + job_id.encode()))
-
-
-def _event_crc(event: EventRow) -> int:
-    numbers = _EVENT_NUMBERS.pack(event.attempt, event.seq, event.at)
-    return crc32(event.body, crc32(numbers + event.job_id.encode()))
 
 
 def _row_crc(cells: _RowValues) -> int:

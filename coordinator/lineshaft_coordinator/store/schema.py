@@ -52,6 +52,8 @@ MIGRATIONS: Final = (
         ),
     ),
     Migration(2, ("ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''",)),
+    # How many events end in a row, see stretches.py.
+    Migration(3, ("ALTER TABLE events ADD COLUMN count INTEGER NOT NULL DEFAULT 1",)),
 )
 
 

@@ -145,8 +145,8 @@ async def test_a_job_id_is_missed_wherever_it_changes(closed: tuple[Path, Everyt
         for beside in (LOG, "lineshaft.sqlite-shm", "store.open"):
             (folder / beside).unlink(missing_ok=True)
 
-    # Table and index of the journal, of the jobs by id, by time and by mark, and three events.
-    assert refusals.count(True) >= 8
+    # Table and index of the journal, of the jobs by id, by time and by mark, and its events.
+    assert refusals.count(True) >= 6
 
 
 @pytest.mark.parametrize("damage", [flip_bit, flip_bits, zero_block])

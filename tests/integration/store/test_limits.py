@@ -29,8 +29,8 @@ from lineshaft_coordinator.store.lock import filesystem_of, is_network, prepare_
 from lineshaft_coordinator.store.schema import MIGRATIONS, Migration, migrate
 from lineshaft_coordinator.store.sqlite import SqliteStore
 
-NEXT = Migration(3, ("ALTER TABLE jobs ADD COLUMN note TEXT",))
-BROKEN = Migration(3, ("CREATE TABLE notes (text)", "CREATE TABLE jobs (text)"))
+NEXT = Migration(4, ("ALTER TABLE jobs ADD COLUMN note TEXT",))
+BROKEN = Migration(4, ("CREATE TABLE notes (text)", "CREATE TABLE jobs (text)"))
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -207,7 +207,7 @@ async def test_an_older_schema_is_brought_up_to_date_after_a_backup(tmp_path: Pa
     (backup,) = (tmp_path / "backups").iterdir()
     report = check_database(backup)
     assert replayed == [b"submitted"]
-    assert (report.problems, report.schema_version, report.job_count) == ((), 2, 1)
+    assert (report.problems, report.schema_version, report.job_count) == ((), 3, 1)
 
 
 async def test_jobs_of_a_store_without_owners_are_kept_and_have_none(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     await new.open()
     await new.close()
 
-    with pytest.raises(StoreVersionError, match=r"version 3.*up to 2"):
+    with pytest.raises(StoreVersionError, match=r"version 4.*up to 3"):
         await SqliteStore(tmp_path).open()
 
 
