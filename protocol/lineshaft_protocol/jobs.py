@@ -83,7 +83,7 @@ class Timeouts(Wire):
 
     queue_s: float | None = Field(default=None, gt=0)
     """Waiting for a worker, from the submit or, where it comes after others or waits for a place
-    in its array, from then on."""
+    in its array, from then on; goes on where it was if an attempt leaves before it had room."""
     prepare_s: float | None = Field(default=None, gt=0)
     """From the moment a worker gets an attempt until its code begins."""
     run_s: float | None = Field(default=None, gt=0)

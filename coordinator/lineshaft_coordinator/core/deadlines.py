@@ -31,9 +31,9 @@ class Deadlines(Generic[KeyT]):
             self._heap = [entry for entry in self._heap if self._at.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
 
-    def clear(self, key: KeyT) -> None:
-        """Do not wake for the key."""
-        self._at.pop(key, None)
+    def clear(self, key: KeyT) -> float | None:
+        """Do not wake for the key; returns the moment that was set for it."""
+        return self._at.pop(key, None)
 
     def at(self, key: KeyT) -> float | None:
         """The moment set for the key."""

@@ -41,6 +41,8 @@ class Lease:
     """The worker said that its processes stand still; it occupies as much as before."""
     spared_until: float = 0.0
     """It did not pause for another job, and is not asked again before."""
+    wait_left_s: float | None = None
+    """What was left of its job's `queue_timeout`: that goes on if it leaves before it has room."""
     port: int | None = None
     """Where its gang meets, if it is rank 0."""
     child_count: int = 0
@@ -124,9 +126,9 @@ class Worker:
         """Every job it has."""
         return (*self.running, *self.backlog, *self.preparing)
 
-    def has_only_waiting(self, job_id: JobId) -> bool:
-        """Whether it has this job and cannot have begun it, as far as we know."""
-        return job_id in self.backlog or job_id in self.preparing
+    def waiting_lease(self, job_id: JobId) -> Lease | None:
+        """Its lease of this job, if it cannot have begun it, as far as we know."""
+        return self.backlog.get(job_id) or self.preparing.get(job_id)
 
     def keep(self, job_id: JobId, lease: Lease, *, is_backlog: bool, is_unplaced: bool) -> None:
         """Count a lease among those of its sort."""

@@ -124,7 +124,7 @@ class JobFlow:
         job = shop.ledger.jobs[job_id]
         spec, attempt, epoch = job.spec, job.attempt_count + 1, shop.epoch
         assert worker.session is not None, "work goes to workers that are here"
-        shape = self._take_out(job_id, spec)
+        shape, wait_left_s = shop.take_out(job_id, spec)
         shop.record(
             _started(
                 job_id=job_id,
@@ -138,7 +138,7 @@ class JobFlow:
         )
         if spec.preemptible:
             shop.preemptible[job_id] = None
-        lease = Lease(attempt, shape, devices)
+        lease = Lease(attempt, shape, devices, wait_left_s=wait_left_s)
         worker.keep(job_id, lease, is_backlog=is_backlog, is_unplaced=is_unplaced)
         lease_s, grace_s = self._lease_times.of(spec, is_plain=job.is_plain)
         shop.send(
@@ -158,13 +158,6 @@ class JobFlow:
         )
         self.tell_state(job_id)
 
-    def _take_out(self, job_id: JobId, spec: JobSpec) -> Shape:
-        shop = self._shop
-        shop.deadlines.clear(("queue", job_id))
-        if job_id in shop.queues:
-            return shop.queues.remove(job_id, now=shop.now, is_served=True)
-        return Shape.of(spec)  # It is a part of a gang: only their lead waits in a line.
-
     def leave(
         self,
         job_id: JobId,
@@ -178,6 +171,7 @@ class JobFlow:
         shop, job = self._shop, self._shop.job(job_id)
         state = job.state
         assert isinstance(state, Leased), "only a leased job can leave its worker"
+        waiting = shop.fleet.workers[state.worker_id].waiting_lease(job_id)
         shop.record(
             AttemptLeft(
                 job_id=job_id, attempt=state.attempt, cause=cause, reason=reason, failure=failure
@@ -191,6 +185,8 @@ class JobFlow:
             self.answer_pause(job_id)
         elif shop.gang_of(job_id) is None:
             self.go_back(job_id, delay_s=delay_s)
+        if waiting is not None:
+            shop.had_no_room(job_id, waiting)
         self.tell_state(job_id, reason=reason or cause)
 
     def go_back(self, job_id: JobId, *, delay_s: float) -> None:

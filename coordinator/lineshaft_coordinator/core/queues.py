@@ -147,6 +147,11 @@ class Queues:
             if not queue.lines:
                 del self.by_shape[queue.shape]
 
+    def give_back(self, client_id: ClientId) -> None:
+        """A job that was counted as served had nothing of it: it comes again, and counts then."""
+        if client_id in self._passes:
+            self._passes[client_id] -= 1.0
+
     def forget_client(self, client_id: ClientId) -> None:
         """The client is gone and nothing of it waits: its share starts anew."""
         if self._passes.get(client_id, 0.0) <= self._served:

@@ -132,7 +132,7 @@ class Roster:
     def _on_not_held(self, worker: Worker, job_id: JobId) -> None:
         state = self._shop.job(job_id).state
         assert isinstance(state, Leased), "a worker's leases are the ledger's"
-        if state.incarnation == worker.incarnation or worker.has_only_waiting(job_id):
+        if state.incarnation == worker.incarnation or worker.waiting_lease(job_id):
             # Our Assign never reached it, or it was waiting there when its daemon ended. What
             # might have run counts: a job that kills its worker at once must not do so for ever.
             self.give_up(job_id, "not_delivered", "it never reached its worker")
@@ -173,7 +173,7 @@ class Roster:
         shop, job = self._shop, self._shop.job(job_id)
         assert isinstance(job.state, Leased), "only a leased job is given up"
         attempt, worker_id = job.state.attempt, job.state.worker_id
-        if shop.fleet.workers[worker_id].has_only_waiting(job_id):
+        if shop.fleet.workers[worker_id].waiting_lease(job_id):
             cause = "not_delivered"
         if shop.gang_of(job_id) is not None:
             self._gangs.on_left(job_id, cause, reason)

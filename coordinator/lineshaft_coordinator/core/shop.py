@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lineshaft_coordinator.core.arrays import Arrays
 from lineshaft_coordinator.core.deadlines import Deadlines
 from lineshaft_coordinator.core.environment_hits import EnvironmentHits
-from lineshaft_coordinator.core.fleet import Fleet
+from lineshaft_coordinator.core.fleet import Fleet, Lease
 from lineshaft_coordinator.core.gang_parts import Gang, part_id
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
 from lineshaft_coordinator.core.ledger import Job, Ledger
@@ -115,6 +115,24 @@ class Shop:
     def job(self, job_id: JobId) -> Job:
         """A live job."""
         return self.ledger.jobs[job_id]
+
+    def take_out(self, job_id: JobId, spec: JobSpec) -> tuple[Shape, float | None]:
+        """Take a job that is given away out of its line, as one that was served.
+
+        Returns:
+            What it asks for, and what is left of its ``queue_timeout`` in seconds, if it has one.
+        """
+        until = self.deadlines.clear(("queue", job_id))
+        left_s = None if until is None else until - self.now
+        if job_id in self.queues:
+            return self.queues.remove(job_id, now=self.now, is_served=True), left_s
+        return Shape.of(spec), left_s  # A part of a gang: only their lead waits in a line.
+
+    def had_no_room(self, job_id: JobId, lease: Lease) -> None:
+        """An attempt left that only waited: nobody was served, and its job's wait goes on."""
+        self.queues.give_back(self.job(job_id).client_id)
+        if lease.wait_left_s is not None and ("queue", job_id) in self.deadlines:
+            self.deadlines.set(("queue", job_id), self.now + lease.wait_left_s)
 
     def shape_of(self, spec: JobSpec) -> Shape:
         """What placement looks at."""

@@ -21,11 +21,16 @@ from lineshaft_coordinator.core.io import (
     Received,
     Send,
 )
-from lineshaft_coordinator.core.records import AttemptLeft, AttemptPlaced, AttemptStarted
+from lineshaft_coordinator.core.records import (
+    AttemptLeft,
+    AttemptPlaced,
+    AttemptStarted,
+    JobFinished,
+)
 from lineshaft_coordinator.core.views import why
 from lineshaft_protocol.client_messages import Cancel, Pause
 from lineshaft_protocol.ids import JobId, Session
-from lineshaft_protocol.jobs import Environment, Payload
+from lineshaft_protocol.jobs import Environment, Payload, Timeouts
 from lineshaft_protocol.outcomes import Failure
 from lineshaft_protocol.resources import Resources
 from lineshaft_protocol.versions import FEATURES, Versions
@@ -112,6 +117,45 @@ def test_a_prepared_job_for_which_there_is_no_room_goes_to_the_front_of_its_line
         Send(worker, Settled(job_id="a", attempt=1)),
     ]
     assert _given(coordinator.receive(worker, ended("b", 1))) == [("a", True)]
+
+
+def test_a_prepared_job_that_goes_back_has_what_was_left_of_its_queue_timeout(
+    coordinator: CoordinatorBench,
+) -> None:
+    client = coordinator.client()
+    coordinator.submit(client, "a", environment=NEW, timeouts=Timeouts(queue_s=5.0))
+    coordinator.after(3.0)
+    worker = coordinator.worker()
+    coordinator.submit(client, "b")
+    coordinator.live(60.0, worker)
+    _prepared(coordinator, worker)
+
+    early, late = coordinator.after(1.9), coordinator.after(0.2)
+
+    assert coordinator.state("a") == "gone"
+    assert [record for record in records(early) if isinstance(record, JobFinished)] == []
+    (end,) = (record for record in records(late) if isinstance(record, JobFinished))
+    assert end.outcome.failure is not None
+    assert (end.job_id, end.outcome.failure.cause) == ("a", "queue_timeout")
+
+
+def test_a_client_whose_job_was_only_prepared_was_not_served(
+    coordinator: CoordinatorBench,
+) -> None:
+    worker = coordinator.worker()
+    first, second = coordinator.client("first"), coordinator.client("second")
+    coordinator.submit(first, "a", environment=NEW)
+    coordinator.submit(second, "b")
+    for number in range(2):
+        coordinator.submit(first, f"a{number}")
+        coordinator.submit(second, f"b{number}")
+    _prepared(coordinator, worker)  # There is no room for it.
+
+    given = [("b", 1)]
+    while len(given) < 6:
+        given += assigned(coordinator.receive(worker, ended(*given[-1])))
+
+    assert [job_id for job_id, _ in given] == ["b", "a", "a0", "b0", "a1", "b1"]
 
 
 def test_a_job_whose_environment_is_known_to_be_there_is_placed_at_once(
