@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.disk import Disk, token_of
 from tests.simulation.load import Wish, result_of
 from tests.simulation.machine import Machine, Process
+from tests.simulation.rooms import check_rooms
 from tests.simulation.stays import DRIFT_MAX, Stays
 from tests.simulation.world import SimulationError, World
 
@@ -107,6 +108,8 @@ class Checks:
 
     def on_commit(self, records: list[Record]) -> None:
         """A batch became durable."""
+        assert self._core is not None, "who commits has started"
+        check_rooms(self._world, self._core, self._shadow, records)
         for record in records:
             self._on_record(record)
         self.stays.on_commit(records)

@@ -131,6 +131,7 @@ def draw_wishes(dice: Random, client: str, *, theme: Theme, until_s: float) -> l
     if theme == "mixed":
         wishes += _draw_array(client, wishes[0].at, until_s)
         wishes += _draw_line(client, wishes[0].at, until_s)
+        wishes += _draw_urgent(client, wishes[0].at, until_s)
     wishes.sort(key=lambda wish: wish.at)
     return wishes
 
@@ -187,6 +188,31 @@ def _draw_array(client: str, salt: float, until_s: float) -> list[Wish]:
         )
         for item in items
     ]
+
+
+def _draw_urgent(client: str, salt: float, until_s: float) -> list[Wish]:
+    # Many that may be preempted, and others of many shapes that need their room.
+    dice = Random(f"{client}/{salt}/urgent")
+    if dice.random() >= 0.04:
+        return []
+    low = JobSpec(job_id=client, kind="pipeline", payload=ARGUMENTS, priority=-5, preemptible=True)
+    high = low.model_copy(update={"priority": 5, "preemptible": None})
+    shapes = ({"resources": Resources(cpus=1.0)}, {"worker_id": "worker-0"}, {"python": PYTHON})
+    wishes = [
+        Wish(
+            dice.uniform(0.0, until_s / 2),
+            low.model_copy(update={"job_id": f"{client}-p{index}"}),
+            False,
+            None,
+            False,
+        )
+        for index in range(12)
+    ]
+    for index in range(4):
+        update = {"job_id": f"{client}-u{index}", **dice.choice(shapes)}
+        at = dice.uniform(until_s / 4, until_s)
+        wishes.append(Wish(at, high.model_copy(update=update), False, None, False))
+    return wishes
 
 
 def _patience(dice: Random) -> float | None:

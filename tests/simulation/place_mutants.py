@@ -94,6 +94,10 @@ def _one_environment_for_many(patch: Patch) -> None:
     patch(placement, "may_prepare", lambda _worker, _shape, _most: True)
 
 
+def _room_given_straight_back(patch: Patch) -> None:
+    patch(Scheduler, "_is_wanted", lambda *_, **__: False)
+
+
 PLACE_PLANTS: Mapping[str, tuple[Callable[[Patch], None], int]] = {
     "a prepared job is never placed": (_never_placed, 0),
     "a place is given and not recorded": (_placed_without_a_record, 0),
@@ -104,6 +108,7 @@ PLACE_PLANTS: Mapping[str, tuple[Callable[[Patch], None], int]] = {
     "a worker begins what has no place": (_begins_without_a_place, 0),
     "what was only prepared has a place after a restart": (_placed_by_a_restart, 0),
     "a cancelled job is placed": (_cancelled_is_placed, 440),
+    "room that was made is given straight back": (_room_given_straight_back, 0),
     "several jobs wait for one environment on a worker": (_one_environment_for_many, 0),
 }
 """What is wrong, and from which seed to look."""

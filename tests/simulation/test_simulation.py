@@ -88,6 +88,7 @@ RARE = (
     "result_refused",
     "resumed",
     "revoked",
+    "room_made",
     "runner_died_early",
     "save_failed",
     "stop_ignored",
