@@ -13,12 +13,16 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 PIECE_BYTES: Final = 1024 * 1024
 REMEMBERED_MAX: Final = 64
+OPENED_MAX: Final = 64
+"""Files that one download has open from its beginning; those behind them when it comes to them."""
 _LIMIT: Final = 0xFFFFFFFF
 _COUNT_LIMIT: Final = 0xFFFF
 _VERSION: Final = 45
@@ -35,12 +39,12 @@ class Content:
     path: Path | None = None
     offset: int = 0
 
-    def pieces(self, start: int, end: int) -> Iterator[bytes]:
-        """Read a part, piece by piece. Raises OSError."""
+    def pieces(self, start: int, end: int, opened: BinaryIO | None = None) -> Iterator[bytes]:
+        """Read a part, piece by piece, of the file as it is now or was opened. Raises OSError."""
         if self.path is None:
             yield self.data[start:end]
             return
-        with self.path.open("rb") as file:
+        with nullcontext(opened) if opened is not None else self.path.open("rb") as file:
             file.seek(self.offset + start)
             left = end - start
             while left > 0:
@@ -70,16 +74,25 @@ class Archive:
     sha256: str
 
     async def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
-        """Read a part of it, piece by piece, in threads. Raises OSError."""
+        """Read a part of it, piece by piece, in threads. Raises OSError.
+
+        Its files may be removed meanwhile, as jobs are pruned while somebody slow reads.
+        """
         place = 0
-        for part in self.parts:
-            first, last = max(start - place, 0), min(end - place, part.size_bytes)
-            place += part.size_bytes
-            if first >= last:
-                continue
-            reader = part.pieces(first, last)
-            while (piece := await asyncio.to_thread(next, reader, None)) is not None:
-                yield piece
+        with ExitStack() as stack:
+            opened = await asyncio.to_thread(self._opened, stack)
+            for part in self.parts:
+                first, last = max(start - place, 0), min(end - place, part.size_bytes)
+                place += part.size_bytes
+                if first >= last:
+                    continue
+                reader = part.pieces(first, last, opened.get(part.path))
+                while (piece := await asyncio.to_thread(next, reader, None)) is not None:
+                    yield piece
+
+    def _opened(self, stack: ExitStack) -> dict[Path | None, BinaryIO]:
+        paths = dict.fromkeys(part.path for part in self.parts if part.path is not None)
+        return {path: stack.enter_context(path.open("rb")) for path in islice(paths, OPENED_MAX)}
 
 
 @dataclass(slots=True)

@@ -52,6 +52,21 @@ async def test_an_archive_is_what_it_says_and_any_part_of_it_can_be_had(tmp_path
         assert await whole(archive, start, start + 50_000) == data[start : start + 50_000]
 
 
+async def test_an_archive_that_is_being_sent_outlives_its_files(tmp_path: Path) -> None:
+    names = ["a.bin", "b.bin"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode() * 100)
+    archive = make_archive([file_entry(tmp_path / name, name, 1e9) for name in names])
+    sending = archive.pieces(0, archive.size_bytes)
+
+    data = await anext(sending)
+    for name in names:
+        (tmp_path / name).unlink()
+    data += b"".join([piece async for piece in sending])
+
+    assert hashlib.sha256(data).hexdigest() == archive.sha256
+
+
 async def test_s001_33_five_gib_take_no_memory_and_the_last_bytes_come_at_once(
     tmp_path: Path,
 ) -> None:
