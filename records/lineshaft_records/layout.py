@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "metrics.parquet"
 
     @property
+    def provenance(self) -> Path:
+        """What it was made of."""
+        return self.path / "provenance.yaml"
+
+    @property
     def log(self) -> Path:
         """What it said on purpose."""
         return self.path / "run.log"

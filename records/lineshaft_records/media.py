@@ -58,7 +58,9 @@ def keep_media(
     return target
 
 
-def note_media(folder: RunFolder, tag: str, name: str, size_bytes: int, *, step: int | None) -> int:
+def note_media(
+    folder: RunFolder, tag: str, name: str, size_bytes: int, *, step: int | None, **more: object
+) -> int:
     """Put a file below media/ on the list; returns how long the list is then, in bytes."""
     said: dict[str, object] = {
         "bytes": size_bytes,
@@ -67,7 +69,7 @@ def note_media(folder: RunFolder, tag: str, name: str, size_bytes: int, *, step:
         "step": step,
         "tag": tag,
     }
-    return append_text(folder.path / LIST, json.dumps(said, separators=(",", ":")) + "\n")
+    return append_text(folder.path / LIST, json.dumps(said | more, separators=(",", ":")) + "\n")
 
 
 def listed_media(folder: RunFolder) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def write_provenance(folder: RunFolder, environ: Mapping[str, str], *, diff: boo
     said |= {"command": shlex.join(sys.orig_argv), "hostname": socket.gethostname()}
     if scheduled := {name: environ[name] for name in SCHEDULED if environ.get(name)}:
         said["scheduler"] = scheduled
-    write_yaml(folder.path / "provenance.yaml", said)
+    write_yaml(folder.provenance, said)
 
 
 def _commit(where: Path, commit: str, *, diff: bool) -> dict[str, object]:

@@ -77,6 +77,7 @@ class RunReader:
                 "sha256": each.get("sha256", ""),
                 "tag": each["tag"],
                 "step": each["step"],
+                **{key: each[key] for key in ("file_id", "attempt") if key in each},
             }
             for each in listed_media(self.folder)
         ]

@@ -1,6 +1,7 @@
 """How busy the machine of a job was stands in the record of its run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.farm import farm, until
@@ -73,3 +74,23 @@ def test_s004_18_a_jobs_record_has_its_machine_and_its_gpus(tmp_path: Path) -> N
     assert {"loss", "sys/cpu.util_pct", "sys/gpu.1.power_w"} <= live.keys()
     assert set(curves["sys/gpu.1.temp_c"]["values"]) == {61.0}
     assert not lines_of(folder, SYSTEM).exists()
+
+
+def test_s004_18_the_record_of_a_brief_job_has_its_machine(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("from lineshaft import run\nrun.log({'loss': 1.0}, step=1)\n")
+    with farm(tmp_path / "farm", "heartbeat_s=0.2", "first_workers_s=0") as here:
+        here.start_worker("w1")
+        with here.client() as client:
+            here.until_ready(client)
+
+            def loads() -> list[Any]:
+                workers: Any = client.workers()
+                return [each["load"] for each in workers if each["load"]]
+
+            until(loads, what="its worker tells how busy it is")
+            job = client.run("train.py", files=[script], name="digits")
+            folder = folder_of(here, str(job.id))
+            assert until_closed(folder) == "FINISHED"
+
+    assert "mem.used_gb" in read_rows(folder, SYSTEM)[0].values

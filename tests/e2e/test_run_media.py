@@ -8,6 +8,11 @@ import pytest
 from tests.e2e.farm import farm, until
 from tests.e2e.test_run_records import folder_of, get, recorder_of, steps_of, until_closed
 
+from lineshaft_coordinator.data.blob_files import blob_path
+from lineshaft_coordinator.recorder.job_files import JobFiles
+from lineshaft_records.layout import RunFolder
+from lineshaft_records.reading import RunReader
+
 STEPS = 100
 SHOW = f"""
 import time
@@ -51,8 +56,47 @@ def test_s004_18_histograms_and_pictures_of_a_job_are_in_its_record(tmp_path: Pa
         STEPS,
         [97, 98, 99],
     )
-    name = "artifacts/media/samples_first-00000007.png"
+    name = "media/samples_first-00000007.png"
     assert (listed["path"], listed["step"], picture) == (name, 7, b"\x89PNG not really")
+    assert (folder.path / name).read_bytes() == picture
+    (shown,) = library.read_media(str(folder.path))
+    assert {key: shown[key] for key in ("tag", "step", "file", "bytes")} == {
+        "tag": "samples/first", "step": 7, "file": name, "bytes": len(picture),
+    }  # fmt: skip
+    origin = library.load_provenance(str(folder.path))
+    assert (origin["command"], origin["hostname"]) == ("digits", "w1")
+    assert origin["scheduler"] == {"LINESHAFT_JOB_ID": str(job.id)}
+
+
+def test_pictures_of_one_name_are_all_kept_and_listed_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "data" / "runs" / "e" / "r")
+    folder.path.mkdir(parents=True)
+    for letter in "ab":
+        blob = blob_path(tmp_path / "data" / "blobs", letter * 64)
+        blob.parent.mkdir(parents=True)
+        blob.write_text(letter)
+    kept = {"kind": "artifact", "name": "media/i.png", "size_bytes": 1, "attempt": 1, "step": 1}
+
+    def noted(sizes: dict[str, int], letters: str) -> dict[str, int]:
+        files = JobFiles(folder, tmp_path / "data", sizes)
+        for letter in letters:
+            files.note({**kept, "blob": letter * 64, "file_id": f"1.{letter}"}, "i")
+        return files.sizes
+
+    noted({}, "ab")  # Whoever did this was killed before he could say so.
+    sizes = noted({}, "abc")
+    files = JobFiles(folder, tmp_path / "data", sizes)
+    files.note({**kept, "name": "media/../../up", "blob": "a" * 64}, "i")
+    files.note({**kept, "name": "media/other.png", "blob": "a" * 64}, None)
+
+    listed = RunReader(folder).artifacts()
+    assert [each["path"] for each in listed] == [
+        # What is not on the disk, and what is no picture, is with the coordinator alone.
+        "artifacts/media/i.png", "artifacts/media/../../up", "artifacts/media/other.png",
+        "media/i.png", "media/i-2.png",
+    ]  # fmt: skip
+    texts = {path.name: path.read_text() for path in (folder.path / "media").iterdir()}
+    assert texts == {"i.png": "a", "i-2.png": "b"}
 
 
 ODD = r"""

@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 
 from pydantic_core import from_json
 
+from lineshaft_coordinator.recorder.job_files import JobFiles
 from lineshaft_coordinator.recorder.looks import Look, columns_of
 from lineshaft_coordinator.recorder.source import Begun, Source
-from lineshaft_records import artifacts
-from lineshaft_records.documents import RunInfo, Status, merge_config
+from lineshaft_records.documents import RunInfo, Status, merge_config, write_yaml
 from lineshaft_records.histograms import row_of_histogram
 from lineshaft_records.layout import RunFolder, run_folder, safe_name
 from lineshaft_records.rows import Row, row_of_event
@@ -44,7 +44,7 @@ class JobRun:
     """Records one job.
 
     Args:
-        base: Where experiments lie.
+        base: Where experiments lie, in the coordinator's data folder.
         begun: What the job is.
 
     Raises:
@@ -67,6 +67,8 @@ class JobRun:
         self.writer = RunWriter(self.folder, info)
         if begun.params and not self.folder.config.exists():
             merge_config(self.folder, begun.params)
+        if not self.folder.provenance.exists():
+            write_yaml(self.folder.provenance, begun.origin)
         position = self.writer.position
         self._after = (position.get("attempt", 0), position.get("seq", 0))
         self.recent: deque[tuple[tuple[int, int], Row]] = deque()
@@ -77,7 +79,7 @@ class JobRun:
         self._is_end_told = bool(position.get("ended"))
         self._console_bytes = self.writer.sizes.get("console.log", 0)
         self._log_bytes = self.writer.sizes.get("run.log", 0)
-        self._list_bytes = self.writer.sizes.get("artifacts.jsonl", 0)
+        self._files = JobFiles(self.folder, base.parent, self.writer.sizes)
         self._histograms: list[SideRow] = []
         lines = lines_of(self.folder, HISTOGRAMS)
         self._histogram_lines = lines.relative_to(self.folder.path).as_posix()
@@ -152,7 +154,8 @@ class JobRun:
             if record["type"] == "JobFinished":
                 outcome = record["outcome"]
             elif record["type"] == "FileKept" and not self._is_end_told:
-                self._note_file(record["file"])
+                file = record["file"]
+                self._files.note(file, source.tag_of(self.job_id, str(file["file_id"])))
         status, text = ending_of(outcome)
         at = row.finished_at if row is not None and row.finished_at else time.time()
         if not self._is_end_told:
@@ -207,22 +210,11 @@ class JobRun:
         sizes = {
             "console.log": self._console_bytes,
             "run.log": self._log_bytes,
-            "artifacts.jsonl": self._list_bytes,
+            **self._files.sizes,
             self._histogram_lines: self._histogram_bytes,
         }
         self.writer.append(rows, position, sizes)
         self._after = last
-
-    def _note_file(self, file: dict[str, Any]) -> None:
-        """List a file that the coordinator keeps; its bytes stay where they are."""
-        if file.get("blob") is None:
-            return
-        path = f"{file['kind']}s/{file['name']}"
-        kept = artifacts.Kept(path, int(file.get("size_bytes", 0)), str(file["blob"]))
-        more = {
-            key: file[key] for key in ("file_id", "attempt", "step") if file.get(key) is not None
-        }
-        self._list_bytes = artifacts.note(self.folder, kept, **more)
 
 
 def ending_of(outcome: dict[str, Any]) -> tuple[Status, str]:

@@ -1,13 +1,13 @@
 """What the recorder reads of the coordinator's database: only what is committed, never writing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 from lineshaft_coordinator.store.interface import JobRow
-from lineshaft_coordinator.store.queries import records_of, row_of, stretches_of
+from lineshaft_coordinator.store.queries import events_of, records_of, row_of, stretches_of
 from lineshaft_coordinator.store.readers import connect_read_only
 from lineshaft_coordinator.store.stretches import Stretch
 
@@ -16,6 +16,8 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 TELLING: Final = ("metrics", "checkpoint", "artifact")
 """Kinds of events that make a job a run."""
 SLACK_S: Final = 60.0
+FILES_MAX: Final = 100
+"""Hashes of files in provenance.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Begun:
     experiment: str | None
     params: dict[str, Any]
     """As they were told; empty if they were not."""
+    origin: dict[str, Any]
+    """What provenance.yaml says of it."""
     submitted_at: float
     started_at: float | None
     """When its first attempt was given to a worker, seconds since 1970; None before."""
@@ -62,12 +66,14 @@ class Source:
     def begun(self, job_id: str) -> Begun | None:
         """Read what a job is; None if nobody knows it."""
         job: dict[str, Any] | None = None
+        owner: str | None = None
+        worker_id: str | None = None
         submitted_at, started_at = 0.0, None
         for at, record in self.records(job_id):
             if record["type"] == "JobSubmitted":
-                job, submitted_at = record["job"], at
+                job, submitted_at, owner = record["job"], at, record.get("owner")
             elif record["type"] == "AttemptStarted" and started_at is None:
-                started_at = at
+                started_at, worker_id = at, record["worker_id"]
         if job is None:
             return None
         part: dict[str, Any] = job.get("part") or {}
@@ -80,9 +86,22 @@ class Source:
             part.get("rank"),
             job.get("experiment"),
             params_of(job.get("params")),
+            origin_of(job, worker_id, owner),
             submitted_at,
             started_at,
         )
+
+    def tag_of(self, job_id: str, file_id: str) -> str | None:
+        """Read which tag a job gave a picture or sound as it told of it; None for other files."""
+        attempt, _, seq = file_id.partition(".")
+        if not (attempt.isdecimal() and seq.isdecimal()):
+            return None  # One of its folder of outputs.
+        place = (int(attempt), int(seq))
+        for event in events_of(self._connection, job_id, (place[0], place[1] - 1), 1, None):
+            if (event.attempt, event.seq) == place:
+                tag = json.loads(event.body)["body"].get("tag")
+                return tag if isinstance(tag, str) else None
+        return None
 
     def is_telling(self, job_id: str) -> bool:
         """Whether a job told something that makes it a run."""
@@ -108,6 +127,33 @@ class Source:
         ).fetchall()
         yield from live
         yield from ended
+
+
+def origin_of(job: Mapping[str, Any], worker_id: str | None, owner: str | None) -> dict[str, Any]:
+    """Return what a job was made of, in the words of seed 004, and in ours what those do not have.
+
+    Nothing that is in its variables or arguments: they may be secret.
+    """
+    environment: Mapping[str, Any] = job.get("environment") or {}
+    requirements: Mapping[str, Any] = environment.get("requirements") or {}
+    payload: Mapping[str, Any] = job.get("payload") or {}
+    files: Sequence[str] = job.get("files") or ()
+    about: dict[str, object] = {
+        "kind": job["kind"],
+        "owner": owner,
+        "payload": payload.get("blob"),
+        "code": job.get("code"),
+        "files": list(files[:FILES_MAX]),
+        "requirements": requirements.get("blob"),
+        "python": environment.get("requires_python") or job.get("python"),
+        "retry_of": job.get("retry_of"),
+    }
+    return {
+        "command": job.get("name") or job["kind"],
+        "hostname": worker_id,
+        "scheduler": {"LINESHAFT_JOB_ID": job["job_id"]},
+        "lineshaft": {key: each for key, each in about.items() if each},
+    }
 
 
 def params_of(told: str | None) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from typing import Any, Final, cast
 
 from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.ledger import Ledger
-from lineshaft_coordinator.core.records import AttemptStarted, FileKept, JobFinished, Record
+from lineshaft_coordinator.core.records import (
+    AttemptPlaced,
+    AttemptStarted,
+    FileKept,
+    JobFinished,
+    Record,
+)
 from lineshaft_coordinator.recorder.gauges import Gauges
 from lineshaft_coordinator.recorder.link import HEAD, decoded, encoded
 from lineshaft_protocol.errors import LineshaftError
@@ -111,7 +117,7 @@ class Recorder:
         if job_id in self._followed:
             return job_id
         if any(event.kind in TELLING for event in told.events):
-            self._followed.add(job_id)
+            self._follow(job_id, is_placed=True)
             return job_id
         return None
 
@@ -120,15 +126,25 @@ class Recorder:
             job_id = JobId(record.job_id)
             job = self._ledger.jobs.get(job_id)
             if job is not None and job.spec.kind == "pipeline":
-                self._followed.add(job_id)
+                self._follow(job_id, is_placed=not record.is_unplaced)
                 return job_id
         elif self._followed and (job_id := JobId(record.job_id)) in self._followed:
+            if isinstance(record, AttemptPlaced):
+                self._follow(job_id, is_placed=True)
             if isinstance(record, JobFinished):
                 self._followed.discard(job_id)
+                if self._gauges is not None:
+                    self._gauges.end(job_id, time.time())
                 return job_id
             if isinstance(record, FileKept):
                 return job_id
         return None
+
+    def _follow(self, job_id: JobId, *, is_placed: bool) -> None:
+        """Note that a job leaves a record, and how its machine is, once it has one."""
+        self._followed.add(job_id)
+        if is_placed and self._gauges is not None:
+            self._gauges.begin(job_id, time.time())
 
     # --- what is asked ---
 

@@ -58,6 +58,35 @@ def test_s004_18_a_job_is_told_how_its_machine_and_its_own_gpus_are() -> None:
     assert gauges.take() == {}
 
 
+def test_s004_18_a_brief_job_is_looked_at_as_it_begins_and_as_it_ends() -> None:
+    bench = CoordinatorBench()
+    worker = running(bench, load=LOAD)
+    gauges = Gauges(bench.shop.fleet)
+
+    gauges.begin(J1, 10.0)
+    bench.receive(worker, Heartbeat(worker_id=WorkerId("w1"), load=LOAD, sent_at=2.0))
+    bench.shop.fleet.workers[WorkerId("w1")].running.pop(J1)  # It has ended.
+    gauges.end(J1, 12.0)
+
+    ((job_id, looks),) = gauges.take().items()
+    assert (job_id, [at for at, _ in looks]) == (J1, [10.0, 12.0])
+    assert all("gpu.1.util_pct" in columns_of(seen) for _, seen in looks)
+    gauges.end(J1, 13.0)
+    gauges.end(J2, 13.0)
+    assert gauges.take() == {}, "it ended once"
+
+
+def test_what_a_worker_told_once_is_noted_once() -> None:
+    bench = CoordinatorBench()
+    running(bench, load=LOAD)
+    gauges = Gauges(bench.shop.fleet)
+
+    gauges.begin(J1, 10.0)
+    gauges.end(J1, 11.0)
+
+    assert [at for at, _ in gauges.take()[J1]] == [10.0]
+
+
 def test_a_job_that_leaves_no_record_and_a_worker_that_said_nothing_are_not_looked_at() -> None:
     silent, bench = CoordinatorBench(), CoordinatorBench()
     running(silent, load={})

@@ -9,7 +9,7 @@ from lineshaft_coordinator.recorder.source import Begun
 
 
 def begun(name: str | None = None, experiment: str | None = None) -> Begun:
-    return Begun("j1", name, "pipeline", (), None, None, experiment, {}, 1.0, 2.0)
+    return Begun("j1", name, "pipeline", (), None, None, experiment, {}, {}, 1.0, 2.0)
 
 
 @pytest.mark.parametrize(
