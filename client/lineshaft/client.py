@@ -96,6 +96,7 @@ class Client:
             self._thread.stop()
             raise
         self._shell: Shell = self._client.shell
+        self._thread.together = self._shell.together
         self._work = self._client.work
         # Also at the end of the interpreter, if nobody closes it.
         self._finalizer = weakref.finalize(self, _close, self._thread, self._client)
@@ -148,7 +149,9 @@ class Client:
             ClientClosedError: The client is closed.
         """
         prepared = self._work.call(function, args, kwargs)
-        future: LineshaftFuture[ResultT] = LineshaftFuture(prepared.spec.job_id, self._cancel)
+        future: LineshaftFuture[ResultT] = LineshaftFuture(
+            prepared.spec.job_id, Client._cancel, self
+        )
         submit_for(self._shell, prepared, future, self._thread)
         return future
 

@@ -58,7 +58,7 @@ def _submit(
     waiting: "_Waiting[ResultT]",
 ) -> None:
     if not future.cancelled():
-        shell.jobs.submit(prepared, waiting.on_end)
+        shell.jobs.submit_for(prepared, waiting)
 
 
 class _Waiting(weakref.ref[LineshaftFuture[ResultT]], Generic[ResultT]):
@@ -102,7 +102,7 @@ class _Waiting(weakref.ref[LineshaftFuture[ResultT]], Generic[ResultT]):
         """Have the job forgotten, whose end nobody waits for."""
         # Whatever thread collects garbage is here, so no more than this is done.
         with contextlib.suppress(ClientClosedError, ForkedClientError):
-            self._thread.post(partial(self._shell.jobs.forget, self._job_id, self.on_end))
+            self._thread.post(partial(self._shell.jobs.forget, self._job_id, self))
 
     @override
     def __eq__(self, other: object) -> bool:

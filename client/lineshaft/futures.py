@@ -14,12 +14,21 @@ from lineshaft_protocol.outcomes import Outcome
 from lineshaft_runtime.packing import BytesLike, NoPassageError, unpack
 
 ResultT = TypeVar("ResultT")
+OwnerT = TypeVar("OwnerT")
 
 _CANCELLED = "its future was cancelled"
 _FIELDS = {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"}
 _PLAIN: "concurrent.futures.Future[None]" = concurrent.futures.Future()
 _IS_KNOWN = vars(_PLAIN).keys() == _FIELDS
 """Whether this Python's futures consist of what we know."""
+
+
+class Told(Protocol):
+    """What `concurrent.futures.wait` hangs on a future."""
+
+    def add_result(self, future: object) -> None:
+        """The future has a result."""
+        ...
 
 
 class Keeper(Protocol):
@@ -37,24 +46,30 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
 
     Args:
         job_id: Of the job.
-        cancel_job: Asks for the end of a job with this id, for this reason.
+        cancel_job: Asks the owner for the end of a job with this id, for this reason.
+        owner: Lives as long as the future.
     """
 
-    def __init__(self, job_id: str, cancel_job: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, job_id: str, cancel_job: Callable[[OwnerT, str, str], None], owner: OwnerT
+    ) -> None:
         if _IS_KNOWN:
-            # As Python does it, but with a condition that costs little before anybody waits: of
-            # what the garbage collector has to look at for each future this was a third.
+            # As Python does it, but with a condition that costs little before anybody waits, and
+            # without two empty lists: what the garbage collector has to look at for each future
+            # is a good part of what it costs.
             self._condition = _Condition()  # type: ignore[assignment]  # all that is used of one
             self._state = "PENDING"
             self._result = None
             self._exception = None
-            self._waiters = []
-            self._done_callbacks: list[object] = []
+            self._told: list[Told] | None = None
+            self._called: list[object] | None = None
         else:
             super().__init__()
         self.id = job_id
         """Of the job: `client.job(future.id)` tells more about it."""
-        self._cancel_job = cancel_job
+        # Not a bound method, which would be an object more for each future.
+        self._cancel_job: Callable[..., None] = cancel_job
+        self._owner: object = owner
         self.keeper: Keeper | None = None
         """For the client; None once the future is decided."""
         self._is_decided = False
@@ -63,6 +78,21 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         self._is_read = False
         self._ending: Ending | None = None
         """How the job ended, if it did not succeed."""
+
+    if _IS_KNOWN:
+        # Lists of Python's own, made when it first asks for them.
+
+        @property
+        def _waiters(self) -> "list[Told]":  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride] - a list all the same
+            if self._told is None:
+                self._told = []
+            return self._told
+
+        @property
+        def _done_callbacks(self) -> list[object]:
+            if self._called is None:
+                self._called = []
+            return self._called
 
     @override
     def __reduce__(self) -> NoReturn:
@@ -97,10 +127,11 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
             TimeoutError: The job has not ended in time; it goes on.
             JobCancelledError: It was cancelled.
         """
-        try:
-            super().exception(timeout)
-        except concurrent.futures.CancelledError:
-            raise self._cancelled() from None
+        if self._state != "FINISHED":
+            try:
+                super().exception(timeout)
+            except concurrent.futures.CancelledError:
+                raise self._cancelled() from None
         if not self._is_read:
             with self._condition:
                 reading = self._reading = self._reading or threading.Lock()
@@ -116,7 +147,7 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
         if not self._decide():
             return self.cancelled()
         self._become_cancelled()
-        self._cancel_job(self.id, _CANCELLED)
+        self._cancel_job(self._owner, self.id, _CANCELLED)
         return True
 
     @override
@@ -137,13 +168,13 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
             ending: How the job ended.
             data: Its packed result, if it succeeded.
         """
+        if isinstance(ending, Outcome) and ending.status == "succeeded":
+            # The outcome is not kept: six objects more that the collector would look at.
+            self._succeed(data)
+            return
         if not self._decide():
             return
         self._data = data
-        if isinstance(ending, Outcome) and ending.status == "succeeded":
-            # The outcome is not kept: six objects more that the collector would look at.
-            self.set_result(cast("ResultT", None))  # `result` reads the data instead.
-            return
         self._ending = ending
         if isinstance(ending, LineshaftError):
             self.set_exception(ending)
@@ -151,6 +182,28 @@ class LineshaftFuture(concurrent.futures.Future[ResultT], Generic[ResultT]):
             self._become_cancelled()
         else:
             self.set_exception(_FailedError())
+
+    def _succeed(self, data: BytesLike | None) -> None:
+        if not _IS_KNOWN:
+            if self._decide():
+                self._data = data
+                self.set_result(cast("ResultT", None))  # `result` reads the data instead.
+            return
+        # `_decide` and `set_result` in one, as there are thousands.
+        condition = self._condition
+        with condition:
+            if self._is_decided:
+                return
+            self._is_decided = True
+            self._data = data
+            self._state = "FINISHED"
+            for waiter in self._told or ():
+                waiter.add_result(self)
+            condition.notify_all()
+        if (keeper := self.keeper) is not None:
+            self.keeper = keeper.pinned = None
+        if self._called:
+            self._invoke_callbacks()  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue] - Python's own
 
     def _decide(self) -> bool:
         """Return whether the caller is the one who makes the future done."""

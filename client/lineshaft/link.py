@@ -56,6 +56,8 @@ class LinkEvents:
     on_open: Callable[[Session], None]
     on_gone: Callable[[Session | None, str], None]
     on_message: Callable[[Session, ToClient], None]
+    on_all: Callable[[], None]
+    """All messages that came together were told."""
     on_stream: Callable[[bytes | bytearray], None]
     """A frame of a stream. Raises ProtocolError."""
 
@@ -229,6 +231,7 @@ class Link:
                     self._events.on_message(session, message)
                     if isinstance(message, Welcome):
                         self.files.on_connected(message.features)
+        self._events.on_all()
 
     def binary(self, session: Session, connection: Connection, data: bytes | bytearray) -> None:
         """A piece of a blob, or a frame of a stream, arrived."""

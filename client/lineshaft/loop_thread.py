@@ -25,6 +25,8 @@ class LoopThread:
         self._calls: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._is_stopped = False
+        self.together: Callable[[Callable[[], None]], None] = _call
+        """Calls what makes the calls that were posted meanwhile."""
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -121,6 +123,9 @@ class LoopThread:
     def _drain(self) -> None:
         # Before the calls are taken: who posts from now on wakes the loop again.
         self._is_woken = False
+        self.together(self._call_all)
+
+    def _call_all(self) -> None:
         calls = self._calls
         while calls:
             calls.popleft()()
@@ -158,6 +163,10 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def _call(work: Callable[[], None]) -> None:
+    work()
 
 
 class _End:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from lineshaft.core.io import (
     Answered,
@@ -39,10 +39,10 @@ from lineshaft_protocol.version import __version__
 from lineshaft_protocol.versions import Versions
 from lineshaft_runtime.locating import Whereabouts
 from lineshaft_runtime.packing import BytesLike
-from lineshaft_runtime.pump import Pump
 from lineshaft_runtime.same_host import SameHostFiles
 from lineshaft_runtime.stream_feed import StreamFeed
 from lineshaft_runtime.transfers import BlobTransfers
+from lineshaft_runtime.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +56,19 @@ class Shell:
         loop = asyncio.get_running_loop()
         versions = Versions(lineshaft=__version__, python=PYTHON)
         core = ClientCore(settings, client_id=client_id, versions=versions, now=loop.time())
-        self._pump: Pump[Event, Effect] = Pump(core, self._perform, tick=Tick())
+        self._turns: Turns[Event, Effect] = Turns(core, self._perform, tick=Tick())
         self._url = where.url
         self._streams = Streams()
         events = LinkEvents(
-            on_open=lambda session: self._pump.post(Connected(session)),
+            on_open=lambda session: self._turns.post(Connected(session)),
             on_gone=self._on_gone,
-            on_message=lambda session, message: self._pump.post(Received(session, message)),
+            on_message=lambda session, message: self._turns.put(Received(session, message)),
+            on_all=self._turns.turn,
             on_stream=self._streams.on_frame,
         )
         self._link = Link(where, events, rng)
-        self.questions = Questions(self._pump.post)
-        self.jobs = JobDesk(self._pump.post, self.questions, spawn=self.spawn, store=self._store)
+        self.questions = Questions(self._turns.post)
+        self.jobs = JobDesk(self._turns.post, self.questions, spawn=self.spawn, store=self._store)
         self._epoch: int | None = None
         self._welcome: asyncio.Future[None] = loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,7 +84,7 @@ class Shell:
             WrongCertificateError: It is another one than the token is for.
             IncompatibleVersionError: It is too old or too new.
         """
-        self._running = asyncio.create_task(self._pump.run())
+        self._running = asyncio.create_task(self._turns.run())
         self._running.add_done_callback(self._on_stopped)
         try:
             async with asyncio.timeout(timeout_s):
@@ -100,7 +101,7 @@ class Shell:
     async def close(self) -> None:
         """End the connection; who still waits gets a ClientClosedError, the jobs go on."""
         self._streams.close(self.jobs.cancel)
-        await asyncio.sleep(0)  # The pump sends what this asks for.
+        self._turns.turn()  # Sends what this asks for.
         self._is_closed = True
         self.jobs.close()
         for task in tuple(self._tasks):
@@ -111,6 +112,10 @@ class Shell:
             await asyncio.gather(self._running, return_exceptions=True)
         await self._link.close()
         self._abandon()
+
+    def together(self, work: Callable[[], None]) -> None:
+        """Do something that asks for much at once; what it asks for leaves together."""
+        self._turns.together(work)
 
     # --- data ---
 
@@ -157,7 +162,7 @@ class Shell:
 
     # --- what the core wants ---
 
-    async def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(session=session, message=message):
@@ -194,7 +199,7 @@ class Shell:
         logger.info("connected", extra={"url": self._url, "epoch": epoch})
 
     def _on_gone(self, session: Session | None, reason: str) -> None:
-        self._pump.post(Disconnected(session, reason))
+        self._turns.post(Disconnected(session, reason))
         if self._link.is_hopeless and not self._welcome.done():
             self._welcome.set_result(None)
 

@@ -33,7 +33,7 @@ from lineshaft_runtime.bundles import FileRef, PipelineBundle, encode_bundle
 from lineshaft_runtime.collecting import Collected
 from lineshaft_runtime.data_refs import collected
 from lineshaft_runtime.laid_files import LaidFile
-from lineshaft_runtime.packing import BytesLike, pack, pack_plain, packed_size
+from lineshaft_runtime.packing import PLAIN, BytesLike, pack, pack_plain, packed_size
 
 TOGETHER_BYTES_MAX = INLINE_BYTES_MAX // 2
 """Files that are this few in all go along with the job itself: no upload is faster."""
@@ -41,7 +41,6 @@ ALONE_BYTES_MIN = 1024
 """Shorter files always go along: naming them would take as long as sending them."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 _NOTHING = Collected()
 """Of jobs whose payload is files; never added to."""
 
@@ -126,24 +125,25 @@ class Shipper:
             CannotPackError: The function or an argument cannot leave the process.
             InvalidJobError: An option is out of its range.
         """
-        found = _NOTHING
-        if not kwargs and all(type(each) in _PLAIN for each in args):
+        found, plain = _NOTHING, None
+        if not kwargs and PLAIN.issuperset(map(type, args)):
             # They name no module, and looking costs as much as packing them.
-            no_names: dict[str, object] = {}
-            buffers = pack_plain((tuple(args), no_names))
+            plain = pack_plain((tuple(args), dict(kwargs)))
+            buffers: list[BytesLike] = [plain]
         else:
             with self._modules.by_value(), collected() as found:
                 buffers = pack((tuple(args), dict(kwargs)), name="(args, kwargs)")
         code = self._codes.code(function, found.by_value)
         name = _name_of(function) if options.name is None else options.name
         last = self._last
-        is_inline = found is _NOTHING and packed_size(buffers) <= INLINE_BYTES_MAX
-        if last is not None and is_inline and _is_like(last, options, code, name):
+        if plain is not None and len(plain) > INLINE_BYTES_MAX:
+            plain = None
+        if last is not None and plain is not None and _is_like(last, options, code, name):
             # What they share was checked then; of thousands of calls this is half of the work.
-            spec = last.prepared.spec.like(self._new_id(), Payload.of_bytes(b"".join(buffers)))
-            return Prepared(spec, last.prepared.blobs)
+            payload = Payload.of_bytes(plain)
+            return Prepared(last.prepared.spec.like(self._new_id(), payload), last.prepared.blobs)
         made = self._prepared("function", buffers, options, name=name, code=code, found=found)
-        if is_inline:
+        if plain is not None:
             self._last = _Call(options, code, name, made)
         return made
 

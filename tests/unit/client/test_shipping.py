@@ -245,7 +245,7 @@ def test_what_cannot_be_sent_is_named(shipper: Shipper) -> None:
 
 
 def test_a_future_among_the_arguments_gets_advice_of_its_own(shipper: Shipper) -> None:
-    future: LineshaftFuture[int] = LineshaftFuture("j1", lambda *_: None)
+    future: LineshaftFuture[int] = LineshaftFuture("j1", lambda *_: None, None)
 
     with pytest.raises(CannotPackError, match=r"\[0\]\[0\] of .*Future .*pass its result\(\)"):
         shipper.call(abs, (future,), {}, Options())

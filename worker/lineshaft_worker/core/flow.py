@@ -5,7 +5,6 @@ from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.worker_messages import (
     Assign,
     Began,
-    Ended,
     EventsAck,
     FromWorker,
     Held,
@@ -94,7 +93,7 @@ class AttemptFlow:
             for spec in attempt.children.values():
                 self._send(SpawnChild(job=spec, is_repeat=True))
             if attempt.phase is Phase.ENDED and attempt.result is not None:
-                self._send(Ended(result=attempt.result))
+                self._outbox.tell_end(attempt.result)
             elif attempt.phase is Phase.STORING:
                 self._effects.append(StoreResult(attempt.key))
             elif attempt.phase is Phase.FETCHING:
@@ -303,7 +302,7 @@ class AttemptFlow:
     def _end(self, attempt: Attempt, result: AttemptResult) -> None:
         attempt.phase, attempt.result = Phase.ENDED, attempt.judged(result)
         self._bench.waiting.pop(attempt.key, None)
-        self._send(Ended(result=attempt.result))
+        self._outbox.tell_end(attempt.result)
 
     # --- what the coordinator wants ---
 

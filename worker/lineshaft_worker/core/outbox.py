@@ -5,7 +5,10 @@ import json
 from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import Session
 from lineshaft_protocol.kept_files import KeptFile
+from lineshaft_protocol.outcomes import AttemptResult
+from lineshaft_protocol.wire import unchecked
 from lineshaft_protocol.worker_messages import (
+    Ended,
     FromWorker,
     JobEvents,
     Kept,
@@ -16,6 +19,8 @@ from lineshaft_protocol.worker_messages import (
 from lineshaft_worker.core.attempts import Attempt, Phase
 from lineshaft_worker.core.io import Effect, ForgetFile, Send
 from lineshaft_worker.core.settings import CoreSettings
+
+_ended = unchecked(Ended)
 
 
 class Outbox:
@@ -35,6 +40,10 @@ class Outbox:
         """Say it if there is somebody to hear it."""
         if self.session is not None:
             self._effects.append(Send(self.session, message))
+
+    def tell_end(self, result: AttemptResult) -> None:
+        """Say how an attempt ended."""
+        self.send(_ended(result=result))
 
     def repeat(self, attempt: Attempt) -> None:
         """Say again what the attempt said and left, on a new connection."""

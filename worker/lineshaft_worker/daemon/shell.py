@@ -12,7 +12,7 @@ from lineshaft_protocol.ids import BlobId, JobId, Session
 from lineshaft_protocol.outcomes import AttemptResult, Failure
 from lineshaft_protocol.wire import Wire
 from lineshaft_protocol.worker_messages import Assign, EventsAck, PauseMode
-from lineshaft_runtime.pump import Pump
+from lineshaft_runtime.turns import Turns
 from lineshaft_worker.core import io
 from lineshaft_worker.core.identity import Identity
 from lineshaft_worker.core.io import AttemptKey
@@ -95,7 +95,7 @@ class WorkerShell:
         self._left = asyncio.Event()
         self._broken = asyncio.Event()
         self._leases: LeasePage | None = None
-        self._pump: Pump[io.Event, io.Effect] | None = None
+        self._turns: Turns[io.Event, io.Effect] | None = None
         self._early: list[io.Event] = []
         """What happened before there was a core to tell."""
 
@@ -107,13 +107,13 @@ class WorkerShell:
             LineshaftError: Likewise.
         """
         core = await self._take_over()
-        self._pump = Pump(core, self._perform, tick=io.Tick())
+        self._turns = Turns(core, self._perform, tick=io.Tick())
         for event in self._early:
-            self._pump.post(event)
+            self._turns.post(event)
         self._keeper.take_over()
         self._execution.prepare(0)
         work: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._pump.run(), name="pump"),
+            asyncio.create_task(self._turns.run(), name="turns"),
             asyncio.create_task(self._watch_machine(), name="machine"),
             asyncio.create_task(self._leave_when(stopping), name="leave"),
             asyncio.create_task(self._broken.wait(), name="broken"),
@@ -205,10 +205,10 @@ class WorkerShell:
             ack = event.message
             key = order_key(AttemptKey(JobId(ack.job_id), ack.attempt))
             self._execution.events_kept(key, ack.seq)
-        if self._pump is None:
+        if self._turns is None:
             self._early.append(event)
         else:
-            self._pump.post(event)
+            self._turns.post(event)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -224,7 +224,7 @@ class WorkerShell:
 
     # --- what the core wants ---
 
-    async def _perform(self, effects: list[io.Effect]) -> None:  # noqa: PLR0912 - one for each effect
+    def _perform(self, effects: list[io.Effect]) -> None:  # noqa: PLR0912 - one for each effect
         outgoing: dict[Session, list[Wire]] = {}
         for effect in effects:
             match effect:

@@ -4,17 +4,17 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.events import JobEvent
-from lineshaft_protocol.ids import BlobId
+from lineshaft_protocol.ids import BlobId, is_name
 from lineshaft_protocol.jobs import JobSpec, Parent, Payload
 from lineshaft_protocol.kept_files import KeptFile
 from lineshaft_protocol.outcomes import AttemptResult, Failure, Outcome
-from lineshaft_protocol.wire import NUMBER_MAX
+from lineshaft_protocol.wire import NUMBER_MAX, unchecked
 from lineshaft_protocol.worker_messages import Assign
 from lineshaft_runtime import redaction
 from lineshaft_worker.core.io import AttemptKey
@@ -28,6 +28,14 @@ from lineshaft_worker.runner.files import PROCESSES_VARIABLE
 ID_LENGTH_MAX = 100
 TEXT_MAX = 64 * 1024
 """Longest traceback or message that travels, in characters."""
+
+
+_result = unchecked(AttemptResult)
+_STATUSES: Mapping[type, Literal["succeeded", "failed", "paused"]] = {
+    reports.Succeeded: "succeeded",
+    reports.Failed: "failed",
+    reports.Paused: "paused",
+}
 
 
 def order_key(key: AttemptKey) -> OrderKey:
@@ -148,24 +156,19 @@ def result_of(
             reason = said
         case reports.Paused():
             pass
-    statuses: Mapping[type, str] = {
-        reports.Succeeded: "succeeded",
-        reports.Failed: "failed",
-        reports.Paused: "paused",
-    }
-    result = AttemptResult.model_validate(
-        {
-            "job_id": key.job_id,
-            "attempt": key.attempt,
-            "status": statuses.get(type(outcome), "stopped"),
-            "result": payload,
-            "failure": failure,
-            "reason": reason,
-            # What a runner says may be the words of the code that it runs.
-            "run_s": ended.run_s if 0.0 <= ended.run_s < math.inf else 0.0,
-            "peak_memory_bytes": max(0, min(ended.peak_memory_bytes or 0, NUMBER_MAX)) or None,
-            "peak_gpu_memory_bytes": gpu_peak_bytes,
-        }
+    # The name of an end that was found is what a runner wrote, so it may be anything.
+    make = _result if is_name(key.job_id) and 1 <= key.attempt <= NUMBER_MAX else AttemptResult
+    result = make(
+        job_id=key.job_id,
+        attempt=key.attempt,
+        status=_STATUSES.get(type(outcome), "stopped"),
+        result=payload,
+        failure=failure,
+        reason=reason,
+        # What a runner says may be the words of the code that it runs.
+        run_s=ended.run_s if 0.0 <= ended.run_s < math.inf else 0.0,
+        peak_memory_bytes=max(0, min(ended.peak_memory_bytes or 0, NUMBER_MAX)) or None,
+        peak_gpu_memory_bytes=gpu_peak_bytes,
     )
     return result, file
 

@@ -114,17 +114,16 @@ class Link:
                 self._receive()
         return self._pending.popleft()
 
-    @contextlib.contextmanager
-    def user_code(self, ticket: int) -> Generator[None]:
-        """Let pokes through while the user's code runs."""
+    def enter_user_code(self, ticket: int) -> None:
+        """Let pokes through until `leave_user_code`, which must follow whatever happens."""
         self._ticket = ticket
         self._is_in_user_code = True
-        try:
-            if self._is_poked:
-                self._attend()
-            yield
-        finally:
-            self._is_in_user_code = False
+        if self._is_poked:
+            self._attend()
+
+    def leave_user_code(self) -> None:
+        """Only remember pokes from now on."""
+        self._is_in_user_code = False
 
     def done(self, frame: Done) -> None:
         """Say that an attempt ended; repeat it on other connections until acknowledged."""

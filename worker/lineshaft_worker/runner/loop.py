@@ -30,7 +30,7 @@ from lineshaft_worker.runner.frames import Answer, Done, Execute, Spawn
 from lineshaft_worker.runner.link import Function, Link
 from lineshaft_worker.runner.local_imports import LocalImports
 from lineshaft_worker.runner.records import CurrentAttempt
-from lineshaft_worker.runner.results import BytesLike, load, store
+from lineshaft_worker.runner.results import BytesLike, load, packed, store
 
 MEASURED_S_MIN = 0.02
 """Shorter attempts are not asked for their memory: asking costs more than they do."""
@@ -88,8 +88,7 @@ class Runner:
         status, failure = "ok", None
         result: tuple[bytes | None, int, str] = (None, 0, "")
         try:
-            with self._link.user_code(order.ticket):
-                result = self._store(attempt.execute(), order.ticket)
+            result = self._result_of(attempt, order.ticket)
         except FailureError as error:
             status, failure = "failed", describe(error.error, error.cause, self.spool.redactor)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
@@ -124,6 +123,13 @@ class Runner:
             )
         )
         self._current.end()
+
+    def _result_of(self, attempt: "_Attempt", ticket: int) -> tuple[bytes | None, int, str]:
+        try:
+            self._link.enter_user_code(ticket)
+            return self._store(attempt.execute(), ticket)
+        finally:
+            self._link.leave_user_code()
 
     def _tell_lease(self, lease_s: float) -> None:
         """Have the shim look again, if it may sleep for longer than this."""
@@ -340,7 +346,7 @@ def _shim_of(folder: str) -> int:
 
 def _packed(value: object) -> list[BytesLike]:
     try:
-        return pack(value, name="result")
+        return packed(value)
     except CannotPackError as error:
         raise FailureError("result", error) from error
 

