@@ -3,6 +3,7 @@
 import pickle
 import time
 from collections.abc import Mapping
+from platform import python_version
 from typing import TypedDict, cast
 
 from lineshaft_protocol.seed.plans import ExecutionPlan, Fit, SerializedPlan, read_plan
@@ -23,6 +24,7 @@ from lineshaft_runtime.plans.errors import PlanShapeError
 from lineshaft_runtime.plans.events import OnEvent
 from lineshaft_runtime.plans.executor import PlanOutcome, RemoteCall, RemoteCaller, run_plan
 from lineshaft_runtime.plans.nodes import Mode
+from lineshaft_runtime.plans.pickled_code import is_of_this_python
 from lineshaft_runtime.plans.seed_calling import SeedCalling, argument
 
 
@@ -240,6 +242,12 @@ def unpickled_filter(node_id: str, pickled: bytes) -> object:
     Raises:
         PackingError: It cannot be unpickled here; the error names the node.
     """
+    if not is_of_this_python(pickled):
+        raise PackingError(
+            f"the filter of node {node_id!r} was pickled by another version of Python than this "
+            f"worker's, {python_version()}, which cannot run its code; start a worker under the "
+            "minor version of your program's Python"
+        )
     try:
         return cast("object", pickle.loads(pickled))  # noqa: S301 - only runners come here
     except Exception as error:
