@@ -1,6 +1,7 @@
 """Bringing files, and the names in folders, to the disk. Every runner imports it: keep it small."""
 
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol, cast
 
@@ -17,11 +18,7 @@ def sync_path(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: It cannot be opened, or the disk failed.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path, os.fsync)
 
 
 def sync_bytes(path: str | os.PathLike[str]) -> None:
@@ -30,9 +27,13 @@ def sync_bytes(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: It cannot be opened, or the disk failed.
     """
+    _sync(path, os.fdatasync)
+
+
+def _sync(path: str | os.PathLike[str], sync: Callable[[int], None]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fdatasync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
