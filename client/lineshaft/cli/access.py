@@ -43,7 +43,7 @@ class Grant(Protocol):
 class Tokens(Protocol):
     """The coordinator's tokens."""
 
-    def create(self, role: str) -> tuple[str, str]:
+    def create(self, role: str, name: str | None) -> tuple[str, str]:
         """Make one; returns its id and its secret."""
         ...
 
@@ -104,6 +104,9 @@ def create(
     host: Annotated[
         str | None, typer.Option(help="Name of this machine for others; default its host name.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Whose it is, as alice: shown as the owner of jobs.")
+    ] = None,
     data: Data = None,
     is_json: Json = False,
 ) -> None:
@@ -116,7 +119,7 @@ def create(
     home = _home()
     folder = data or home / "data"
     url = _coordinator_url(home)
-    token_id, secret = _tokens(folder).create(role)
+    token_id, secret = _tokens(folder).create(role, name)
     pin = _pin(url, folder)
     token = f"ls1.{pin}.{secret}" if pin else secret
     is_local = url.startswith("ws://")

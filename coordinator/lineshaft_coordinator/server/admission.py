@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,10 @@ logger = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
 LOCAL_ID = "local"
-"""Names the local token, which ids of made tokens never do: they are hexadecimal."""
+"""Names the local token, which ids of made tokens never do."""
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_TAKEN_IDS: Final = (LOCAL_ID, "me", "nobody")
+"""What means something else where the owner of jobs is asked for."""
 _SESSIONS: Final[Mapping[Role, Permission]] = {"client": "submit", "worker": "work"}
 """What it takes to open one."""
 
@@ -63,6 +67,14 @@ class TokensDamagedError(LineshaftError):
             "again with 'lineshaft token create'"
         )
         self.path, self.reason = path, reason
+
+
+class TokenNameError(LineshaftError):
+    """A token cannot have this name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no token can be named {name[:80]!r}: {reason}")
+        self.name, self.reason = name, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +123,28 @@ class Tokens:
         self._read_again()
         return self._grants.get(digest)
 
-    def create(self, role: TokenRole) -> tuple[str, str]:
+    def create(self, role: TokenRole, name: str | None = None) -> tuple[str, str]:
         """Make a token; returns its id, and the secret that is shown once and never kept.
 
+        Args:
+            role: What it opens.
+            name: Its id, which is told as the owner of jobs; None: eight random digits.
+
         Raises:
+            TokenNameError: The name is another token's, or none.
             TokensDamagedError: The file of tokens cannot be read; it is left as it is.
         """
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        token_id = secrets.token_hex(4)
+        token_id = secrets.token_hex(4) if name is None else name
+        if not _ID.fullmatch(token_id) or token_id in _TAKEN_IDS:
+            allowed = "letters, digits and any of . _ @ -, 64 at most, a letter or digit first"
+            raise TokenNameError(token_id, f"take {allowed}; not {', '.join(_TAKEN_IDS)}")
         with self._alone():
-            grants = self._grants_now() | {_digest(secret): Grant(token_id, role)}
-            self._write(grants)
+            grants = self._grants_now()
+            if any(grant.token_id == token_id for grant in grants.values()):
+                way_out = f"'lineshaft token revoke {token_id}' makes it free"
+                raise TokenNameError(token_id, f"there is one of this name; {way_out}")
+            self._write(grants | {_digest(secret): Grant(token_id, role)})
         return token_id, secret
 
     def revoke(self, token_id: str) -> bool:

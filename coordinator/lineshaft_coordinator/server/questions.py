@@ -27,7 +27,7 @@ from lineshaft_protocol.version import __version__
 
 PAGE_ROWS = 1000
 NOBODY: Final = "nobody"
-"""Id of no token: they are hexadecimal, or "local"."""
+"""Id of no token: none may be named so."""
 
 Logs = dict[str, JsonValue]
 """Pieces of output, `after_attempt` and `after_seq` for the next page, whether it `has_more` now,

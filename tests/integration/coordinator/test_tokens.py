@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lineshaft_coordinator.server.admission import Tokens, TokensDamagedError
+from lineshaft_coordinator.server.admission import (
+    Grant,
+    TokenNameError,
+    Tokens,
+    TokensDamagedError,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,30 @@ def test_tokens_that_are_made_and_revoked_at_once_are_all_kept_and_all_gone(tmp_
 
     assert all(each.result() for each in gone)
     assert sorted(grant.token_id for grant in Tokens(tmp_path, "").listed()) == sorted(ids)
+
+
+def test_a_token_that_is_named_has_that_name_as_its_id_until_it_is_revoked(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path, "")
+    token_id, secret = tokens.create("client", "alice@lab-1")
+
+    grant = tokens.grant(secret)
+    with pytest.raises(TokenNameError, match="'lineshaft token revoke alice@lab-1' makes it free"):
+        tokens.create("admin", "alice@lab-1")
+
+    assert token_id == "alice@lab-1"
+    assert grant == Grant("alice@lab-1", "client")
+    assert tokens.listed() == [grant]
+    assert tokens.revoke("alice@lab-1")
+    assert tokens.create("client", "alice@lab-1")[0] == "alice@lab-1"
+
+
+@pytest.mark.parametrize(
+    "name", ["local", "me", "nobody", "", " ", "-a", "a b", "a\n", "ä", "a" * 65]
+)
+def test_no_token_is_named_as_what_means_something_else_or_cannot_be_typed(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(TokenNameError, match="no token can be named"):
+        Tokens(tmp_path, "").create("client", name)
+
+    assert Tokens(tmp_path, "").listed() == []
