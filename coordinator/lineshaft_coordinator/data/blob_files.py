@@ -10,9 +10,11 @@ from typing import Final
 
 from lineshaft_coordinator.data.blob_errors import (
     BlobDiskError,
+    BlobIdError,
     BlobMismatchError,
     BlobNotFoundError,
     BlobOffsetError,
+    BlobTooLargeError,
 )
 from lineshaft_coordinator.data.blob_records import BlobFile, Upload
 from lineshaft_runtime.durable import begin_sync, sync_bytes
@@ -62,6 +64,19 @@ def take_up(path: Path, size_bytes: int, update: Callable[[bytes], None]) -> int
         return received_bytes
     finally:
         os.close(descriptor)
+
+
+def check_offer(blob_id: str, size_bytes: int, bytes_max: int) -> None:
+    """Make sure that a blob has a name, and a size that one may have.
+
+    Raises:
+        BlobIdError: The name is none.
+        BlobTooLargeError: It is too large, or less than nothing.
+    """
+    if not BLOB_ID.fullmatch(blob_id):
+        raise BlobIdError(blob_id)
+    if not 0 <= size_bytes <= bytes_max:
+        raise BlobTooLargeError(blob_id, size_bytes, bytes_max)
 
 
 def check_hash(blob_id: str, digest: str) -> None:

@@ -75,6 +75,11 @@ class Uploads:
         upload = Upload(self._folder / blob_id, size_bytes)
         return blob_id not in self.table and not self._obstacle(blob_id, upload, size_bytes)
 
+    def is_free(self, blob_id: str) -> bool:
+        """Tell whether it is an upload that nobody is writing just now."""
+        upload = self.table.get(blob_id)
+        return upload is not None and not upload.lock.locked()
+
     def leave(self, holder: object) -> None:
         """Let uploads rest that nobody sends any more, now that this one is gone."""
         for upload in tuple(self.table.values()):

@@ -8,21 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lineshaft_coordinator.data.blob_errors import (
-    BlobIdError,
     BlobMismatchError,
     BlobNotBegunError,
     BlobNotFoundError,
     BlobOffsetError,
-    BlobTooLargeError,
     disk_error,
     not_under_way,
 )
 from lineshaft_coordinator.data.blob_files import (
-    BLOB_ID,
     FOLDER_MODE,
     append,
     blob_path,
     check_hash,
+    check_offer,
     check_own_file,
     is_younger,
     make_file,
@@ -37,6 +35,7 @@ from lineshaft_coordinator.data.blob_names import BlobNames
 from lineshaft_coordinator.data.blob_records import BlobFile, Collected, Upload
 from lineshaft_coordinator.data.blob_shelf import Shelf
 from lineshaft_coordinator.data.blob_uploads import RoomLimits, Uploads
+from lineshaft_coordinator.data.quick_disk import QuickDisk
 from lineshaft_coordinator.data.recent import RecentBlobs
 from lineshaft_coordinator.data.stored_objects import StoredObjects
 from lineshaft_runtime.durable import sync_bytes
@@ -75,6 +74,7 @@ class BlobStore:
         """
         self._folder, self._blob_bytes_max = folder, blob_bytes_max
         self.free_bytes_min, self.recent = free_bytes_min, RecentBlobs()
+        self.quick_disk = QuickDisk()
         self._partial_folder = folder / "partial"
         self._partial_folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         # Held for the tables and for names of files, never while bytes are written: what is
@@ -195,6 +195,10 @@ class BlobStore:
         """Tell whether `adopt` would wait for who sends the blob, or make folders or room first."""
         return not (self._names.are_made and self._uploads.has_room(blob_id, size_bytes))
 
+    def is_free(self, blob_id: str) -> bool:
+        """Tell whether `write` would neither wait for another, nor make folders first."""
+        return self._names.are_made and self._uploads.is_free(blob_id)
+
     def is_here(self, blob_id: str) -> bool:
         """Tell whether the whole blob is a file here."""
         return blob_id in self._shelf.files
@@ -292,10 +296,7 @@ class BlobStore:
         holder: object | None = None,
     ) -> Generator[Upload | None]:
         """Hold the upload of a blob, new or gone on with; `None` if the blob is complete."""
-        if not BLOB_ID.fullmatch(blob_id):
-            raise BlobIdError(blob_id)
-        if not 0 <= size_bytes <= self._blob_bytes_max:
-            raise BlobTooLargeError(blob_id, size_bytes, self._blob_bytes_max)
+        check_offer(blob_id, size_bytes, self._blob_bytes_max)
         upload = self._find_or_reserve(blob_id, size_bytes, 0 if is_here else size_bytes, holder)
         if upload is None:
             yield None
@@ -315,9 +316,8 @@ class BlobStore:
             complete_bytes = self._shelf.size(blob_id)
             if complete_bytes is not None:
                 if complete_bytes != size_bytes:
-                    raise BlobMismatchError(
-                        blob_id, f"it has {complete_bytes} bytes, not {size_bytes}"
-                    )
+                    text = f"it has {complete_bytes} bytes, not {size_bytes}"
+                    raise BlobMismatchError(blob_id, text)
                 self._shelf.make_young(blob_id)
                 return None
             return self._uploads.reserve(blob_id, size_bytes, disk_bytes, holder)

@@ -245,15 +245,28 @@ class Transfers:
             self._outlet.close("more of a blob is on its way than the window allows")
             return
         upload.pieces.append(chunk)
-        if upload.task is None and upload.size_bytes <= SMALL_BYTES:
+        if upload.task is not None:
+            return
+        if upload.size_bytes <= SMALL_BYTES:
             upload.queued_bytes -= self._write_pieces(chunk.blob_id, upload)
             self._after_write(chunk.blob_id, upload)
-        elif upload.task is None:
+        elif self._is_for_loop(chunk, upload):
+            with self._store.quick_disk.on_loop():
+                upload.queued_bytes -= self._write_pieces(chunk.blob_id, upload)
+            self._after_write(chunk.blob_id, upload)
+        else:
             upload.task = asyncio.create_task(self._write_in_thread(chunk.blob_id, upload))
+
+    def _is_for_loop(self, chunk: BlobChunk, upload: UploadUnderWay) -> bool:
+        # Of a blob of several pieces more come at once, so a thread has something to do meanwhile.
+        is_alone = self._store.quick_disk.is_for_loop(upload.size_bytes)
+        is_whole = len(chunk.data) == upload.size_bytes
+        return is_alone and is_whole and self._store.is_free(chunk.blob_id)
 
     async def _write_in_thread(self, blob_id: BlobId, upload: UploadUnderWay) -> None:
         while upload.pieces:
-            written = await asyncio.to_thread(self._write_pieces, blob_id, upload)
+            with self._store.quick_disk.in_thread():
+                written = await asyncio.to_thread(self._write_pieces, blob_id, upload)
             # Only here: counted in the thread, a chunk that comes meanwhile would spoil the sum.
             upload.queued_bytes -= written
             self._after_write(blob_id, upload)
