@@ -14,7 +14,8 @@ may come through long after, so another one of the same object waits for its end
 
 What somebody else removed or changed there is found out by who reads it, looked at once more, and
 *forgotten*: the next who offers the blob sends it again. A damaged object is left as it is, since
-it may be our reading that is at fault; but it is distrusted, and what comes next replaces it.
+it may be our reading that is at fault; but it is distrusted, by us and by the coordinator after
+us, and what comes next replaces it.
 """
 
 import logging
@@ -45,6 +46,7 @@ INDEX: Final = "objects"
 OBJECT_BYTES_MIN: Final = 1024 * 1024
 """Shorter blobs stay in files of the coordinator: a request costs more than they do."""
 _STRUCK: Final = ".gone"
+_BAD: Final = ".bad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,9 @@ class StoredObjects:
         # index durably says holds `_writing` throughout, and takes the other one within.
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._entries, self._struck = _read(folder)
+        self._entries, self._struck, self._distrusted = _read(folder)
         self._expected = Counter[str]()
         self._held = Counter[str]()
-        self._distrusted: set[str] = set()
         self._removing: set[str] = set()
         self._waiting: dict[str, int] = {}
         self._copies: OrderedDict[str, int] = OrderedDict()
@@ -213,7 +214,7 @@ class StoredObjects:
                 if blob_id in self._struck:  # Since, if it was entered before.
                     return False
                 self._entries[blob_id] = entry
-                self._distrusted.discard(blob_id)
+                self._trust(blob_id)
                 if self._waiting.pop(blob_id, None) is not None:
                     self._copies[blob_id] = size_bytes
         return True
@@ -296,6 +297,7 @@ class StoredObjects:
                 with suppress(OSError):  # Then it is removed once more, which does no harm.
                     entry.path.unlink(missing_ok=True)
                 del self._struck[blob_id]
+                self._trust(blob_id)
         finally:
             with self._lock:
                 self._removing.discard(blob_id)
@@ -337,10 +339,14 @@ class StoredObjects:
                 if blob_id in self._expected or (entry := self._entries.pop(blob_id, None)) is None:
                     return
                 self._copies.pop(blob_id, None)
+                mark = entry.path.with_name(entry.path.name + _BAD)
                 if is_damaged:
-                    self._distrusted.add(blob_id)
+                    self._distrusted[blob_id] = mark
             with suppress(OSError):  # The next start would believe it, until it is read again.
-                entry.path.unlink(missing_ok=True)
+                if is_damaged:
+                    entry.path.replace(mark)
+                else:
+                    entry.path.unlink(missing_ok=True)
                 sync_path(entry.path.parent)
         fields = {"blob_id": blob_id, "url": self.store.url, "is_damaged": is_damaged}
         logger.warning("an object was removed or changed by somebody else", extra=fields)
@@ -349,23 +355,40 @@ class StoredObjects:
         """Whether what lies under the name of a blob was found to be damaged."""
         return blob_id in self._distrusted
 
+    def _trust(self, blob_id: str) -> None:
+        """Another object is there now, or none. Called with the lock."""
+        if (mark := self._distrusted.pop(blob_id, None)) is not None:
+            with suppress(OSError):  # Then the next who offers the blob sends it once more.
+                mark.unlink(missing_ok=True)
 
-def _read(folder: Path) -> tuple[dict[str, _Entry], dict[str, _Entry]]:
-    """Read what is there, and what was struck."""
+
+def _read(folder: Path) -> tuple[dict[str, _Entry], dict[str, _Entry], dict[str, Path]]:
+    """Read what is there, what was struck, and what is there and damaged."""
     entries: dict[str, _Entry] = {}
     struck: dict[str, _Entry] = {}
+    distrusted: dict[str, Path] = {}
     if not folder.is_dir():
-        return entries, struck
+        return entries, struck, distrusted
     for shard in folder.iterdir():
         if len(shard.name) != 2:
             continue
         for path in shard.iterdir():
-            name = path.name.removesuffix(_STRUCK)
-            rest, _, size = name.partition(".")
-            if BLOB_ID.fullmatch(shard.name + rest) and size.isdecimal():
-                table = entries if path.name == name else struck
-                table[shard.name + rest] = _Entry(int(size), path)
+            rest, _, about = path.name.partition(".")
+            size, dot, mark = about.partition(".")
+            if not (BLOB_ID.fullmatch(shard.name + rest) and size.isdecimal()):
+                continue
+            match dot + mark:
+                case "":
+                    entries[shard.name + rest] = _Entry(int(size), path)
+                case suffix if suffix == _STRUCK:
+                    struck[shard.name + rest] = _Entry(int(size), path)
+                case suffix if suffix == _BAD:
+                    distrusted[shard.name + rest] = path
+                case _:
+                    pass
     for blob_id in entries.keys() & struck.keys():
         # It was entered after the strike, so that was over; what is there now is not to be removed.
         del struck[blob_id]
-    return entries, struck
+    # Likewise: what is there now has replaced it.
+    distrusted = {k: path for k, path in distrusted.items() if k not in entries}
+    return entries, struck, distrusted

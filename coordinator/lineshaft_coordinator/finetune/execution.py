@@ -121,7 +121,10 @@ class Trainer:
             name=execute.name or execute.execution_id,
             params=told_params(params),
             resources=Resources(gpus=self._settings.gpus) if self._settings.gpus else None,
-            timeouts=Timeouts(silence_s=60 * self._settings.timeout_minutes),
+            timeouts=Timeouts(
+                silence_s=60 * self._settings.timeout_minutes,
+                lost_after_s=60 * self._settings.lost_after_minutes,
+            ),
             line=Line(name=LINE_ID, at_most=self._settings.at_once),
             variables=self._variables(execute),
             environment=await environment_of(self._blobs, wanted),

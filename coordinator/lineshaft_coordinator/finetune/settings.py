@@ -41,6 +41,9 @@ class TrainingSettings(BaseModel):
     """How long a trainer may take to save and end when it is paused; then it goes on."""
     timeout_minutes: float = Field(default=60.0, gt=0)
     """A training that says nothing for so long fails."""
+    lost_after_minutes: float = Field(default=20.0, gt=0)
+    """After how long a training is given up whose worker has vanished. It goes on by itself while
+    the coordinator is away for two thirds of that; twenty are enough for ten minutes."""
     execute_per_minute: int = Field(default=10, ge=0)
     requests_per_minute: int = Field(default=30, ge=0)
     files_per_minute: int = Field(default=60, ge=0)

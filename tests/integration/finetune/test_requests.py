@@ -15,6 +15,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from lineshaft_coordinator.core.settings import CoreSettings
+from lineshaft_protocol.jobs import JobSpec, Payload
+
 STATUS = {
     "job_id", "user_id", "status", "progress", "current_epoch", "total_epochs", "current_step",
     "total_steps", "loss", "eval_loss", "learning_rate", "max_learning_rate", "batch_size",
@@ -275,6 +278,17 @@ def test_s001_37_the_trainer_is_told_who_it_is(shared: Town) -> None:
     shared.ask("GET", f"/api/v1/jobs/{job_id}", headers=own, status=401)
     story = shared.response("GET", f"/api/v1/jobs/{job_id}/story").text
     assert token not in story
+
+
+def test_s001_38_a_training_goes_on_alone_for_ten_minutes(shared: Town) -> None:
+    job_id = shared.execute(steps=1)
+
+    story = json.loads(shared.response("GET", f"/api/v1/jobs/{job_id}/story").text)
+
+    told = next(each["job"] for each in story if "job" in each)
+    spec = JobSpec.model_validate({**told, "payload": Payload.of_bytes(b"not told")})
+    lease_s, ending_s = CoreSettings().lease_of(spec)
+    assert (lease_s - ending_s) * 0.9 > 600, "with a clock that is wrong by a tenth"
 
 
 def test_s001_39_health_says_what_there_is(shared: Town) -> None:

@@ -71,6 +71,31 @@ async def test_what_was_forgotten_is_not_there_after_a_restart_either(bench: Ben
     assert bench.blobs.names() == []
 
 
+async def test_what_was_damaged_is_replaced_by_the_coordinator_after_us_too(bench: Bench) -> None:
+    bench.blobs.put_bytes(LARGE)
+    await bench.moved()
+    bench.blobs.drop_copies([NAME])
+    bench.object().write_bytes(LARGE[::-1])
+    with pytest.raises(BlobLostError):
+        await bench.mover.bring(NAME)
+
+    bench.open()
+    # A worker took what lies there for whole, for it is as long.
+    is_taken = await bench.mover.look(NAME, len(LARGE))
+    assert not is_taken
+    assert bench.blobs.begin(NAME, len(LARGE)) == 0
+    await bench.mover.claim()
+    async with moving(bench.mover):
+        bench.blobs.write(NAME, 0, LARGE)
+        await bench.moved()
+
+    assert bench.object().read_bytes() == LARGE
+    bench.open()
+    assert not bench.stored.is_distrusted(NAME)
+    assert NAME in bench.stored
+    assert [*bench.data.rglob("*.bad")] == []
+
+
 @pytest.mark.parametrize("is_empty", [True, False])
 async def test_a_store_that_is_not_ours_now_has_lost_nothing(bench: Bench, is_empty: bool) -> None:
     bench.blobs.put_bytes(LARGE)
