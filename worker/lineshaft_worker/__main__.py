@@ -5,6 +5,7 @@ import asyncio
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,11 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--tags", default="", help="comma-separated, for jobs that ask for them")
     flags.add_argument("--state", type=Path, help="folder of runners; default HOME/workers/NAME")
+    flags.add_argument(
+        "--forget-state",
+        action="store_true",
+        help="remove the folder of runners when leaving in order, as on a machine that is lent",
+    )
     flags.add_argument("--cache", default="20GiB", help="room for payloads kept for later jobs")
     flags.add_argument("--grace", type=float, default=30.0, help="seconds from SIGTERM to SIGKILL")
     flags.add_argument(
@@ -224,6 +230,9 @@ async def _work(chosen: argparse.Namespace) -> None:
     )
     with stop_on_signals() as stopping:
         await shell.run(stopping)
+    if chosen.forget_state:
+        # Nothing runs any more, and no daemon will come that could take anything over.
+        await asyncio.to_thread(shutil.rmtree, state, ignore_errors=True)
 
 
 if __name__ == "__main__":

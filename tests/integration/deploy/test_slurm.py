@@ -1,13 +1,16 @@
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from tests.integration.deploy.shop import DEPLOY, Shop, until
+from tests.integration.deploy.shop import DEPLOY, PROGRAMS, Shop, until
 
 from lineshaft_worker.__main__ import parser
 
@@ -82,6 +85,19 @@ def test_the_batch_process_is_the_worker(tmp_path: Path, recorder: Path) -> None
     assert told["pid"] == told["batch_pid"]
 
 
+def test_what_a_killed_start_of_the_same_job_left_is_removed(
+    tmp_path: Path, recorder: Path
+) -> None:
+    left, other = tmp_path / "lineshaft-4711.old", tmp_path / "lineshaft-47110.other"
+    for folder in (left, other):
+        folder.mkdir()
+
+    called(allocation(tmp_path, SLURM_RESTART_COUNT="1"), recorder)
+
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_a_requeued_worker_keeps_its_name_but_not_its_folder(
     tmp_path: Path, recorder: Path
 ) -> None:
@@ -91,7 +107,7 @@ def test_a_requeued_worker_keeps_its_name_but_not_its_folder(
 
     assert first.name == second.name
     assert first.state != second.state
-    assert first.state.is_dir()
+    assert second.state.is_dir()
 
 
 def test_without_a_coordinator_the_script_says_what_is_missing(tmp_path: Path) -> None:
@@ -120,6 +136,85 @@ def test_the_signal_before_the_time_limit_drains_the_worker(shop: Shop, tmp_path
     worker.send_signal(signal.SIGTERM)
 
     assert worker.wait(timeout=20) == 0
+
+
+LINGER = """
+import pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "began").touch()
+while not (folder / "go").exists():
+    signal.sigtimedwait((), 0.05)
+"""
+
+
+def told(shop: Shop, *arguments: str | Path) -> str:
+    """What the command line answers on the head node."""
+    run = subprocess.run(
+        [PROGRAMS / "lineshaft", *arguments],
+        cwd=shop.home.parent,
+        env=shop.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def lingering(shop: Shop, tmp_path: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A worker as in an allocation, and a job that it has begun."""
+    environment = allocation(
+        tmp_path,
+        LINESHAFT_URL=shop.start_coordinator(),
+        LINESHAFT_TOKEN_FILE=str(shop.home / "token"),
+    )
+    del environment["SLURM_CPUS_PER_TASK"], environment["SLURM_MEM_PER_NODE"], environment["PATH"]
+    worker = shop.start(["bash", SCRIPT], environment)
+    script = tmp_path / "linger.py"
+    script.write_text(LINGER)
+    job = told(shop, "submit", script.name, "--", tmp_path).strip()
+    until(lambda: (tmp_path / "began").exists() or worker.poll() is not None)
+    assert worker.poll() is None, shop.logs.read_text()
+    return worker, job
+
+
+def test_a_job_whose_allocation_is_cancelled_goes_back_into_the_queue(
+    shop: Shop, tmp_path: Path
+) -> None:
+    worker, job = lingering(shop, tmp_path)
+
+    # As scancel does it: every process of the allocation, in no order.
+    for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
+        process.send_signal(signal.SIGTERM)
+
+    assert worker.wait(timeout=20) == 0
+    assert f"job {job} is queued" in told(shop, "why", job)
+    assert "its worker handed it back" in told(shop, "story", job)
+    assert list(tmp_path.glob("lineshaft-4711.*")) == []
+
+
+def test_a_job_that_alone_is_ended_by_sigterm_has_failed(shop: Shop, tmp_path: Path) -> None:
+    worker, job = lingering(shop, tmp_path)
+
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        process.send_signal(signal.SIGTERM)
+
+    until(lambda: f"job {job} is failed" in told(shop, "why", job))
+    assert "SIGTERM" in told(shop, "why", job)
+    assert worker.poll() is None
+
+
+def test_what_runs_is_handed_back_before_the_time_limit() -> None:
+    """The warning's time is enough for the drain, the grace, and Slurm's own delay."""
+    text = SCRIPT.read_text()
+    found = re.search(r"B:TERM@(\d+)", text)
+    assert found is not None
+    flags = shlex.split(re.findall(r"flags\+?=\((--drain .*)\)", text)[0])
+
+    chosen = parser().parse_args(flags)
+
+    assert chosen.drain + chosen.grace + 20 <= int(found.group(1))
 
 
 def test_slurm_is_told_to_warn_the_batch_process() -> None:

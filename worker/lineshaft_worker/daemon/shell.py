@@ -1,7 +1,6 @@
 """The worker daemon: one connection, one execution layer, one core between them."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
@@ -22,6 +21,7 @@ from lineshaft_worker.daemon.assigns import Assigns
 from lineshaft_worker.daemon.broken import BrokenDaemonError
 from lineshaft_worker.daemon.cache import BlobCache
 from lineshaft_worker.daemon.children import Children
+from lineshaft_worker.daemon.departure import Departure
 from lineshaft_worker.daemon.device_desk import DeviceDesk
 from lineshaft_worker.daemon.keeper import Keeper, said_not_kept
 from lineshaft_worker.daemon.machine_room import MachineRoom
@@ -68,7 +68,7 @@ class WorkerShell:
         environments: Environments,
     ) -> None:
         self._identity, self._room, self._state = identity, room, state
-        self._grace_s, self._drain_s = grace_s, drain_s
+        self._grace_s = grace_s
         self._cache = BlobCache(state / "blobs", bytes_max=cache_bytes_max)
         self._assigns = Assigns(state / "assigns")
         self._environments = environments
@@ -92,7 +92,7 @@ class WorkerShell:
         self._pausing: set[AttemptKey] = set()
         """Attempts that are asked to save and end."""
         self._result_files: dict[AttemptKey, reports.ResultFile] = {}
-        self._left = asyncio.Event()
+        self._departure = Departure(self._post, self._spawn, drain_s=drain_s)
         self._broken = asyncio.Event()
         self._leases: LeasePage | None = None
         self._turns: Turns[io.Event, io.Effect] | None = None
@@ -115,7 +115,7 @@ class WorkerShell:
         work: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._turns.run(), name="turns"),
             asyncio.create_task(self._watch_machine(), name="machine"),
-            asyncio.create_task(self._leave_when(stopping), name="leave"),
+            asyncio.create_task(self._departure.run(stopping), name="leave"),
             asyncio.create_task(self._broken.wait(), name="broken"),
         ]
         try:
@@ -153,23 +153,6 @@ class WorkerShell:
             found=found,
             acked_at=self._leases.since(),
         )
-
-    async def _leave_when(self, stopping: asyncio.Event) -> None:
-        waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(self._left.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not self._left.is_set():
-                self._post(io.DrainAsked())
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._drain_s):
-                        await self._left.wait()
-                if not self._left.is_set():
-                    logger.warning("ending what still runs: the time to finish is over")
-                    self._post(io.DrainAsked(is_hurried=True))
-                    await self._left.wait()
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _end(self, work: list[asyncio.Task[Any]]) -> None:
         for task in (*work, *self._tasks):
@@ -261,7 +244,7 @@ class WorkerShell:
                 case io.Close(session=session, reason=reason):
                     self._uplink.hang_up(session, reason)
                 case io.Leave():
-                    self._left.set()
+                    self._departure.left.set()
         self._uplink.send(outgoing)
 
     def _fail_start(self, key: AttemptKey, failure: Failure) -> None:
@@ -364,14 +347,7 @@ class WorkerShell:
         key = AttemptKey(JobId(report.key.job_id), report.key.attempt)
         match report:
             case reports.AttemptEnded():
-                result, file = result_of(report, gpu_peak_bytes=self._devices.on_ended(key))
-                if file is not None:
-                    self._result_files[key] = file
-                self._take_outputs(key, report)
-                if not report.processes_gone:
-                    logger.error("processes of an attempt cannot be ended", extra={"key": key})
-                must_store = file is not None or self._keeper.is_busy(key)
-                self._post(io.AttemptEnded(key, result, must_store, report.gone_pid))
+                self._departure.judge(report, self._on_ended)
             case reports.AttemptFroze(is_frozen=is_frozen, problem=problem):
                 self._post(io.PauseSeen(key, is_frozen, problem))
             case reports.AttemptEvents():
@@ -384,6 +360,17 @@ class WorkerShell:
                 self._post(io.AttemptReturned(key))
             case reports.ChildRequested():
                 self._spawn(self._children.ask(key, report))
+
+    def _on_ended(self, ended: reports.AttemptEnded) -> None:
+        key = AttemptKey(JobId(ended.key.job_id), ended.key.attempt)
+        result, file = result_of(ended, gpu_peak_bytes=self._devices.on_ended(key))
+        if file is not None:
+            self._result_files[key] = file
+        self._take_outputs(key, ended)
+        if not ended.processes_gone:
+            logger.error("processes of an attempt cannot be ended", extra={"key": key})
+        must_store = file is not None or self._keeper.is_busy(key)
+        self._post(io.AttemptEnded(key, result, must_store, ended.gone_pid))
 
     def _take_outputs(self, key: AttemptKey, ended: reports.AttemptEnded) -> None:
         if isinstance(ended.outcome, reports.Stopped):

@@ -129,6 +129,8 @@ class Uplink:
             if is_of_attempt or not self._take_blob_message(message):
                 self._post(io.Received(session, message))
             if isinstance(message, Registered):
+                fields = {"worker": message.worker_id, "epoch": message.epoch}
+                logger.info("connected to the coordinator", extra=fields)
                 self.files.on_connected(message.features)
                 self.direct.on_registered(message.blob_store)
                 if self.streams is not None:
