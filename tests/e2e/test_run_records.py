@@ -5,6 +5,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def until_closed(folder: RunFolder) -> str:
 def recorder_of(here: Farm) -> psutil.Process | None:
     assert here.coordinator is not None
     for child in psutil.Process(here.coordinator.pid).children():
-        if "lineshaft_coordinator.recorder" in child.cmdline():
-            return child
+        # One that has just ended has no command line.
+        with suppress(psutil.NoSuchProcess):
+            if "lineshaft_coordinator.recorder" in child.cmdline():
+                return child
     return None
 
 

@@ -45,7 +45,11 @@ FLUSH_S_MAX: Final = 1.0
 PAUSE_SHARE: Final = 10.0
 LOOK_S: Final = 5.0
 """How often all open runs are looked at, news or not."""
-SYNC_S: Final = 1.0
+TEND_S: Final = 1.0
+SYNC_S: Final = 10.0
+"""How often rows are brought to the disk. The coordinator's database has them, synced: what is not
+whole after a loss of power is read there again, so this bounds only how much that is. Each run is
+a sync of its own."""
 IDLE_S: Final = 60.0
 RETRY_S: Final = 2.0
 
@@ -87,7 +91,7 @@ class Recorder:
         self._dirty: set[str] = set()
         self._looks: dict[str, list[Look]] = {}
         """What was seen of machines, and is not written yet."""
-        self._flush_at = self._look_at = self._sync_at = 0.0
+        self._flush_at = self._look_at = self._tend_at = self._sync_at = 0.0
         self._heard_at = time.monotonic()
         self._hints = 0
         self._caught_up_at = 0.0
@@ -101,9 +105,9 @@ class Recorder:
         while self._link.is_open:
             now = time.monotonic()
             wait_s = max(
-                0.0, min(self._flush_at if self._dirty else self._sync_at, self._look_at) - now
+                0.0, min(self._flush_at if self._dirty else self._tend_at, self._look_at) - now
             )
-            ready, _, _ = select.select([self._link], [], [], min(wait_s, SYNC_S))
+            ready, _, _ = select.select([self._link], [], [], min(wait_s, TEND_S))
             if ready:
                 self._hear(self._link.receive())
             self._work(time.monotonic())
@@ -176,6 +180,8 @@ class Recorder:
             self._sync_at = time.monotonic() + SYNC_S
             for run in self._runs.values():
                 run.writer.sync()
+        if now >= self._tend_at:
+            self._tend_at = time.monotonic() + TEND_S
             for job_id in [each for each, run in self._ended.items() if not run.is_watched]:
                 del self._ended[job_id]
             if not self._dirty:

@@ -10,8 +10,8 @@ from lineshaft_coordinator.core.records import (
     JobSubmitted,
     encode,
 )
+from lineshaft_coordinator.journal import event_row
 from lineshaft_coordinator.store.interface import Batch, EventRow, JobRow
-from lineshaft_protocol.events import JobEvent
 from lineshaft_protocol.ids import JobId
 from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.outcomes import Failure, Outcome
@@ -105,12 +105,6 @@ def _row(
         error,
         owner,
     )
-
-
-def event_row(event: JobEvent) -> EventRow:
-    """The row of one event."""
-    body = event.__pydantic_serializer__.to_json(event)
-    return EventRow(event.job_id, event.attempt, event.seq, event.at, body)
 
 
 def without_result(ended: Ended, blob: str) -> Ended:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from lineshaft_coordinator.core.io import Append, AppendEvents, Effect
 from lineshaft_coordinator.core.records import JobFinished
-from lineshaft_coordinator.journal import read_event
+from lineshaft_coordinator.journal import read_event, read_event_plainly
 from lineshaft_coordinator.store.interface import EventRow, Store
 from lineshaft_protocol.client_messages import Events
 from lineshaft_protocol.ids import JobId
@@ -67,7 +67,7 @@ class History:
     async def events(self, job_id: JobId, after: Place, limit: int) -> list[JsonValue]:
         """Return the next page; it is empty only if there are no more."""
         rows = await self._store.events_of(job_id, after=after, limit=limit, bytes_max=PAGE_BYTES)
-        return [json.loads(row.body) for row in rows]
+        return [read_event_plainly(row) for row in rows]
 
     async def logs(self, job_id: JobId, asked: LogsAsked) -> dict[str, JsonValue]:
         """Return a page of output, where the next begins, and whether there is one now."""
