@@ -29,6 +29,8 @@ from lineshaft_worker.daemon.meeting import MeetingPort, address_towards
 from lineshaft_worker.daemon.shell import WorkerShell
 from lineshaft_worker.daemon.uplink import Link
 from lineshaft_worker.devices.cgroup import SystemFiles
+from lineshaft_worker.devices.inventory import PYTHONS_S
+from lineshaft_worker.devices.pythons import python_envs
 from lineshaft_worker.devices.selection import Restrictions
 from lineshaft_worker.environments.interpreters import find_interpreters
 from lineshaft_worker.environments.provision import Environments, Settings, find_uv
@@ -163,9 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     configure_logging(chosen.log_level, chosen.log_style)
     try:
+        # Before the URL is told, as some interpreters must be started: a tenth of a second.
+        pythons = python_envs(os.environ, budget_s=PYTHONS_S)
         if chosen.url == "-":
             chosen.url = _told_url()
-        run(_work(chosen))
+        run(_work(chosen, pythons))
     except (LineshaftError, OSError, ValueError) as error:
         sys.stderr.write(f"lineshaft-worker: {error}\n")
         return EXIT_CANNOT_START
@@ -184,7 +188,7 @@ def _told_url() -> str:
     return url
 
 
-async def _work(chosen: argparse.Namespace) -> None:
+async def _work(chosen: argparse.Namespace, pythons: tuple[str, ...]) -> None:
     where = Whereabouts.find(chosen.url, chosen.token, environ=os.environ)
     name = chosen.name or re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "worker"
     state: Path = chosen.state or where.home / "workers" / name
@@ -195,6 +199,7 @@ async def _work(chosen: argparse.Namespace) -> None:
         meeting=MeetingPort(address),
         cgroups=cgroups_of(str(chosen.cgroup)),
         limits=JobLimits.parse(chosen.limit),
+        pythons=pythons,
     )
     environments = environments_of(chosen, where.home, room)
     identity = Identity(

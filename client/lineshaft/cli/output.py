@@ -13,11 +13,11 @@ from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+    from rich.table import Table
 
 WIDTH_OF_A_PIPE = 10_000
 """Lines in a pipe are never wrapped: another program reads them."""
@@ -96,6 +96,8 @@ class Output:
 def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int) -> Table:
     """Return a table without the columns for which the terminal is too narrow."""
     shown = [place for place, column in enumerate(columns) if column.wide_from <= width]
+    from rich.table import Table  # noqa: PLC0415 - few commands print one
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place in shown:
         column = columns[place]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -107,6 +106,8 @@ class _Remote:
         return cast("dict[str, Any]", self._get("/api/v1/compare", asked))
 
     def _get(self, path: str, asked: dict[str, str | None]) -> object:
+        import http.client  # noqa: PLC0415 - nothing that `lineshaft up` should load
+
         tls = asyncio.run(self._place.trust())
         parts = urlsplit(self._place.url)
         host, port = parts.hostname or "", parts.port

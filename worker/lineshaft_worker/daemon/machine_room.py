@@ -48,6 +48,7 @@ class MachineRoom:
         meeting: A port of this machine that is kept free for gangs.
         cgroups: Where each runner gets a control group of its own; ``None`` if that cannot be.
         limits: What each process of a job may have at most.
+        pythons: Interpreters that were found already; ``None``: it looks for them.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class MachineRoom:
         meeting: MeetingPort,
         cgroups: Cgroups | None = None,
         limits: JobLimits | None = None,
+        pythons: tuple[str, ...] | None = None,
     ) -> None:
         self.meeting, self.cgroups, self.limits = meeting, cgroups, limits or JobLimits()
         self._nvml = Nvml.open()
-        self._inventory = Inventory(self._nvml, environ=os.environ)
+        self._inventory = Inventory(self._nvml, environ=os.environ, pythons=pythons)
         self._restrictions, self._slots = restrictions, slots
         self._offer = self._look()
         self._faults: dict[str, str | None] = {gpu.uuid: None for gpu in self._offer.machine.gpus}

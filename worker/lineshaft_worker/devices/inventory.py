@@ -59,8 +59,9 @@ class Inventory:
         *,
         environ: Mapping[str, str],
         files: SystemFiles = SYSTEM_FILES,
+        pythons: tuple[str, ...] | None = None,
     ) -> None:
-        self._nvml = nvml
+        self._nvml, self._pythons = nvml, pythons
         self._environ = environ
         self._files = files
 
@@ -85,10 +86,15 @@ class Inventory:
             no_gpu_reason=no_gpu_reason,
             # A worker should be ready at once: interpreters that must be started to tell their
             # version are left out when they are slow.
-            python_envs=python_envs(self._environ, budget_s=PYTHONS_S),
+            python_envs=self._find_pythons(),
             tags=tuple(dict.fromkeys([*usual, *restrictions.tags])),
             boot_id=self._boot_id(),
         )
+
+    def _find_pythons(self) -> tuple[str, ...]:
+        if self._pythons is not None:
+            return self._pythons
+        return python_envs(self._environ, budget_s=PYTHONS_S)
 
     def _gpus(self, restrictions: Restrictions) -> tuple[GpuSurvey, str | None]:
         none = GpuSurvey((), ())
