@@ -129,7 +129,7 @@ def test_a_join_gets_all_branches_by_name(answers_of_c: Mapping[str, Any]) -> No
 def test_loops_and_branches_take_their_turns(answers_of_c: Mapping[str, Any]) -> None:
     assert answers_of_c["looped"] == {"done": True, "n": 5.0}
     assert answers_of_c["looped_out"] == [16.0]
-    assert answers_of_c["branched"][1] == {"seen": {"branch": "big"}}
+    assert answers_of_c["branched"][1] == {"seen": [100.0]}
     assert answers_of_c["branched"][0]["pair"] == [1, {"deep": []}]
 
 

@@ -56,6 +56,10 @@ class Calling(Protocol):
         """Return what a branch's arm or a loop's next turn gets of a value that may be a signal."""
         ...
 
+    def for_arm(self, x: object, output: object) -> object:
+        """Return what a branch's arm gets: of the input and the output of the node that chose."""
+        ...
+
     def chunks(self, value: object, size: int) -> Sequence[object]:
         """Cut along the first axis; what has none is one chunk."""
         ...
@@ -143,6 +147,11 @@ class NativeCalling:
     def handed_on(self, value: object) -> object:
         """Unwrap `Choice` and `Done`."""
         return value.value if isinstance(value, Choice | Done) else value
+
+    def for_arm(self, x: object, output: object) -> object:
+        """Give what the node chose it for."""
+        del x
+        return self.handed_on(output)
 
     def chunks(self, value: object, size: int) -> Sequence[object]:
         """Cut lists, arrays, tensors and data frames; a tuple is several inputs, and left whole."""

@@ -261,7 +261,8 @@ class _Run:
 
     def _branch(self, plan: Branch, incoming: object, frame: Frame) -> object:
         node_id = plan.node_id
-        output = self.nodes.run(node_id, self._x(node_id, incoming, frame), frame)
+        x = self._x(node_id, incoming, frame)
+        output = self.nodes.run(node_id, x, frame)
         arms = dict(reversed(plan.arms))
         if not arms:
             return output
@@ -271,7 +272,7 @@ class _Run:
             plan.arms[0][0],
         )
         self.nodes.emit(BranchTaken(node_id, taken))
-        return self._continue(node_id, arms[taken], output, frame)
+        return self._continue(node_id, arms[taken], self.nodes.calling.for_arm(x, output), frame)
 
     def _step(self, plan: Step, incoming: object, frame: Frame) -> object:
         node_id = plan.node_id
@@ -281,12 +282,12 @@ class _Run:
         if label not in handoffs:
             return output
         self.nodes.emit(BranchTaken(node_id, label))
-        return self._continue(node_id, handoffs[label], output, frame)
+        return self._continue(node_id, handoffs[label], self.nodes.calling.handed_on(output), frame)
 
-    def _continue(self, node_id: str, plan: ExecutionPlan, output: object, frame: Frame) -> object:
+    def _continue(self, node_id: str, plan: ExecutionPlan, x: object, frame: Frame) -> object:
         # Inside the arm the node's name means what chose it; after it, what the arm gave.
-        frame.values[node_id] = self.nodes.calling.handed_on(output)
-        frame.values[node_id] = self.scope(plan, frame.values[node_id], frame)
+        frame.values[node_id] = x
+        frame.values[node_id] = self.scope(plan, x, frame)
         return frame.values[node_id]
 
     def _elsewhere(self, plan: Remote, incoming: object, frame: Frame) -> object:

@@ -328,6 +328,19 @@ def test_the_output_has_the_form_that_the_client_reads(
     assert read_value(output["value"]) == Json(data=[1, "a"])
 
 
+def test_an_arm_of_a_new_client_gets_what_the_choosing_node_got(
+    upstream: Callable[[type], str],
+) -> None:
+    plan = {"Branch": {"node_id": "d", "arms": [["else", execute("l")[0]]]}}
+    filters = {"d": upstream(Look), "l": upstream(Look)}
+
+    old = run(plan, tensor(1), filters).output.value  # type: ignore[union-attr]
+    new = run(plan, tensor(1), filters, protocol_version=1).output.value  # type: ignore[union-attr]
+
+    assert old.data["x"]["x"] == [1.0]
+    assert new.data["x"] == [1.0]
+
+
 def test_remote_parts_of_an_upstream_plan_can_be_jobs(upstream: Callable[[type], str]) -> None:
     calls: list[RemoteCall] = []
 
