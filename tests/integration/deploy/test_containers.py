@@ -158,6 +158,17 @@ def test_folders_of_compose_lie_on_volumes() -> None:
         assert folder in mounted, name
 
 
+def test_workers_of_compose_write_only_where_they_may() -> None:
+    """Their home is the coordinator's, read-only: by default environments would be made there."""
+    for name, service in compose()["services"].items():
+        if not name.startswith("worker"):
+            continue
+        chosen = worker_flags().parse_args(service["command"][1:])
+        writable = [v.split(":")[1] for v in service["volumes"] if not v.endswith(":ro")]
+        for folder in (chosen.state, chosen.environments):
+            assert any(str(folder).startswith(each) for each in writable), f"{name}: {folder}"
+
+
 def test_the_daemons_of_compose_find_each_other(shop: Shop) -> None:
     """The commands of the file, with folders and port of this test."""
     services = compose()["services"]
@@ -168,6 +179,7 @@ def test_the_daemons_of_compose_find_each_other(shop: Shop) -> None:
             "127.0.0.1:7433": "127.0.0.1:0",
             "/var/lib/lineshaft/data": str(shop.data),
             "/var/lib/lineshaft/state": str(shop.home / name),
+            "/var/lib/lineshaft/state/environments": str(shop.home / name / "environments"),
         }
         arguments = [own.get(flag, flag) for flag in flags]
         if program == "lineshaft-coordinator":
