@@ -197,18 +197,19 @@ def _draw_urgent(client: str, salt: float, until_s: float) -> list[Wish]:
         return []
     low = JobSpec(job_id=client, kind="pipeline", payload=ARGUMENTS, priority=-5, preemptible=True)
     high = low.model_copy(update={"priority": 5, "preemptible": None})
+    low = low.model_copy(update={"name": "long"})
     shapes = ({"resources": Resources(cpus=1.0)}, {"worker_id": "worker-0"}, {"python": PYTHON})
     wishes = [
         Wish(
-            dice.uniform(0.0, until_s / 2),
+            dice.uniform(0.0, until_s / 4),
             low.model_copy(update={"job_id": f"{client}-p{index}"}),
             False,
             None,
             False,
         )
-        for index in range(12)
+        for index in range(8)
     ]
-    for index in range(4):
+    for index in range(8):
         update = {"job_id": f"{client}-u{index}", **dice.choice(shapes)}
         at = dice.uniform(until_s / 4, until_s)
         wishes.append(Wish(at, high.model_copy(update=update), False, None, False))

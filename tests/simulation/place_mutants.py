@@ -108,7 +108,7 @@ PLACE_PLANTS: Mapping[str, tuple[Callable[[Patch], None], int]] = {
     "a worker begins what has no place": (_begins_without_a_place, 0),
     "what was only prepared has a place after a restart": (_placed_by_a_restart, 0),
     "a cancelled job is placed": (_cancelled_is_placed, 440),
-    "room that was made is given straight back": (_room_given_straight_back, 0),
+    "room that was made is given straight back": (_room_given_straight_back, 100),
     "several jobs wait for one environment on a worker": (_one_environment_for_many, 0),
 }
 """What is wrong, and from which seed to look."""
