@@ -99,6 +99,28 @@ def test_pictures_of_one_name_are_all_kept_and_listed_once(tmp_path: Path) -> No
     assert texts == {"i.png": "a", "i-2.png": "b"}
 
 
+def test_of_checkpoints_of_one_name_each_is_had_by_its_id(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from lineshaft import run\nfor step in (1, 2):\n"
+        "    open('model', 'w').write(str(step))\n    run.checkpoint('model', step=step)\n"
+    )
+    with farm(tmp_path / "farm", "first_workers_s=0") as here:
+        here.start_worker("w1")
+        with here.client() as client:
+            here.until_ready(client)
+            job = client.run("train.py", files=[script], name="digits")
+            assert until_closed(folder_of(here, str(job.id))) == "FINISHED"
+        run = f"/api/v1/runs/{job.id}"
+        listed = get(here, run)["artifacts"]
+        content = f"{run}/artifacts/content?path=checkpoints/model"
+        found = [get(here, f"{content}&file_id={each['file_id']}") for each in listed]
+
+        assert [each["path"] for each in listed] == ["checkpoints/model"] * 2
+        assert found == [1, 2]
+        assert get(here, content) == 2
+
+
 ODD = r"""
 from lineshaft_runtime.spool import current
 tell = current().spool.write

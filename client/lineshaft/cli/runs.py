@@ -121,7 +121,8 @@ def show(
     if machine := found.get("system"):
         output.line(f"machine: {', '.join(machine)}")
     for each in found["artifacts"]:
-        output.line(f"{each['path']}  {size(each['size_bytes'])}  {each['sha256'][:12]}")
+        step = "" if each.get("step") is None else f"  step {each['step']}"
+        output.line(f"{each['path']}{step}  {size(each['size_bytes'])}  {each['sha256'][:12]}")
 
 
 def compare(

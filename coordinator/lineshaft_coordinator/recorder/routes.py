@@ -199,11 +199,12 @@ class RunRoutes:
         wanted = request.query_params.get("path", "")
         if PurePosixPath(wanted).is_absolute() or ".." in PurePosixPath(wanted).parts:
             return JSONResponse({"error": "that is outside of the run"}, status_code=403)
-        run = _run_of(request)
+        run, file_id = _run_of(request), request.query_params.get("file_id")
         found: str | None = json.loads(await self._recorder.ask("path", run=run, file=wanted))
         path, headers = Path(found) if found is not None else None, dict[str, str]()
         for each in () if path is not None else (await self._asked("run", run=run))["artifacts"]:
-            if each.get("path") == wanted and each.get("file_id"):
+            is_it = each.get("file_id") == file_id if file_id else bool(each.get("file_id"))
+            if each.get("path") == wanted and is_it:
                 path = await asyncio.to_thread(self._blob_file, str(each["sha256"]))
                 headers = {"ETag": f'"{each["sha256"]}"'}
                 if path is None:

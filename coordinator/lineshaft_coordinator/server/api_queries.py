@@ -45,7 +45,7 @@ QUERIES: Final[dict[str, tuple[str, ...]]] = {
     ),
     f"{_RUN}/histograms": (*_OF, "tag", "limit"),
     f"{_RUN}/text": (*_OF, "file", "offset"),
-    f"{_RUN}/artifacts/content": (*_OF, "path", "preview"),
+    f"{_RUN}/artifacts/content": (*_OF, "path", "file_id", "preview"),
     f"{OWN}compare": ("runs", "names"),
 }
 """By path; the other paths take none. A token may stand in any."""

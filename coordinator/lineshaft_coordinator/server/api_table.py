@@ -82,6 +82,7 @@ PARAMETERS: Final[dict[str, tuple[str, str]]] = {
     "system": ("string", "`true`: with how busy the machine and its GPUs were"),
     "file": ("string", "which text file of the run"),
     "path": ("string", "which artifact of the run"),
+    "file_id": ("string", "Which of several files of one path; the last if it is not said"),
     "preview": ("string", "`true`: the first rows of a table, as JSON"),
     "runs": ("string", "ids of runs, joined by commas"),
 }

@@ -95,28 +95,31 @@ function headOf({ facts, job: hasJob }, change) {
 }
 
 /** Save a file of the run: by a ticket while its job is known, else by way of the page. */
-async function saveFile({ name, size = 0, fileId, id, address }) {
+async function saveFile({ name, size = 0, fileId, id, address, which = { path: name } }) {
   if (fileId) {
     try { await download(`${job(id)}/files/${encodeURIComponent(fileId)}`); return; }
     catch (error) { if (error.status !== 404) throw error; }
   }
-  if (size > HELD_BYTES) { toast(`too large to be saved from here: ask for ${address("artifacts/content", { path: name })} with a token`, true); return; }
-  const content = await bytesOf(address("artifacts/content", { path: name }));
+  if (size > HELD_BYTES) { toast(`too large to be saved from here: ask for ${address("artifacts/content", which)} with a token`, true); return; }
+  const content = await bytesOf(address("artifacts/content", which));
   save(new Blob([content], { type: "application/octet-stream" }), name.split("/").at(-1));
 }
 
 function filesPane(experiment, id, address, signal) {
   const list = h("div");
   let own = null, ownAt = 0;
-  function row(path, size, fileId, sha256) {
-    const file = { name: path, size, content: address("artifacts/content", { path }), table: address("artifacts/content", { path, preview: "true" }),
-      save: () => tried(() => saveFile({ name: path, size, fileId, id, address })) };
+  function row(path, size, fileId, sha256, step) {
+    // A checkpoint of each step has one name: its id tells them apart.
+    const which = fileId ? { path, file_id: fileId } : { path };
+    const file = { name: path, size, content: address("artifacts/content", which), table: address("artifacts/content", { ...which, preview: "true" }),
+      save: () => tried(() => saveFile({ name: path, size, fileId, id, address, which })) };
     return h("tr", null,
       h("td", { "data-label": "file" }, h("span", { class: "name" }, shortName(path)), sha256 ? h("span", { class: "note" }, `sha256 ${sha256.slice(0, 16)}…`) : null),
+      h("td", { "data-label": "step", class: "number" }, number(step)),
       h("td", { "data-label": "size", class: "number" }, bytes(size)),
       h("td", { "data-label": "" }, may("download") ? h("span", { class: "pair" },
-        h("button", { type: "button", "data-key": `look ${path}`, "aria-label": `Look at ${shortName(path)}`, onclick: () => preview(file, signal) }, "Look"),
-        h("button", { type: "button", "data-key": `save ${path}`, "aria-label": `Download ${shortName(path)}`, onclick: () => file.save() }, "Download")) : null));
+        h("button", { type: "button", "data-key": `look ${fileId ?? ""}${path}`, "aria-label": `Look at ${shortName(path)}`, onclick: () => preview(file, signal) }, "Look"),
+        h("button", { type: "button", "data-key": `save ${fileId ?? ""}${path}`, "aria-label": `Download ${shortName(path)}`, onclick: () => file.save() }, "Download")) : null));
   }
   return {
     element: list,
@@ -129,8 +132,8 @@ function filesPane(experiment, id, address, signal) {
       show(list, isLive ? h("p", { class: "note" }, "What the job keeps stands here once it has ended; now it is among ",
         h("a", { href: `#/jobs/${encodeURIComponent(id)}/files`, "data-key": "live files" }, "the files of the job"), ".") : null,
       h("table", { class: "cards" },
-        h("thead", null, h("tr", null, h("th", { scope: "col" }, "file"), h("th", { scope: "col", class: "number" }, "size"), h("th", { scope: "col" }))),
-        h("tbody", null, ...facts.artifacts.map((file) => row(file.path, file.size_bytes, file.file_id, file.sha256)), ...own.map((file) => row(file.path, file.size)))));
+        h("thead", null, h("tr", null, h("th", { scope: "col" }, "file"), h("th", { scope: "col", class: "number" }, "step"), h("th", { scope: "col", class: "number" }, "size"), h("th", { scope: "col" }))),
+        h("tbody", null, ...facts.artifacts.map((file) => row(file.path, file.size_bytes, file.file_id, file.sha256, file.step)), ...own.map((file) => row(file.path, file.size)))));
     },
   };
 }
