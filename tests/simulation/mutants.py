@@ -12,7 +12,7 @@ from tests.simulation.coordinator_node import CoordinatorNode
 from tests.simulation.place_mutants import PLACE_PLANTS
 
 from lineshaft.core.machine import ClientCore
-from lineshaft_coordinator.core import arrays, ledger, placement
+from lineshaft_coordinator.core import arrays, ledger, placement, plain
 from lineshaft_coordinator.core import flow as coordinator_flow
 from lineshaft_coordinator.core.clients import ClientDesk
 from lineshaft_coordinator.core.fleet import Fleet
@@ -26,6 +26,7 @@ from lineshaft_coordinator.core.scheduler import Scheduler
 from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.workers import WorkerDesk
 from lineshaft_protocol.client_messages import Unwatch
+from lineshaft_protocol.jobs import JobSpec
 from lineshaft_protocol.worker_messages import Assign, GangSeat, SpawnChild
 from lineshaft_worker.core import watchdog
 from lineshaft_worker.core.attempts import Bench, Phase
@@ -496,7 +497,12 @@ def _unreadable_is_not_told(patch: Patch) -> None:
     patch(ClientDesk, "on_unreadable", lambda *_: None)
 
 
+def _every_job_is_plain(patch: Patch) -> None:
+    patch(plain, "PLAIN_FIELDS", frozenset(JobSpec.model_fields))
+
+
 MUTANTS: Mapping[str, Mutant] = {
+    "what a job asks for besides a slot is not looked at": Mutant(_every_job_is_plain),
     "sends leave before the commit": Mutant(_send_before_append),
     "any attempt may end a job": Mutant(_no_fence, 4),
     "a cancelled job ends when its stop is sent": Mutant(_cancelled_when_asked),

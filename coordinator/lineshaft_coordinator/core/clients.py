@@ -124,9 +124,9 @@ class ClientDesk:
         elif submit.is_repeat or not submit.is_fresh:
             # Its job may have ended and left memory; only a new id cannot be in the history.
             shop.look_up(job_id, session, submit)
-        elif not is_plain(spec) and job_id in (spec.after or ()):
+        elif not (plain := is_plain(spec)) and job_id in (spec.after or ()):
             self._refuse(session, job_id, "invalid", "a job cannot come after itself")
-        elif (unknown := self._unknown_dependency(spec)) is not None:
+        elif not plain and (unknown := self._unknown_dependency(spec)) is not None:
             shop.look_up(unknown, session, submit)
         elif (refusal := self._refusal(spec)) is not None:
             self._refuse(session, job_id, *refusal)
@@ -152,7 +152,7 @@ class ClientDesk:
 
     def _unknown_dependency(self, spec: JobSpec) -> JobId | None:
         ledger = self._shop.ledger
-        for other in () if is_plain(spec) else spec.after or ():
+        for other in spec.after or ():
             if other not in ledger.jobs and other not in ledger.recent:
                 return JobId(other)
         return None
@@ -160,7 +160,7 @@ class ClientDesk:
     def _refusal(self, spec: JobSpec) -> tuple[RefusalCode, str] | None:
         if self._shop.is_stopping:
             return "draining", "the coordinator is about to stop; submit again in a moment"
-        if not is_plain(spec) and spec.parent is not None:
+        if spec.parent is not None:
             return "invalid", "only a running plan has children"
         return refusal_of(self._shop, spec)
 

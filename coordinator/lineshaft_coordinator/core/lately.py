@@ -40,11 +40,11 @@ class Done:
     def characters(self) -> int:
         """About how much it holds beyond what every job has."""
         spec, result, failure = self.spec, self.outcome.result, self.outcome.failure
-        texts = [spec.payload.inline, spec.params]
-        if result is not None:
-            texts.append(result.inline)
+        given, params = spec.payload.inline, spec.params
+        returned = result.inline if result is not None else None
         if failure is None and is_plain(spec):
-            return sum([len(text) for text in texts if text])
+            return len(given or "") + len(params or "") + len(returned or "")
+        texts = [given, params, returned]
         if spec.variables is not None:
             texts += spec.variables.values()
         if spec.environment is not None and spec.environment.requirements is not None:
@@ -78,7 +78,9 @@ class Lately:
         size = done.characters()
         whole[job_id] = (done, size)
         self._characters += size
-        while len(whole) > 1 and (len(whole) > self.whole_max or self._characters > CHARACTERS_MAX):
+        while len(whole) > self.whole_max or self._characters > CHARACTERS_MAX:
+            if len(whole) == 1:
+                break
             _, (_, size) = whole.popitem(last=False)
             self._characters -= size
         outcome = done.outcome

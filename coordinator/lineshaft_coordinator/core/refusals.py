@@ -3,6 +3,7 @@
 from lineshaft_coordinator.core.gangs import gang_fault
 from lineshaft_coordinator.core.placement import lacks, may_ever
 from lineshaft_coordinator.core.plain import is_plain
+from lineshaft_coordinator.core.shapes import Shape
 from lineshaft_coordinator.core.shop import Shop
 from lineshaft_protocol.client_messages import RefusalCode
 from lineshaft_protocol.families import fault_of_item
@@ -14,11 +15,12 @@ def refusal_of(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
     if len(shop.ledger.jobs) >= shop.settings.live_jobs_max:
         text = f"{shop.settings.live_jobs_max} jobs are waiting or running already"
         return "too_many_jobs", f"{text}; submit again when some have ended"
-    if not is_plain(spec):
+    plain = is_plain(spec)
+    if not plain:
         fault = fault_of_item(spec) or gang_fault(shop, spec) or _processes_fault(spec)
         if fault is not None:
             return "invalid", fault
-    return _unplaceable(shop, spec)
+    return _unplaceable(shop, spec, shop.plain_shapes.of(spec) if plain else Shape.of(spec))
 
 
 def _processes_fault(spec: JobSpec) -> str | None:
@@ -35,7 +37,7 @@ def _processes_fault(spec: JobSpec) -> str | None:
     return None
 
 
-def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
+def _unplaceable(shop: Shop, spec: JobSpec, shape: Shape) -> tuple[RefusalCode, str] | None:
     """Refuse what no worker we have seen could ever run, unless its user wants to wait."""
     waits = spec.timeouts is not None and spec.timeouts.queue_s is not None
     settings = shop.settings
@@ -43,7 +45,6 @@ def _unplaceable(shop: Shop, spec: JobSpec) -> tuple[RefusalCode, str] | None:
     is_recovering = shop.now < shop.started_at + grace_s
     if waits or is_recovering or not shop.fleet.known:
         return None
-    shape = shop.shape_of(spec)
     able_count = 0
     # No more of them than it needs: this is asked for every job, of a thousand workers.
     for worker in shop.fleet.known.values():

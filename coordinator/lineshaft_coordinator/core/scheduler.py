@@ -95,6 +95,9 @@ class Scheduler:
                     shop.deadlines.set(RESERVE, shop.now + shop.settings.reserve_after_s)
                 return
             self._give(job_id, worker, queue.shape)
+            if len(shop.fleet.open) == 1 and job_id in worker.backlog and not worker.reserved_for:
+                # Nobody else is there to be compared with.
+                self._ahead.fill(worker, queue, -rank[0])
 
     def _best_worker(self, queue: ShapeQueue, job_id: JobId, *, priority: int) -> Worker | None:
         shape = queue.shape

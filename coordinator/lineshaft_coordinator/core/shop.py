@@ -10,7 +10,6 @@ from lineshaft_coordinator.core.fleet import Fleet, Lease
 from lineshaft_coordinator.core.gang_parts import Gang, part_id
 from lineshaft_coordinator.core.io import Append, Close, Effect, Lookup, Send
 from lineshaft_coordinator.core.ledger import Job, Ledger
-from lineshaft_coordinator.core.plain import is_plain
 from lineshaft_coordinator.core.queues import Queues
 from lineshaft_coordinator.core.records import Record
 from lineshaft_coordinator.core.settings import CoreSettings
@@ -133,10 +132,6 @@ class Shop:
         self.queues.give_back(self.job(job_id).client_id)
         if lease.wait_left_s is not None and ("queue", job_id) in self.deadlines:
             self.deadlines.set(("queue", job_id), self.now + lease.wait_left_s)
-
-    def shape_of(self, spec: JobSpec) -> Shape:
-        """What placement looks at."""
-        return self.plain_shapes.of(spec) if is_plain(spec) else Shape.of(spec)
 
     def open_gang(self, lead_id: JobId) -> Gang:
         """Begin to look after a gang all of whose jobs are live."""

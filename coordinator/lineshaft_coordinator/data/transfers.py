@@ -182,9 +182,11 @@ class Transfers:
         """Put before each message where the blob lies that it makes the peer ask for next."""
         if not self._handover.is_proven:
             return messages
+        names = list(map(named_by, messages))
+        if not any(names):
+            return messages
         told: list[Wire] = []
-        for message in messages:
-            blob_id = named_by(message)
+        for message, blob_id in zip(messages, names, strict=True):
             here = None if blob_id is None else self._where(blob_id)
             if here is not None and here.size_bytes >= FILE_BYTES_MIN:
                 told.append(here)

@@ -22,14 +22,22 @@ class Referring:
     def missing(self, job: JobSpec) -> str | None:
         """Name a blob that the job needs and that is not here; None if it has all of them."""
         code = job.code
-        # Code comes again with thousands of jobs: once in each moment will do.
-        seen = self._seen
-        is_seen = seen is not None and seen[0] == code and seen[1] == self._moment()
+        if code is not None and not self._is_here(code):
+            return code
+        # Most jobs name nothing else.
+        if job.payload.blob is None and job.files is None and job.environment is None:
+            return None
         for blob_id in job.blobs:
-            if is_seen and blob_id == code:
-                continue
-            if not self._blobs.refer(blob_id):
+            if blob_id != code and not self._blobs.refer(blob_id):
                 return blob_id
-        if code is not None and not is_seen:
-            self._seen = (code, self._moment())
         return None
+
+    def _is_here(self, code: str) -> bool:
+        # Code comes again with thousands of jobs: once in each moment will do.
+        asked = code, self._moment()
+        if asked == self._seen:
+            return True
+        is_here = self._blobs.refer(code)
+        if is_here:
+            self._seen = asked
+        return is_here

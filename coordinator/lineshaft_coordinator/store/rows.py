@@ -44,7 +44,7 @@ def cells_of_record(seq: int, job_id: str, at: float, record: bytes) -> RecordCe
 
 def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
     """Lay out one job row, with what `earlier` says of it where the row itself is silent."""
-    submitted_at = float(row.submitted_at)
+    job_id, is_live, submitted_at = row.job_id, row.is_live, float(row.submitted_at)
     finished_at, worker_id, error = row.finished_at, row.worker_id, row.error
     owner = row.owner
     if earlier is not None:
@@ -53,14 +53,14 @@ def cells_of_row(row: JobRow, earlier: RowCells | None) -> RowCells:
         worker_id = earlier[_WORKER_ID] if worker_id is None else worker_id
         error = earlier[_ERROR] if error is None else error
     cells = (
-        row.job_id,
-        int(row.is_live),
+        job_id,
+        int(is_live),
         row.status,
         row.name,
         row.kind,
         row.client_id,
         submitted_at,
-        None if row.is_live or finished_at is None else float(finished_at),
+        None if is_live or finished_at is None else float(finished_at),
         worker_id or None,
         row.attempt,
         row.tags,
