@@ -119,7 +119,7 @@ def test_work_of_a_worker_that_died_with_its_machine_runs_elsewhere(
         worker.kill()
         for process in made.stray():
             with contextlib.suppress(psutil.Error):  # it may have ended by itself
-                if "w1" in " ".join(process.cmdline()):
+                if "/w1/" in " ".join(process.cmdline()):
                     process.kill()
 
         assert [future.result(60) for future in futures] == [n * n for n in range(100)]
