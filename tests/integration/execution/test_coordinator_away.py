@@ -1,10 +1,13 @@
 """What is told while nobody acknowledges waits in its files, and comes later, once."""
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from tests.integration.execution.execution_bench import ExecutionBench, until
 
+from lineshaft_worker.execution import feed
 from lineshaft_worker.execution.reports import AttemptEnded, AttemptEvents
 
 TOLD = 25_000
@@ -59,6 +62,30 @@ async def test_no_more_is_handed_out_than_there_is_room_for_and_all_of_it_comes(
     assert [body["step"] for _, kind, body in bench.events(key) if kind == "metrics"] == list(
         range(TOLD)
     )
+
+
+async def test_the_last_events_wait_for_as_long_as_the_lease_allows(
+    bench: ExecutionBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "PATIENCE_S", 0.0)
+    there, gate = tmp_path / "there", tmp_path / "gate"
+    gate.touch()
+    params = {"told": TOLD, "there": str(there), "gate": str(gate)}
+    loop = asyncio.get_running_loop()
+    bench.execution.feed.heard(loop.time())
+    key = bench.run({"job.py": FLOOD}, "job.py", params=params, lease_s=3600.0)
+    attempt = bench.execution._attempts[key]
+    await until(lambda: attempt.host and bench.execution.feed.is_draining(attempt.host))
+    for _ in range(200):  # More turns of the loop than it needs to hand out all of them.
+        await asyncio.sleep(0)
+
+    assert len(bench.events(key)) < ROOM
+    assert not bench.of(AttemptEnded, key)
+
+    # Now it is older than its share, as if nobody had answered for so long.
+    bench.execution.feed.heard(loop.time() - 3600.0 * feed.LEASE_SHARE)
+    await bench.ended(key)
+    assert len(bench.events(key)) >= TOLD
 
 
 async def test_what_is_not_acknowledged_is_counted_in_bytes_also_after_the_end(

@@ -182,7 +182,7 @@ async def test_words_of_the_next_call_are_not_taken_for_those_of_the_one_before(
     Path(go).touch()  # noqa: ASYNC240 - it holds up the loop on purpose
     _wait_for(last)  # The end of the first is in the socket, where nobody has read it.
 
-    bench.execution._feed.poll(attempt)
+    bench.execution.feed.poll(attempt)
 
     for key in keys:
         await bench.ended(key)

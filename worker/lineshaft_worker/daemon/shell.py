@@ -239,6 +239,7 @@ class WorkerShell:
                 case io.KeepLeases(since=since, otherwise_s=otherwise_s):
                     assert self._leases is not None, "there is a core once there is a page"
                     self._leases.renew(since, otherwise_s)
+                    self._execution.feed.heard(since)
                 case io.Connect():
                     self._uplink.connect()
                 case io.Close(session=session, reason=reason):

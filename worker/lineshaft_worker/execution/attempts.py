@@ -59,6 +59,11 @@ class Attempt:
     is_over: bool = False
     """Its end was reported, or is about to be."""
 
+    @property
+    def lease_s(self) -> float:
+        """For how long nobody else is given its job; 0 if that is not known."""
+        return (self.order.lease_s if self.order is not None else None) or 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

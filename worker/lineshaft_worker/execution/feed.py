@@ -1,6 +1,7 @@
 """Reports what attempts tell: while they run, and the rest before their end is reported."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from lineshaft_worker.execution.attempts import Attempt
@@ -11,8 +12,12 @@ from lineshaft_worker.execution.tail import Tail
 INLINE_ROUNDS_MAX = 4
 """Batches of an attempt's last events that are read at once; more are read beside other work."""
 PATIENCE_S = 30.0
-"""For so long the last events of an attempt wait for a coordinator that acknowledges nothing; then
-its end is reported, and the oldest that there is no room for are dropped, with a notice."""
+"""For so long at least the last events of an attempt wait for a coordinator that acknowledges
+nothing; then its end is reported, and the oldest that there is no room for are dropped, with a
+notice."""
+LEASE_SHARE = 0.75
+"""While a lease is younger than that they wait, too: an end that is reported after it is too late,
+and the job would be done again."""
 LOOK_S = 0.05
 REPEATS_AT_ONCE = 16
 """Batches that an earlier daemon handed out and that are handed out again, in one turn."""
@@ -35,6 +40,11 @@ class Feed:
         self._output_bytes_max = output_bytes_max
         self._draining: dict[asyncio.Task[None], Host] = {}
         self._is_closing = False
+        self._heard_at = -math.inf
+
+    def heard(self, since: float) -> None:
+        """Know that leases count from this moment, on `time.monotonic`."""
+        self._heard_at = since
 
     def poll(self, attempt: Attempt) -> None:
         """Report what is new of an attempt that is running."""
@@ -124,8 +134,8 @@ class Feed:
         while not tail.is_at(ends):
             if tail.acknowledged != acknowledged:
                 acknowledged, moved_at = tail.acknowledged, loop.time()
-            is_patient = not self._is_closing and loop.time() - moved_at < PATIENCE_S
-            if tail.is_far_ahead and is_patient:
+            until = max(moved_at + PATIENCE_S, self._heard_at + LEASE_SHARE * attempt.lease_s)
+            if tail.is_far_ahead and not self._is_closing and loop.time() < until:
                 await asyncio.sleep(LOOK_S)
                 continue
             self._tell(attempt, tail, host, ends, is_final=True)

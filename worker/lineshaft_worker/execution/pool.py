@@ -74,7 +74,7 @@ class Execution:
         self._interpreter_of = interpreter_of
         self._cgroups = cgroups
         self._safe = Safekeeping(self.settled, sync)
-        self._feed = Feed(report, self._drained, self._safe.add, output_bytes_max=output_bytes_max)
+        self.feed = Feed(report, self._drained, self._safe.add, output_bytes_max=output_bytes_max)
         self._lanes: dict[int, Lane] = {}
         self._hosts: dict[str, Host] = {}
         self._gone: set[str] = set()
@@ -208,7 +208,7 @@ class Execution:
             keep_running: Attempts go on without a daemon; idle runners end. Otherwise every
                 attempt is stopped, and all ends are reported before this returns.
         """
-        self._feed.hurry()
+        self.feed.hurry()
         if not keep_running:
             for attempt in list(self._attempts.values()):
                 if not attempt.is_over:
@@ -231,7 +231,7 @@ class Execution:
             host.flush()
             host.process.forget()
             host.hang_up()
-        await self._feed.drained()
+        await self.feed.drained()
         for host in list(self._hosts.values()):
             host.close()
         await self._safe.drained()
@@ -302,7 +302,7 @@ class Execution:
         if isinstance(outcome, Succeeded) and not isinstance(outcome.result, bytes):
             attempt.has_files = True
         ended = endings.ended(attempt, outcome, ending)
-        self._feed.end(attempt, ended, ending.ends)
+        self.feed.end(attempt, ended, ending.ends)
 
     def retire(self, host: Host) -> None:
         """Take a runner that is gone: its folder goes when nothing in it is needed."""
@@ -370,7 +370,7 @@ class Execution:
             if attempt.is_told and not attempt.is_over
         ]
         for attempt in told:
-            self._feed.poll(attempt)
+            self.feed.poll(attempt)
             assert attempt.host is not None, "who was told runs in a host"
             if (froze := carry_out(attempt, attempt.host, now)) is not None:
                 self._report_to(froze)
@@ -388,7 +388,7 @@ class Execution:
 
     def _clean_up(self, host: Host) -> None:
         """Delete what a runner that is gone has left, as far as nobody needs it."""
-        if self._feed.is_draining(host):
+        if self.feed.is_draining(host):
             return
         host.close()
         if any(attempt.host is host for attempt in self._attempts.values()):
