@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from lineshaft_coordinator.server.backups import back_up, check_data, restore, summary_view
 from lineshaft_coordinator.store.errors import StoreLockedError
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime.connection_errors import CannotConnectError
 from lineshaft_runtime.locating import Whereabouts
 
 EXIT_DAMAGED = 1
@@ -123,7 +124,13 @@ def _ask(home: Path, locked: StoreLockedError, paths: Mapping[str, str]) -> dict
         answer = connection.getresponse()
         body: dict[str, JsonValue] = json.loads(answer.read())
         connection.close()
-    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+    except (
+        CannotConnectError,
+        OSError,
+        ValueError,
+        KeyError,
+        http.client.HTTPException,
+    ) as error:
         raise UnreachableError(locked, home, str(error)) from error
     if answer.status != http.client.OK:
         raise BackupRefusedError(where.url, str(body.get("error", answer.reason)))

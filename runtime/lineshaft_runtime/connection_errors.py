@@ -1,5 +1,7 @@
 """What can go wrong before a connection is open."""
 
+import ssl
+
 from lineshaft_protocol.errors import LineshaftError
 
 
@@ -43,6 +45,24 @@ class AddressInUseError(LineshaftError):
             " or choose another port; port 0 takes any free one."
         )
         self.address = address
+
+
+def problem_of(error: OSError, url: str) -> LineshaftError:
+    """Return what to tell of an error of the system, which names nobody: with whom it was.
+
+    Args:
+        error: Raised while a connection was opened.
+        url: Who was dialled, without secrets.
+    """
+    match error:
+        case ConnectionRefusedError():
+            return CannotConnectError(url, "nobody listens there")
+        case TimeoutError():
+            return CannotConnectError(url, "the host does not answer")
+        case ssl.SSLError():
+            return CannotConnectError(url, f"TLS failed ({error})")
+        case _:
+            return CannotConnectError(url, error.strerror or str(error))
 
 
 def _advice(status: int) -> str:

@@ -8,7 +8,11 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
 from lineshaft_runtime.connection import Connection, Limits, Listener
-from lineshaft_runtime.connection_errors import CannotConnectError, ConnectTimeoutError
+from lineshaft_runtime.connection_errors import (
+    CannotConnectError,
+    ConnectTimeoutError,
+    problem_of,
+)
 from lineshaft_runtime.frames import SCRATCH_BYTES
 from lineshaft_runtime.opening import ClientHandshake
 from lineshaft_runtime.websocket import WebSocketProtocol
@@ -72,15 +76,9 @@ async def _connect(
     context = (ssl or ssl_module.create_default_context()) if uri.secure else None
     try:
         await loop.create_connection(lambda: protocol, uri.host, uri.port, ssl=context)
-    except ConnectionRefusedError as error:
-        raise CannotConnectError(shown_url, "nobody listens there") from error
-    except TimeoutError as error:
-        # The kernel's own limit, not ours: asyncio.timeout cancels instead.
-        raise CannotConnectError(shown_url, "the host does not answer") from error
-    except ssl_module.SSLError as error:
-        raise CannotConnectError(shown_url, f"TLS failed ({error})") from error
     except OSError as error:
-        raise CannotConnectError(shown_url, error.strerror or str(error)) from error
+        # Also the kernel's own limit of time, not ours: asyncio.timeout cancels instead.
+        raise problem_of(error, shown_url) from error
 
 
 def _without_secrets(url: str) -> str:

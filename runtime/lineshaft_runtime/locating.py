@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from lineshaft_protocol.errors import LineshaftError
 from lineshaft_protocol.values import value
+from lineshaft_runtime.connection_errors import problem_of
 
 PINNED = "ls1"
 PIN_TIMEOUT_S = 10.0
@@ -135,7 +136,7 @@ class Whereabouts:
 
         Raises:
             WrongCertificateError: The server has another certificate than the pinned one.
-            OSError: The server cannot be reached.
+            CannotConnectError: The server cannot be reached.
         """
         if not self.url.startswith("wss:"):
             return None
@@ -143,10 +144,13 @@ class Whereabouts:
             return ssl.create_default_context()
         parts = urlsplit(self.url)
         address = (parts.hostname or "", parts.port or 443)
-        async with asyncio.timeout(PIN_TIMEOUT_S):
-            pem = await asyncio.to_thread(
-                ssl.get_server_certificate, address, timeout=PIN_TIMEOUT_S
-            )
+        try:
+            async with asyncio.timeout(PIN_TIMEOUT_S):
+                pem = await asyncio.to_thread(
+                    ssl.get_server_certificate, address, timeout=PIN_TIMEOUT_S
+                )
+        except OSError as error:
+            raise problem_of(error, self.url) from error
         if hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() != pin:
             raise WrongCertificateError(self.url)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -65,6 +65,7 @@ _CODES: dict[str, ExitCode] = {
     "BadTokenError": ExitCode.USAGE,
     "BadUrlError": ExitCode.USAGE,
     "BundleError": ExitCode.USAGE,
+    "CannotConnectError": ExitCode.NO_COORDINATOR,
     "CannotPackError": ExitCode.USAGE,
     "CoordinatorTooOldError": ExitCode.REFUSED,
     "CoordinatorUnreachableError": ExitCode.NO_COORDINATOR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -235,6 +236,18 @@ def clean(
         output.document({"removed": is_forced, "runs": [each["run"] for each in old]})
     elif old and not is_forced:
         output.note("nothing was removed; --force does it")
+    elif not old:
+        output.note(_nothing_to_clean(folder, experiment, keep, found, ended))
+
+
+def _nothing_to_clean(
+    folder: Path, experiment: str, keep: int, found: Sequence[object], ended: Sequence[object]
+) -> str:
+    if not found:
+        return f"nothing to remove: {folder} has no runs of {experiment}"
+    running = f", {len(found) - len(ended)} more are running" if len(found) > len(ended) else ""
+    text = f"nothing to remove: {experiment} has {len(ended)} ended runs{running}"
+    return f"{text}; the newest {keep} stay (--keep)"
 
 
 def rebuild(folder: Here = Path("experiments"), is_json: Json = False) -> None:

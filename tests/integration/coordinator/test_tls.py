@@ -16,6 +16,7 @@ from tests.e2e.farm import Farm, until
 from lineshaft import Client
 from lineshaft.errors import UnencryptedTokenError, WrongCertificateError
 from lineshaft_coordinator.server.tls import fingerprint, self_signed, server_context
+from lineshaft_runtime.connection_errors import CannotConnectError
 from lineshaft_runtime.locating import Whereabouts
 
 PINNED = f"ls1.{'ab' * 32}.s3cret"
@@ -127,6 +128,17 @@ async def test_nothing_is_told_to_who_shows_another_certificate(
         assert where.secret == "s3cret"
         until(lambda: other.visits == 1, what="the connection is over")
         assert other.heard == b""
+
+
+async def test_a_refused_connection_is_told_with_the_url_also_if_a_certificate_is_pinned(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"wss://127.0.0.1:{listening.getsockname()[1]}"
+    where = Whereabouts.find(url, PINNED, environ={"LINESHAFT_HOME": str(tmp_path)})
+
+    with pytest.raises(CannotConnectError, match=f"{url}: nobody listens there"):
+        await where.trust()
 
 
 def test_a_worker_tells_nothing_to_who_shows_another_certificate(site: Farm) -> None:

@@ -108,6 +108,28 @@ def test_s004_15_clean_removes_old_runs_only_when_forced(
     ] == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("e",), "e has 2 ended runs; the newest 5 stay (--keep)"),
+        (("typo", "--force"), "experiments has no runs of typo"),
+    ],
+)
+def test_clean_says_so_when_there_is_nothing_to_remove(
+    base: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(base.parent)
+
+    code = run(["runs", "clean", *arguments])
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert (code, said) == (ExitCode.OK, f"nothing to remove: {told}")
+
+
 def test_rebuild_makes_the_index_again_and_ends_what_nobody_writes(
     base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
