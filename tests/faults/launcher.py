@@ -155,8 +155,8 @@ def after_assign(point: Point) -> None:
     perform = WorkerShell._perform
 
     @wraps(perform)
-    async def dying(self: WorkerShell, effects: list[io.Effect]) -> None:
-        await perform(self, effects)
+    def dying(self: WorkerShell, effects: list[io.Effect]) -> None:
+        perform(self, effects)
         if any(isinstance(effect, io.StartAttempt) for effect in effects):
             point.passed()
 

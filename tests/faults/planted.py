@@ -95,8 +95,8 @@ PLANTED = {
     ),
     "a result is accepted without its fence": Planted(
         "coordinator/lineshaft_coordinator/core/workers.py",
-        "            and job.state.attempt == attempt\n"
-        "            and job.state.worker_id == worker.worker_id\n",
+        "            and state.attempt == attempt\n"
+        "            and state.worker_id == worker.worker_id\n",
         "",
         "tests/faults/test_stalls.py"
         "::test_a_result_that_a_sleeper_brings_does_not_end_the_attempt_of_another",
@@ -260,8 +260,8 @@ PLANTED = {
     ),
     "a job is told to be paused before its checkpoint is stored": Planted(
         "worker/lineshaft_worker/daemon/shell.py",
-        "                must_store = file is not None or self._keeper.is_busy(key)\n",
-        "                must_store = file is not None\n",
+        "        must_store = file is not None or self._keeper.is_busy(key)\n",
+        "        must_store = file is not None\n",
         "tests/e2e/cli/test_pauses.py::test_paused_is_said_when_the_checkpoint_is_stored",
     ),
     "nobody looks for the modules of a job before it starts": Planted(
@@ -296,15 +296,14 @@ PLANTED = {
     ),
     "each submit leaves a file open": Planted(
         "coordinator/lineshaft_coordinator/server/daemon.py",
-        "        missing = self._missing_blob(submit.job)\n",
+        "        missing = self._referring.missing(job)\n        may_be_known",
         '        self.__dict__.setdefault("opened", []).append(Path("/dev/null").open())\n'
-        "        missing = self._missing_blob(submit.job)\n",
+        "        missing = self._referring.missing(job)\n        may_be_known",
         SOAK,
     ),
     "all jobs that ended are kept whole": Planted(
         "coordinator/lineshaft_coordinator/core/lately.py",
-        "        while len(whole) > 1 and (len(whole) > self.whole_max or self._characters"
-        " > CHARACTERS_MAX):\n",
+        "        while len(whole) > self.whole_max or self._characters > CHARACTERS_MAX:\n",
         "        while False:\n",
         SOAK,
         night=0.1,

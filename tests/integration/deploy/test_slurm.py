@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -186,7 +187,8 @@ def test_a_job_whose_allocation_is_cancelled_goes_back_into_the_queue(
 
     # As scancel does it: every process of the allocation, in no order.
     for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
-        process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # Its parent was faster.
+            process.send_signal(signal.SIGTERM)
 
     assert worker.wait(timeout=20) == 0
     assert f"job {job} is queued" in told(shop, "why", job)
@@ -198,7 +200,8 @@ def test_a_job_that_alone_is_ended_by_sigterm_has_failed(shop: Shop, tmp_path: P
     worker, job = lingering(shop, tmp_path)
 
     for process in psutil.Process(worker.pid).children(recursive=True):
-        process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # Its parent was faster.
+            process.send_signal(signal.SIGTERM)
 
     until(lambda: f"job {job} is failed" in told(shop, "why", job))
     assert "SIGTERM" in told(shop, "why", job)
