@@ -56,11 +56,16 @@ class Gauges:
             job_id: Which job.
             at: The time, in seconds since 1970.
         """
+        self.leave(job_id)
         for worker in self._fleet.workers.values():
             lease = worker.running.get(job_id)
             if lease is not None and worker.capacity is not None:
                 place = self._places[job_id] = _Place(worker.worker_id, lease.devices)
                 self._note(job_id, worker, place, at)
+
+    def leave(self, job_id: JobId) -> None:
+        """Forget where a job ran: it was given to another worker, and has no place there yet."""
+        self._places.pop(job_id, None)
 
     def end(self, job_id: JobId, at: float) -> None:
         """Look once more, for the job has ended; the arguments are those of `begin`."""

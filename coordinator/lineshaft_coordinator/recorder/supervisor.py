@@ -125,7 +125,9 @@ class Recorder:
         if type(record) is AttemptStarted:
             job_id = JobId(record.job_id)
             job = self._ledger.jobs.get(job_id)
-            if job is not None and job.spec.kind == "pipeline":
+            is_pipeline = job is not None and job.spec.kind == "pipeline"
+            # Whatever it is, another attempt of it may be on another machine.
+            if is_pipeline or job_id in self._followed:
                 self._follow(job_id, is_placed=not record.is_unplaced)
                 return job_id
         elif self._followed and (job_id := JobId(record.job_id)) in self._followed:
@@ -143,8 +145,12 @@ class Recorder:
     def _follow(self, job_id: JobId, *, is_placed: bool) -> None:
         """Note that a job leaves a record, and how its machine is, once it has one."""
         self._followed.add(job_id)
-        if is_placed and self._gauges is not None:
+        if self._gauges is None:
+            return
+        if is_placed:
             self._gauges.begin(job_id, time.time())
+        else:
+            self._gauges.leave(job_id)
 
     # --- what is asked ---
 
