@@ -15,6 +15,8 @@ ResultT = TypeVar("ResultT")
 
 STOP_S = 5.0
 """Longest wait for the thread's end, in seconds."""
+CALLS_MAX = 1000
+"""Most calls of other threads that are made before the loop has a turn."""
 
 
 class LoopThread:
@@ -47,12 +49,7 @@ class LoopThread:
         self._calls.append(call)
         # Waking the loop costs a system call; one is enough for all that is posted meanwhile.
         if not self._is_woken:
-            self._is_woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                # The loop was closed since we looked: the calls find the client closed.
-                self._drain()
+            self._wake()
 
     def run(self, work: Coroutine[object, None, ResultT]) -> ResultT:
         """Run a coroutine there, and wait for its result.
@@ -120,14 +117,32 @@ class LoopThread:
             self._loop.close()
             self._drain()
 
+    def _wake(self) -> None:
+        self._is_woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            # The loop was closed since we looked: the calls find the client closed.
+            self._is_woken = False
+            while self._calls:
+                self.together(self._call_some)
+
     def _drain(self) -> None:
         # Before the calls are taken: who posts from now on wakes the loop again.
         self._is_woken = False
-        self.together(self._call_all)
+        try:
+            self.together(self._call_some)
+        finally:
+            if self._calls and not self._is_woken:
+                self._wake()
 
-    def _call_all(self) -> None:
+    def _call_some(self) -> None:
+        # Threads that post all the time would else keep the loop from sending any of it, for as
+        # long as they go on.
         calls = self._calls
-        while calls:
+        for _ in range(CALLS_MAX):
+            if not calls:
+                return
             calls.popleft()()
 
 

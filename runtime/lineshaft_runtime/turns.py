@@ -60,7 +60,7 @@ class Turns(Generic[EventT, EffectT]):
             work()
         finally:
             self._is_due = was_due
-        self.turn()
+            self.turn()  # Also of what was posted before it raised: nothing else would wake us.
 
     async def run(self) -> None:
         """Feed the core until cancelled.

@@ -63,6 +63,22 @@ async def test_what_is_posted_together_is_handled_at_once() -> None:
     assert done == [["did a", "did b"], ["did c"]]
 
 
+async def test_what_was_posted_before_it_raised_is_handled() -> None:
+    done: list[list[str]] = []
+    feed = Turns(Echo(), done.append, tick="tick")
+
+    def work() -> None:
+        feed.post("a")
+        raise KeyError("b")
+
+    async with running(feed):
+        with pytest.raises(KeyError):
+            feed.together(work)
+        await turns(1)
+
+    assert done == [["did a"]]
+
+
 async def test_what_is_posted_while_effects_are_performed_has_the_next_turn() -> None:
     done: list[list[str]] = []
     core = Echo()
