@@ -69,7 +69,7 @@ class JobFiles:
         blob = blob_path(self._blobs, digest)
         folder = self._folder.path / MEDIA
         stem, dot, extension = name.rpartition(".")
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # A worker may send a name that no file can have.
             folder.mkdir(exist_ok=True)
             number = 1
             while True:

@@ -1,6 +1,7 @@
 """What the recorder reads of the coordinator's database: only what is committed, never writing."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ TELLING: Final = ("metrics", "checkpoint", "artifact")
 SLACK_S: Final = 60.0
 FILES_MAX: Final = 100
 """Hashes of files in provenance.yaml."""
+_TOLD: Final = re.compile(r"([0-9]{1,16})\.([0-9]{1,16})")
+"""The id of a file that an event told of: attempt and number, none longer than SQLite takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,10 @@ class Source:
 
     def tag_of(self, job_id: str, file_id: str) -> str | None:
         """Read which tag a job gave a picture or sound as it told of it; None for other files."""
-        attempt, _, seq = file_id.partition(".")
-        if not (attempt.isdecimal() and seq.isdecimal()):
+        told = _TOLD.fullmatch(file_id)
+        if told is None:
             return None  # One of its folder of outputs.
-        place = (int(attempt), int(seq))
+        place = (int(told[1]), int(told[2]))
         for event in events_of(self._connection, job_id, (place[0], place[1] - 1), 1, None):
             if (event.attempt, event.seq) == place:
                 tag = json.loads(event.body)["body"].get("tag")
