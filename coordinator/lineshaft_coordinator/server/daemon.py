@@ -14,6 +14,7 @@ from lineshaft_coordinator.core.io import (
     AppendEvents,
     CancelAsked,
     Close,
+    Disconnected,
     Effect,
     Event,
     Found,
@@ -39,6 +40,7 @@ from lineshaft_coordinator.feeds.hub import Hub
 from lineshaft_coordinator.feeds.job_source import JobSource
 from lineshaft_coordinator.journal import UNREADABLE, read_record
 from lineshaft_coordinator.metrics.meter import Meter
+from lineshaft_coordinator.server.attendance import Attendance
 from lineshaft_coordinator.server.disk_room import DiskRoom
 from lineshaft_coordinator.server.facts import Facts, without_result
 from lineshaft_coordinator.server.families import Known
@@ -111,6 +113,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.core = CoordinatorCore(settings, ledger=ledger, epoch=epoch, now=now)
+        self._attendance = Attendance(self.core.shop.fleet.by_session, self._loop.call_later)
         self._referring = Referring(blobs, lambda: self.core.shop.now)
         self._pump: Pump[Event, Effect] = Pump(self.core, self._perform, tick=Tick())
         self.streams = StreamRelay(self)
@@ -125,11 +128,8 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self._failure: BaseException | None = None
-        fields = {
-            "epoch": epoch,
-            "live_jobs": len(ledger.jobs),
-            "seconds": round(time.monotonic() - started, 3),
-        }
+        took_s = round(time.monotonic() - started, 3)
+        fields = {"epoch": epoch, "live_jobs": len(ledger.jobs), "seconds": took_s}
         logger.info("journal replayed", extra=fields)
 
     async def run(self) -> None:
@@ -171,6 +171,8 @@ class Daemon:
     def post(self, event: Event, *, is_urgent: bool = False) -> None:
         """Give the core an event; an urgent one overtakes those that are not."""
         self._pump.post(event, is_urgent=is_urgent)
+        if type(event) is Disconnected:
+            self._attendance.left(event.session)
 
     def cancel(self, cancel: Cancel) -> None:
         """Ask for the end of a job, on nobody's behalf in particular."""
@@ -348,6 +350,9 @@ class Daemon:
         for effect in effects:
             if type(effect) is Send:
                 outgoing.add(effect.session, effect.message)
+                if type(effect.message) is Registered:
+                    host = self.sessions.host_of(effect.session)
+                    self._attendance.joined(effect.session, host)
                 continue
             match effect:
                 case Send() | Append() | AppendEvents():

@@ -128,6 +128,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._links)
 
+    def host_of(self, session: Session) -> str | None:
+        """From which host a session was opened; None if it is over, or inside this process."""
+        link = self._links.get(session)
+        return link.connection.peer.rpartition(":")[0] if link is not None else None
+
     def listener(self, role: Role, owner: str | None = None) -> "SessionListener":
         """Who hears a new connection of this role, by a token of this id."""
         return SessionListener(self, Session(next(self._numbers)), role, owner)
