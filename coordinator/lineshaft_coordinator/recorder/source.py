@@ -1,5 +1,7 @@
 """What the recorder reads of the coordinator's database: only what is committed, never writing."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -144,7 +146,7 @@ def origin_of(job: Mapping[str, Any], worker_id: str | None, owner: str | None) 
     about: dict[str, object] = {
         "kind": job["kind"],
         "owner": owner,
-        "payload": payload.get("blob"),
+        "payload": payload.get("blob") or _hash_of(job["kind"], payload.get("inline")),
         "code": job.get("code"),
         "files": list(files[:FILES_MAX]),
         "requirements": requirements.get("blob"),
@@ -157,6 +159,16 @@ def origin_of(job: Mapping[str, Any], worker_id: str | None, owner: str | None) 
         "scheduler": {"LINESHAFT_JOB_ID": job["job_id"]},
         "lineshaft": {key: each for key, each in about.items() if each},
     }
+
+
+def _hash_of(kind: str, inline: str | None) -> str | None:
+    """Return the hash of files that came with the job itself, as small ones do.
+
+    Of a function these are its arguments, and a hash tells those that can be guessed.
+    """
+    if kind != "pipeline" or inline is None:
+        return None
+    return hashlib.sha256(base64.b64decode(inline)).hexdigest()
 
 
 def params_of(told: str | None) -> dict[str, Any]:
