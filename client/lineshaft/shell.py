@@ -57,6 +57,8 @@ class Shell:
         versions = Versions(lineshaft=__version__, python=PYTHON)
         core = ClientCore(settings, client_id=client_id, versions=versions, now=loop.time())
         self._turns: Turns[Event, Effect] = Turns(core, self._perform, tick=Tick())
+        self.where = where
+        """Where the coordinator is."""
         self._url = where.url
         self._streams = Streams()
         events = LinkEvents(

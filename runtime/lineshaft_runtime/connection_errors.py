@@ -4,6 +4,9 @@ import ssl
 
 from lineshaft_protocol.errors import LineshaftError
 
+EXPIRED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+
 
 class CannotConnectError(LineshaftError):
     """Nobody answered at the address, or not in the way of a coordinator."""
@@ -25,6 +28,18 @@ class ConnectTimeoutError(LineshaftError):
             " or the coordinator is overloaded; try again, or allow more time."
         )
         self.url, self.timeout_s = url, timeout_s
+
+
+class CertificateExpiredError(LineshaftError):
+    """Who answers shows a certificate whose time is over; nothing secret was sent."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the TLS certificate of {url} has expired: the coordinator needs a new one, and a"
+            " restart with it ('Certificates' in docs/operations.md says how). If it has one, the"
+            " clock of this machine is wrong."
+        )
+        self.url = url
 
 
 class RefusedError(LineshaftError):
@@ -59,6 +74,8 @@ def problem_of(error: OSError, url: str) -> LineshaftError:
             return CannotConnectError(url, "nobody listens there")
         case TimeoutError():
             return CannotConnectError(url, "the host does not answer")
+        case ssl.SSLCertVerificationError(verify_code=code) if code == EXPIRED:
+            return CertificateExpiredError(url)
         case ssl.SSLError():
             return CannotConnectError(url, f"TLS failed ({error})")
         case _:

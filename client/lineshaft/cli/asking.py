@@ -54,13 +54,22 @@ def ask(
         LineshaftError: There is no coordinator, it does not let us in, or the work failed.
     """
     from lineshaft.async_client import AsyncClient  # noqa: PLC0415 - takes long
+    from lineshaft.errors import CoordinatorUnreachableError  # noqa: PLC0415 - likewise
 
     place = whereabouts(url, token)
 
     async def connected() -> ValueT:
         client = AsyncClient(place.url, token=place.token, connect_timeout=CONNECT_S)
-        async with client:
-            return await work(client)
+        try:
+            async with client:
+                return await work(client)
+        except CoordinatorUnreachableError as error:
+            from lineshaft.cli.readiness import obstacle_of  # noqa: PLC0415 - seldom
+
+            if (text := await obstacle_of(place)) is None:
+                raise
+            cause = f"it says that it is not ready: {text}; its log says more"
+            raise CoordinatorUnreachableError(place.url, cause) from error
 
     return asyncio.run(connected())
 

@@ -1,12 +1,14 @@
 """What `lineshaft doctor` looks at."""
 
 import ctypes
+import json
 import os
 import shutil
 import sqlite3
 import stat
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,8 @@ TIMEX_BYTES = 512
 """More than the structure has on any machine; zeros ask and change nothing."""
 TIME_ERROR = 5
 DISK_MIN_BYTES = 1 * GIB
+CERTIFICATE_DAYS = 30
+"""Of a certificate that is valid for less the coordinator warns, too."""
 DISK_LOW_BYTES = 10 * GIB
 SQLITE_MIN = (3, 35, 0)
 FIXED_SQLITE = (3, 51, 3)
@@ -46,12 +50,13 @@ def examine(url: str | None, token: str | None) -> list[Finding]:
         lambda: [_python()],
         _extras,
         lambda: [_coordinator(url, token)],
+        lambda: _certificate(url, token),
         lambda: _private_files(home),
         lambda: [_clock()],
         lambda: [_sqlite()],
         lambda: [_gpus()],
         lambda: [_cgroup()],
-        lambda: [_disk(home)],
+        lambda: _disks(home),
     ]
     return [finding for check in checks for finding in check()]
 
@@ -97,6 +102,27 @@ def _coordinator(url: str | None, token: str | None) -> Finding:
             return Finding(what, "ok", f"{place} answers: lineshaft {version}, {count} workers")
         case _:
             return Finding(what, "ok", f"{place} answers")
+
+
+def _certificate(url: str | None, token: str | None) -> list[Finding]:
+    """Ask whom we would dial for the day; who cannot be dialled is a finding already."""
+    from lineshaft.cli.readiness import certificate_expires_at  # noqa: PLC0415 - takes long
+
+    what = "certificate"
+    try:
+        expires = certificate_expires_at(whereabouts(url, token).url)
+    except (LineshaftError, OSError):
+        return []
+    except ValueError as error:
+        return [Finding(what, "note", str(error))]
+    if expires is None:
+        return []
+    left, day = expires - datetime.now(UTC), expires.date().isoformat()
+    if left <= timedelta(0):
+        text = f"expired on {day}: nobody can connect; the coordinator needs a new one"
+        return [Finding(what, "broken", text)]
+    text = f"valid until {day}, {left.days} days"
+    return [Finding(what, "note" if left.days < CERTIFICATE_DAYS else "ok", text)]
 
 
 def _private_files(home: Path) -> list[Finding]:
@@ -171,6 +197,19 @@ def _cgroup() -> Finding:
         )
     text = f"cgroup v2, but {folder} was not delegated to you: {plain} (systemd: Delegate=yes, "
     return Finding(what, "note", text + "DelegateSubgroup=daemon; or lineshaft-worker --cgroup)")
+
+
+def _disks(home: Path) -> list[Finding]:
+    """Look at the disk of HOME, and at that of this machine's coordinator if it is another."""
+    found = [_disk(home)]
+    try:
+        kept = json.loads((home / "coordinator.json").read_text())
+        data = Path(kept["data"])
+        if data.stat().st_dev != home.stat().st_dev:
+            found.append(_disk(data))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # None was started here, or one before it wrote that down; or its folder is not ours.
+    return found
 
 
 def _disk(home: Path) -> Finding:

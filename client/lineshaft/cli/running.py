@@ -15,6 +15,7 @@ from lineshaft.cli.asking import ask
 from lineshaft.cli.exits import ExitCode, FailedError, UsageError
 from lineshaft.cli.flags import Json, Token, Url
 from lineshaft.cli.output import Output
+from lineshaft.cli.waiting import say_if_it_waits
 
 if TYPE_CHECKING:
     from lineshaft.async_client import AsyncClient
@@ -312,6 +313,7 @@ def _submitter(
             files=order.files,
             params=order.params,
         )
+        client.shell.spawn(say_if_it_waits(output, client, job))
         if not is_detached:
             return await follow(output, client, job)
         await _accepted(client, job)
@@ -347,6 +349,7 @@ def _array_submitter(
         array = client.options(**options).array(  # type: ignore[arg-type]  # checked there
             order.entry_point, items, files=order.files, at_most=at_most
         )
+        client.shell.spawn(say_if_it_waits(output, client, array[0]))
         if not is_detached:
             return await follow_array(output, client, array)
         await _accepted(client, array[0])

@@ -39,10 +39,11 @@ class MetricsRoutes:
         blob_bytes: How much is stored as blobs.
         drops: How many messages to live viewers were dropped.
         objects: To and from the object store; None if there is none.
+        certificate_expires_at: When what is shown expires, in seconds since 1970; None without TLS.
         is_loopback: Whether only this machine can reach us.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is told
         self,
         shop: Shop,
         meter: Meter,
@@ -52,9 +53,10 @@ class MetricsRoutes:
         blob_bytes: Callable[[], int],
         drops: Callable[[], int],
         objects: ObjectMover | None = None,
+        certificate_expires_at: float | None = None,
         is_loopback: bool,
     ) -> None:
-        self._objects = objects
+        self._objects, self._certificate_expires_at = objects, certificate_expires_at
         self._shop, self._meter, self._guard = shop, meter, guard
         self._data, self._blob_bytes, self._drops = data, blob_bytes, drops
         self._is_loopback = is_loopback
@@ -77,6 +79,8 @@ class MetricsRoutes:
         told += [*census(self._shop, now), *self._rest(free_bytes)]
         if self._objects is not None:
             told += _of_objects(self._objects)
+        if self._certificate_expires_at is not None:
+            told.append(_of_certificate(self._certificate_expires_at))
         return Response(exposition(told), media_type=CONTENT_TYPE)
 
     def _refusal(self, request: Request) -> Refusal | None:
@@ -112,6 +116,15 @@ class MetricsRoutes:
                 {(): free_bytes},
             ),
         )
+
+
+def _of_certificate(expires_at: float) -> Family:
+    return Family(
+        "lineshaft_tls_certificate_expires_seconds",
+        "When the certificate that is shown expires, in seconds since 1970.",
+        "gauge",
+        {(): expires_at},
+    )
 
 
 def _of_objects(objects: ObjectMover) -> tuple[Family, Family]:

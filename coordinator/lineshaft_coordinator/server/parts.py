@@ -20,6 +20,7 @@ from lineshaft_coordinator.recorder.routes import RunRoutes
 from lineshaft_coordinator.recorder.supervisor import Recorder
 from lineshaft_coordinator.server.actions import DaemonActions
 from lineshaft_coordinator.server.admission import Door, Gate, Tokens, is_loopback
+from lineshaft_coordinator.server.certificate_watch import expiry_of
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.guard import Guard
 from lineshaft_coordinator.server.me import MeRoutes
@@ -91,6 +92,9 @@ def _groups(
             blob_bytes=lambda: blobs.total_bytes,
             drops=lambda: daemon.feeds.drops.count + runs.hub.drops.count,
             objects=daemon.questions.objects,
+            certificate_expires_at=None
+            if settings.tls_certificate is None
+            else expiry_of(settings.tls_certificate),
             is_loopback=is_local,
         ),
         MeRoutes(guard),

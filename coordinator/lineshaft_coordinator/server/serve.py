@@ -26,6 +26,7 @@ from lineshaft_coordinator.server.admission import (
     write_private,
 )
 from lineshaft_coordinator.server.blob_room import moving, open_blobs
+from lineshaft_coordinator.server.certificate_watch import watch_certificate
 from lineshaft_coordinator.server.daemon import Daemon
 from lineshaft_coordinator.server.parts import Parts, application
 from lineshaft_coordinator.server.tls import fingerprint, server_context
@@ -159,7 +160,7 @@ async def _run(
         recording = asyncio.create_task(recorder.run())
         stop = asyncio.create_task(stopping.wait())
         trainings = asyncio.create_task(training.run())
-        watching = asyncio.create_task(watch_lag(daemon.meter.lags.observe))
+        watching = asyncio.create_task(_watch(settings, daemon))
         tasks = (tidying, pump, trainings, watching, stop)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +179,13 @@ async def _run(
             results = await asyncio.gather(*tasks, recording, return_exceptions=True)
     _raise_first(results)
     logger.info("stopped")
+
+
+async def _watch(settings: CoordinatorSettings, daemon: Daemon) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch_lag(daemon.meter.lags.observe))
+        if settings.tls_certificate is not None:
+            group.create_task(watch_certificate(settings.tls_certificate))
 
 
 def _raise_first(results: Iterable[object]) -> None:
@@ -212,7 +220,7 @@ def _announce(settings: CoordinatorSettings, port: int) -> None:
     scheme = "ws" if settings.tls_certificate is None else "wss"
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    whereabouts = {"url": url}
+    whereabouts = {"url": url, "data": str(settings.data.absolute())}
     if settings.tls_certificate is not None:
         whereabouts["certificate_sha256"] = fingerprint(settings.tls_certificate)
     write_private(settings.home / "coordinator.json", json.dumps(whereabouts) + "\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lineshaft_coordinator.store.errors import StoreNotWritableError
 from lineshaft_protocol.errors import LineshaftError
+from lineshaft_runtime.certificates import first_of_chain
 
 
 class NoCertificateToolError(LineshaftError):
@@ -91,8 +92,8 @@ def fingerprint(certificate: Path) -> str:
     Raises:
         UnusableCertificateError: There is none in the file.
     """
-    _, begin, rest = certificate.read_text().partition("-----BEGIN CERTIFICATE-----")
-    body, end, _ = rest.partition("-----END CERTIFICATE-----")
-    if not end:
-        raise UnusableCertificateError(certificate, None, "it holds no certificate")
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(begin + body + end)).hexdigest()
+    try:
+        shown = first_of_chain(certificate.read_text())
+    except ValueError as error:
+        raise UnusableCertificateError(certificate, None, str(error)) from error
+    return hashlib.sha256(shown).hexdigest()

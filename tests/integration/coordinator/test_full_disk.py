@@ -1,12 +1,15 @@
 """A full disk stops acceptance, not the coordinator."""
 
 import hashlib
+import json
 import os
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.e2e.cli.shell import LINESHAFT
 from tests.e2e.farm import Farm, until
 from tests.e2e.rawclient import RawClient
 
@@ -45,6 +48,66 @@ def test_nothing_is_accepted_while_the_disk_is_full_and_all_of_it_once_there_is_
     assert coordinator.said().count('"error"') == 1, coordinator.said()
     assert "no room left on the disk" in coordinator.said()
     assert coordinator.terminate() == 0
+
+
+def test_people_are_told_that_the_disk_is_full(site: Farm, small_disk: Path) -> None:
+    site.start_coordinator("--data", str(small_disk / "data"))
+    with RawClient(site) as client:
+        client.say(submit("kept"))
+        client.hear(Accepted)
+        fill(small_disk, small_disk / "ballast")
+        client.say(submit("first"))
+        until(lambda: readiness(site)[0] == 503, what="it is full")
+
+    late = command(site, "jobs")
+    checks = json.loads(command(site, "doctor", "--json").stdout)["checks"]
+
+    assert late.returncode == 3
+    assert "not ready: disk full" in late.stderr
+    found = [(each["what"], each["verdict"], each["text"]) for each in checks]
+    (asked,) = [each for each in found if each[0] == "coordinator"]
+    assert asked[1] == "broken"
+    assert "not ready: disk full" in asked[2]
+    assert any(
+        what == "disk" and verdict == "broken" and str(small_disk / "data") in text
+        for what, verdict, text in found
+    )
+
+
+def test_a_submit_says_what_it_waits_for_and_ends_once_there_is_room(
+    site: Farm, small_disk: Path
+) -> None:
+    site.start_coordinator("--data", str(small_disk / "data"))
+    site.folder.joinpath("quick.py").write_text("print('quick')\n")
+    with RawClient(site) as client:
+        client.say(submit("kept", NOISE[:10]))
+        client.hear(Accepted)  # It has all the files that it makes at its start.
+    fill(small_disk, small_disk / "ballast")
+    # What it has to send fits into its message, and not into what is left in the journal's files.
+    words = [*LINESHAFT, "submit", "quick.py", "--param", f"noise={NOISE[:8000].hex()}"]
+    with subprocess.Popen(
+        words,
+        env=site.environ,
+        cwd=site.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        (small_disk / "ballast").unlink()
+        out, rest = waiting.communicate(timeout=60)
+
+    assert said.startswith("waiting until ws://")
+    assert "not ready: disk full" in said
+    assert (waiting.returncode, rest) == (0, "")
+    assert len(out.split()) == 1
+
+
+def command(site: Farm, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LINESHAFT, *words], env=site.environ, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_coordinator_on_a_full_disk_can_be_stopped_and_lost_nothing(
@@ -107,9 +170,9 @@ async def test_only_a_full_disk_is_waited_for_and_said_once(
     assert room.obstacle is None
 
 
-def submit(job_id: str) -> Wire:
+def submit(job_id: str, noise: bytes = NOISE) -> Wire:
     # Enough bytes for each that the room SQLite has in files that are there already is used up.
-    payload = Payload.of_bytes(NOISE)
+    payload = Payload.of_bytes(noise)
     return Submit(job=JobSpec(job_id=job_id, kind="function", payload=payload))
 
 
