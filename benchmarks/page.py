@@ -1,4 +1,5 @@
-"""How long after `run.log` a point is on the dashboard's screen; prints one JSON line.
+"""How long after `run.log` a point is on the dashboard's screen, and how long a run of a million
+rows takes to open there; prints two JSON lines.
 
 Usage: python -m benchmarks.page [points]   (100 ms apart; default 100)
 
@@ -16,8 +17,11 @@ from tests.e2e.farm import farm, until
 from tests.page.browser import Browser
 
 from lineshaft.job_events import Metrics
+from lineshaft_records import Run
 
 BETWEEN_S = 0.1
+ROWS = 1_000_000
+OPENINGS = 10
 WATCH = """
 (() => {
   window.seen = [];
@@ -31,6 +35,19 @@ WATCH = """
 })()
 """
 
+OPEN = """
+new Promise((done) => {
+  const began = performance.now();
+  const look = () => {
+    const label = document.querySelector("figure")?.getAttribute("aria-label") ?? "";
+    if (label.includes("points")) requestAnimationFrame(() => done(performance.now() - began));
+    else requestAnimationFrame(look);
+  };
+  location.hash = "#/runs/page/million";
+  look();
+})
+"""
+
 
 def train(count: int, between_s: float) -> None:
     """Tell numbers, again and again."""
@@ -39,6 +56,21 @@ def train(count: int, between_s: float) -> None:
     for step in range(count):
         run.log({"loss": 1 / (step + 1)}, step=step)
         time.sleep(between_s)
+
+
+def measure_openings(page: Browser, base: Path) -> None:
+    """Open a long run from the list of runs, again and again; nothing of it is kept between."""
+    with Run("page", "million", base=base, system_s=0) as run:
+        for step in range(ROWS):
+            run.log_metrics({"loss": 1 / (step + 1)}, step=step)
+    opened: list[float] = []
+    for _ in range(OPENINGS):
+        page.run("location.hash = '#/runs'")
+        until(lambda: page.run("document.querySelector('figure') === null") is True)
+        opened.append(float(str(page.run(OPEN))))
+    opened.sort()
+    found = {"p50_ms": round(opened[OPENINGS // 2], 1), "worst_ms": round(opened[-1], 1)}
+    print(json.dumps({"what": "a long run opens", "rows": ROWS, **found}))
 
 
 def main() -> None:
@@ -58,6 +90,7 @@ def main() -> None:
             until(lambda: page.run(shown), within_s=60 + count * BETWEEN_S)
             seen = page.run("window.seen")
             told = [each.told.at for each in job.events() if isinstance(each, Metrics)]
+            measure_openings(page, made.folder / "data" / "runs")
     assert isinstance(seen, list)
     # Those that were told before the chart was there came with its history.
     late = sorted(s - t for s, t in zip(seen[20:], told[20:], strict=False))

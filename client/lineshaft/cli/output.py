@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal
 from unicodedata import category
 
 from rich.console import Console
@@ -119,9 +119,13 @@ def tame(text: str) -> str:
     )
 
 
+_BREAKS: Final = str.maketrans("\n\t", "  ")
+
+
 def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table, columns two spaces apart."""
-    lines = [[column.title for column in columns], *([*row] for row in rows)]
+    """Return the lines of a table, columns two spaces apart; a name cannot make another line."""
+    cells = ([tame(cell.translate(_BREAKS)) for cell in row] for row in rows)
+    lines = [[column.title for column in columns], *cells]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     return [
         "  ".join(

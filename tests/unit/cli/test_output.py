@@ -28,6 +28,12 @@ def test_a_table_in_a_pipe_is_aligned_and_unabridged() -> None:
     ]
 
 
+def test_a_name_makes_no_line_of_its_own_and_steers_no_terminal() -> None:
+    lines = plain_table(COLUMNS[:1], [["two\nlines\tand \x1b[31mred"]])
+
+    assert lines[1:] == ["two lines and \ufffd[31mred"]
+
+
 def test_a_table_on_a_narrow_terminal_leaves_out_what_matters_less() -> None:
     assert [line.split() for line in on_terminal(40)] == [
         ["NAME", "COUNT"],
