@@ -5,6 +5,7 @@ from tests.unit.cli.documented import documented_codes
 
 import lineshaft_records.errors
 import lineshaft_runtime.bundles
+import lineshaft_runtime.connection_errors
 import lineshaft_runtime.locating
 import lineshaft_runtime.packing
 import lineshaft_runtime.requirements
@@ -18,6 +19,7 @@ MODULES = (
     exits,
     lineshaft_records.errors,
     lineshaft_runtime.bundles,
+    lineshaft_runtime.connection_errors,
     lineshaft_runtime.locating,
     lineshaft_runtime.packing,
     lineshaft_runtime.requirements,
