@@ -191,6 +191,10 @@ def test_runs_are_compared(shop: Farm, page: Browser, tmp_path: Path) -> None:
         shows(page, 'nested\t{"lr":0.125}\t{"lr":0.25}', "table")
         shows(page, "parameters that differ", "table")
         assert "alike" not in page.text("table")
+        shows(page, "sys/cpu.util_pct", "table")
+        names = [line.partition("\t")[0] for line in page.text("table").splitlines()]
+        assert names.index("loss") == 1, "what a job tells comes before its machine"
+        assert page.text("figcaption").startswith("loss")
 
 
 def test_s004_17_runs_are_listed_picked_and_compared(

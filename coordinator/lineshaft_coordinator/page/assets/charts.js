@@ -154,12 +154,11 @@ export class Grid {
     for (const [name, chart] of this.charts) {
       if (!names.has(name)) { chart.destroy(); chart.element.remove(); this.charts.delete(name); }
     }
-    for (const [name, lines, note] of wanted) {
+    for (const [place, [name, lines, note]] of wanted.entries()) {
       let chart = this.charts.get(name);
-      if (!chart) {
-        this.charts.set(name, chart = new Chart(name, this.options, this.sync));
-        this.element.append(chart.element);
-      }
+      if (!chart) this.charts.set(name, chart = new Chart(name, this.options, this.sync));
+      const there = this.element.children[place] ?? null;
+      if (there !== chart.element) this.element.insertBefore(chart.element, there);
       chart.draw(lines, note);
     }
   }

@@ -2,7 +2,7 @@
 import { Grid, inOrder } from "./charts.js";
 import { h, show } from "./dom.js";
 import { empty } from "./parts.js";
-import { Series, followNumbers, history } from "./series.js";
+import { Series, followNumbers, history, ownFirst } from "./series.js";
 import { number, plural } from "./words.js";
 
 /** The curves of a job or of its run; those of a run without a job stand still. */
@@ -13,7 +13,8 @@ export function curvesPane(id, signal, experiment) {
   let isLoaded = false, isDue = false, drawn = 0;
   function draw() {
     const { x } = grid.options;
-    const metrics = [...series.metrics].map(([name, attempts]) => {
+    const metrics = ownFirst(series.metrics.keys()).map((name) => {
+      const attempts = series.metrics.get(name);
       const numbers = [...attempts.keys()].sort((a, b) => a - b);
       let strange = 0;
       const lines = numbers.map((attempt) => {

@@ -5,7 +5,7 @@ import { h, show } from "./dom.js";
 import { edit } from "./editing.js";
 import { saveNotebook } from "./notebook.js";
 import { empty, pill, runName, tagList, when } from "./parts.js";
-import { Series, history } from "./series.js";
+import { Series, history, ownFirst } from "./series.js";
 import { may } from "./who.js";
 import { duration, number, plural } from "./words.js";
 
@@ -133,7 +133,7 @@ export function compareView(ids) {
   const table = h("section", { class: "compared", "aria-label": "Last values" });
   const runs = ids.map((id) => ({ id, series: new Series(), isLoaded: false }));
   function draw() {
-    const names = [...new Set(runs.flatMap((run) => [...run.series.metrics.keys()]))];
+    const names = ownFirst(new Set(runs.flatMap((run) => [...run.series.metrics.keys()])));
     const { x } = grid.options;
     grid.draw(names.map((name) => [name, runs.filter((run) => run.series.metrics.has(name)).map((run) => {
       const attempts = run.series.metrics.get(name);
@@ -162,10 +162,8 @@ export function compareView(ids) {
       h("button", { type: "button", title: "save a Jupyter notebook that opens these runs", onclick: () => saveNotebook(ids, "compare") }, "Notebook")), grid.controls, table, grid.element),
     async update() {
       await Promise.all(runs.map(async (run) => {
-        if (!run.name) {
-          const found = await nameOf(run.id, abort.signal);
-          Object.assign(run, found);
-        }
+        // Each time: the record of a run that has just begun has its parameters a moment later.
+        Object.assign(run, await nameOf(run.id, abort.signal));
         await history(run.id, run.series, abort.signal);
       }));
       draw();

@@ -39,6 +39,9 @@ export class Series {
   }
 }
 
+/** Names of metrics with those of the machine after what the job itself told; else as they came. */
+export const ownFirst = (names) => [...names].sort((a, b) => a.startsWith("sys/") - b.startsWith("sys/"));
+
 /** Everything so far, thinned if it is much: from the run's record and what it does not have yet, or from the events. */
 export async function history(id, series, signal, experiment) {
   let isComplete = false;
